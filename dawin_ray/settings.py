@@ -1,0 +1,9 @@
+"""The base of every settings class; each stands beside the code that it configures."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about its keys: an unknown one is refused, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
