@@ -1,0 +1,108 @@
+"""The command `dawin-ray`. What is heavy is imported where it is used, so that help is instant."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dawin_ray.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(
+    help="Score image data sets with dynamically interpolated CLIP models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+JobFile = Annotated[str, typer.Argument(help="The job file, local or at any fsspec address.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value, such as compute.batch_size=64")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks.")]
+
+
+@app.command()
+def run(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
+    """Run a job, or resume it. Exit code 0: every row is accounted for."""
+    with _friendly(verbose):
+        from dawin_ray.config import load_job
+
+        _score(load_job(job_file, overrides or ()))
+
+
+@app.command()
+def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
+    """Print what a run would do: shards, samples, forwards, bytes. No model scores anything."""
+    with _friendly(verbose):
+        from dawin_ray.config import load_job
+        from dawin_ray.plan import plan_of
+        from dawin_ray.prepare import prepare
+
+        _stdout().print(*plan_of(prepare(load_job(job_file, overrides or ()))), sep="\n")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where images and run go.")] = Path("runs/demo"),
+    verbose: Verbose = False,
+) -> None:
+    """Run the whole job on the built-in data: handwritten digits and seven shifts of them."""
+    with _friendly(verbose):
+        from dawin_ray.config import load_job
+        from dawin_ray.demo.job import write_job
+
+        _score(load_job(str(write_job(out))))
+
+
+def main() -> None:
+    """The entry point of the console command."""
+    app()
+
+
+def _score(job) -> None:
+    from rich.console import Console
+
+    from dawin_ray.prepare import prepare
+    from dawin_ray.progress import ConsoleProgress
+    from dawin_ray.report import footer_of, table_of
+    from dawin_ray.scoring import score
+
+    report = score(prepare(job), ConsoleProgress(Console(stderr=True)))
+    console = _stdout()
+    console.print(table_of(report))
+    console.print(footer_of(report), highlight=False, soft_wrap=True)
+
+
+def _stdout():
+    from rich.console import Console
+
+    console = Console()
+    # a file or a pipe has no width; tables must not be cut to 80 columns there
+    return console if console.is_terminal else Console(width=140)
+
+
+@contextmanager
+def _friendly(verbose: bool) -> Iterator[None]:
+    """A person's mistake ends with its message and exit code 2; ours with a traceback."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        yield
+    except UserError as error:
+        if verbose:
+            logging.exception("the run stopped")
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command resumes the run where it was.", err=True)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,151 @@
+"""The job file: YAML to a checked, frozen `Job`. Each section's settings stand beside its code."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from dawin_ray.datasets import DatasetConfig
+from dawin_ray.errors import UserError
+from dawin_ray.expertise import CoefficientConfig
+from dawin_ray.merge import MergeConfig
+from dawin_ray.mixture import MixtureConfig
+from dawin_ray.models import ExpertConfig, ModelConfig
+from dawin_ray.pipeline import ComputeConfig
+from dawin_ray.settings import Settings
+from dawin_ray.storage import read_bytes
+
+
+class BaselinesConfig(Settings):
+    """What is scored beside DaWin, for comparison."""
+
+    even_interpolation: bool = True  # one more forward per sample in pass 1
+
+
+class Job(Settings):
+    """A scoring job. `fit: joint` fits one offset and one mixture to all data sets together."""
+
+    run_dir: str
+    model: ModelConfig
+    experts: tuple[ExpertConfig, ...] = Field(min_length=2)
+    datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
+    coefficient: CoefficientConfig = CoefficientConfig()
+    mixture: MixtureConfig = MixtureConfig()
+    merge: MergeConfig = MergeConfig()
+    fit: Literal["per_dataset", "joint"] = "per_dataset"
+    baselines: BaselinesConfig = BaselinesConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Job:
+        for what, items in (("experts", self.experts), ("datasets", self.datasets)):
+            names = [item.name for item in items]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{what}: the name '{twice}' is given twice; names are unique")
+        return self
+
+    def to_yaml(self) -> str:
+        """The job with every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_job(address: str, overrides: Sequence[str] = ()) -> Job:
+    """Read a job file and apply `key=value` overrides, such as `compute.batch_size=64`.
+
+    Paths in the file are relative to the working directory. List items go by their index:
+    `datasets.0.path=...`.
+
+    Raises:
+        UserError: the file cannot be read or is no YAML, or a key or value is wrong.
+    """
+    try:
+        data = yaml.safe_load(read_bytes(address, "job file"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"The job file {address!r} is no valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(
+            f"The job file {address!r} must be a mapping with the keys "
+            f"{', '.join(Job.model_fields)}."
+        )
+    for override in overrides:
+        _apply(data, override)
+    return make_job(data, address)
+
+
+def make_job(data: dict[str, Any], origin: str = "job") -> Job:
+    """A job from plain values.
+
+    Raises:
+        UserError: a key or value is wrong; all faults are listed.
+    """
+    try:
+        return Job.model_validate(data)
+    except ValidationError as error:
+        faults = "\n".join(f"  {line}" for line in dict.fromkeys(map(_fault, error.errors())))
+        raise UserError(f"The job file {origin!r} is wrong:\n{faults}") from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"Override {override!r} is no key=value, such as compute.batch_size=64.")
+    *path, last = key.split(".")
+    target: Any = data
+    for part in path:
+        if isinstance(target, list):
+            target = _item(target, part, key)
+        else:
+            target = target.setdefault(part, {})
+        if not isinstance(target, dict | list):
+            raise UserError(f"Override {override!r}: {part!r} is a value and has no keys.")
+    value = yaml.safe_load(text)
+    if isinstance(target, list):
+        _item(target, last, key)
+        target[int(last)] = value
+    else:
+        target[last] = value
+
+
+def _item(items: list, index: str, key: str) -> Any:
+    if not index.isdigit() or int(index) >= len(items):
+        raise UserError(f"Override {key!r}: expected an index below {len(items)}, got {index!r}.")
+    return items[int(index)]
+
+
+def _fault(error: dict[str, Any]) -> str:
+    """One line of a validation error: where, what, and what is valid."""
+    location = [part for part in error["loc"] if not _is_union_tag(part, error["loc"])]
+    where = ".".join(map(str, location)) or "job"
+    if error["type"] == "extra_forbidden":
+        valid = list(_model_at(error["loc"][:-1]).model_fields)
+        near = difflib.get_close_matches(str(location[-1]), valid, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"{where}: unknown key. Valid here: {', '.join(valid)}.{hint}"
+    if error["type"] == "missing":
+        return f"{where}: missing, but required"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" + (
+        "" if error["type"] == "value_error" else f"; got {error['input']!r}"
+    )
+
+
+def _is_union_tag(part: Any, location: tuple) -> bool:
+    """Whether pydantic added this part to tell the branches of a union apart."""
+    return part != location[0] and isinstance(part, str) and ("[" in part or part in ("int", "str"))
+
+
+def _model_at(location: tuple) -> type[BaseModel]:
+    model: Any = Job
+    for part in location:
+        if isinstance(part, str):
+            model = model.model_fields[part].annotation
+        while typing.get_origin(model) in (tuple, typing.Union, types.UnionType):
+            model = typing.get_args(model)[0]
+    return model

@@ -1,0 +1,13 @@
+"""The built-in demo: a small CLIP classifier, its two trained experts, and images for them.
+
+Everything here comes from scikit-learn's handwritten digits and matplotlib's bundled fonts;
+`jobs/train_demo_experts.py` trains the two checkpoints again from nothing.
+"""
+
+from pathlib import Path
+
+MODEL_CONFIG = Path(__file__).with_name("model.json")  # an open_clip model config
+CHECKPOINTS = {
+    "zero_shot": Path(__file__).with_name("zero_shot.safetensors"),
+    "fine_tuned": Path(__file__).with_name("fine_tuned.safetensors"),
+}

@@ -1,0 +1,327 @@
+"""The two passes on Ray Data; the only file that imports it.
+
+    shards -> decode (tasks) -> model actors -> one file a chunk, and one small row to the driver
+
+A row of the stream is one chunk (`stages.Chunk`), so that Ray never splits or merges what belongs
+together. Actors commit their chunk's output themselves; the driver sees only counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+
+from dawin_ray import tables
+from dawin_ray.datasets import Shard
+from dawin_ray.errors import UserError
+from dawin_ray.fitting import Fit
+from dawin_ray.runs import Kind, RunDirectory
+from dawin_ray.settings import Settings
+from dawin_ray.stages import Chunk, DecodeImages, PredictMerged, ScoreExperts, ScoringSpec
+
+# Chunks are larger than this, so every chunk becomes a block of its own and leaves at once.
+TARGET_BLOCK_BYTES = 32 << 20
+# Chunks that wait at an actor while it works: enough to hide the fetch, few enough for memory.
+TASKS_IN_FLIGHT = 3
+# More threads than this on one forward gain little on a CPU; several actors do.
+MAX_THREADS = 8
+
+
+class ComputeConfig(Settings):
+    """Where and how fast.
+
+    `address` joins a Ray cluster (`auto` finds the one of this machine; RAY_ADDRESS is heeded);
+    without one a local Ray is started that listens on loopback alone. `batch_size` is a forward's,
+    `chunk_size` an output file's.
+    """
+
+    batch_size: int = Field(default=256, ge=1)
+    chunk_size: int = Field(default=512, ge=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    address: str | None = None
+
+    @property
+    def dtype(self) -> str:
+        """The towers' precision: auto is float32, until lower ones are asked for."""
+        return "float32" if self.precision == "auto" else self.precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What each model actor gets, and how many there are."""
+
+    device: str
+    actors: int
+    cpus: float  # reserved for each actor
+    gpus: int  # reserved for each actor
+    threads: int  # of PyTorch in each actor
+
+
+@contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """Join a cluster, or start a local Ray that nothing outside this machine can reach.
+
+    A Ray that the process has joined already is used, and left as it is.
+
+    Raises:
+        UserError: there is no cluster at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call an outside server
+    # its C++ side writes warnings of no use to a person straight to the terminal
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address is None:
+        # binds every port of the new Ray to 127.0.0.1; read when Ray is imported
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+    import ray.data
+
+    # Ray Data announces every execution; the run has its own progress
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        with _without_stderr():  # on which Ray says that it heeds RAY_BACKEND_LOG_LEVEL
+            ray.init(
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise UserError(
+            f"Cannot reach a Ray cluster at {address!r}: {error}. Start one (see cluster/), or "
+            "leave compute.address out to run on this machine."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drops what C++ code of this process writes to stderr; exceptions pass as always."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def resources(compute: ComputeConfig) -> Resources:
+    """Fit the job to the cluster.
+
+    Raises:
+        UserError: the cluster has less than the job asks for; the message says what is missing.
+            (Ray itself would wait forever.)
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    cpus, gpus = total.get("CPU", 0), int(total.get("GPU", 0))
+    device = compute.device
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda":
+        actors = max(gpus, 1) if compute.actors == "auto" else compute.actors
+        if actors > gpus:
+            raise UserError(
+                f"The job asks for {actors} GPU actors, one GPU each, but the cluster has {gpus} "
+                "GPUs. Lower compute.actors, use device: cpu, or add GPU nodes."
+            )
+        reserved, threads = 1.0, 1
+    else:
+        nodes = [n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]]
+        threads = int(max(1, min(MAX_THREADS, *nodes, max(nodes))))
+        fitting = int(sum(n // threads for n in nodes))
+        actors = max(fitting, 1) if compute.actors == "auto" else compute.actors
+        # half an actor's threads stay unreserved: the decoding tasks run there
+        reserved = min(threads / 2, (cpus - 1) / actors if cpus > 1 else 0.5)
+        threads = int(max(1, min(threads, cpus // actors)))
+    # one CPU must be left for reading, or nothing ever arrives at the actors
+    if actors * reserved + 1 > cpus and device == "cuda":
+        raise UserError(
+            f"{actors} GPU actors and a reading task need {actors + 1} CPUs, but the cluster has "
+            f"{cpus:g}. Lower compute.actors or add CPUs."
+        )
+    if actors * reserved + 1 > cpus:
+        raise UserError(
+            f"A run needs at least 2 CPUs, one for the model and one for reading, but the cluster "
+            f"has {cpus:g}. Start Ray with more CPUs."
+        )
+    return Resources(
+        device=device,
+        actors=actors,
+        cpus=reserved,
+        gpus=int(device == "cuda"),
+        threads=threads,
+    )
+
+
+def score_experts(
+    shards: Sequence[Shard], decode: DecodeImages, spec: ScoringSpec, on: Resources,
+    run: RunDirectory,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Pass 1 over the shards; yields a summary of each chunk as it is committed."""
+    return _stream(shards, decode, on, run, "experts", ScoreExpertsActor, {"spec": spec})
+
+
+def predict_merged(
+    shards: Sequence[Shard], decode: DecodeImages, spec: ScoringSpec, fits: Mapping[str, Fit],
+    on: Resources, run: RunDirectory,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Pass 2 over the shards; yields a summary of each chunk as it is committed."""
+    return _stream(
+        shards, decode, on, run, "predictions", PredictMergedActor, {"spec": spec, "fits": fits}
+    )
+
+
+class ScoreExpertsActor:
+    """A model actor of pass 1."""
+
+    def __init__(self, run: RunDirectory, threads: int, spec: ScoringSpec):
+        """Loads the experts on this worker, once."""
+        torch.set_num_threads(threads)
+        self.run, self.score = run, ScoreExperts(spec)
+
+    def __call__(self, packed: pa.Table) -> dict[str, list]:
+        """Score a chunk, commit it, and say how it went."""
+        chunk, begin = unpack(packed), time.perf_counter()
+        scored = self.score(chunk)
+        if chunk.rejects:
+            columns = {
+                "dataset": [chunk.dataset] * len(chunk.rejects),
+                "shard": [chunk.shard] * len(chunk.rejects),
+                "sample_id": [sample_id for sample_id, _ in chunk.rejects],
+                "reason": [reason for _, reason in chunk.rejects],
+            }
+            rejects = tables.table(tables.REJECTS, columns)
+            self.run.commit_rejects(chunk.dataset, chunk.name, rejects)
+        self.run.commit("experts", chunk.dataset, chunk.name, scored)
+        return _summary(chunk, begin)
+
+
+class PredictMergedActor:
+    """A model actor of pass 2."""
+
+    def __init__(self, run: RunDirectory, threads: int, spec: ScoringSpec, fits: Mapping[str, Fit]):
+        """Loads the experts on this worker, once; merges happen at a data set's first chunk."""
+        torch.set_num_threads(threads)
+        self.run, self.predict = run, PredictMerged(spec, fits)
+
+    def __call__(self, packed: pa.Table) -> dict[str, list]:
+        """Predict a chunk, commit it, and say how it went."""
+        chunk, begin, merges = unpack(packed), time.perf_counter(), self.predict.merges
+        experts = self.run.read("experts", chunk.dataset, chunk.name)
+        self.run.commit("predictions", chunk.dataset, chunk.name, self.predict(chunk, experts))
+        return _summary(chunk, begin) | {"merges": [self.predict.merges - merges]}
+
+
+def _summary(chunk: Chunk, begin: float) -> dict[str, list]:
+    return {
+        "dataset": [chunk.dataset],
+        "rows": [len(chunk.sample_ids)],
+        "rejects": [len(chunk.rejects)],
+        "bytes": [chunk.bytes],
+        "seconds": [time.perf_counter() - begin],
+    }
+
+
+def _stream(
+    shards: Sequence[Shard], decode: DecodeImages, on: Resources, run: RunDirectory, kind: Kind,
+    actor: type, arguments: dict[str, Any],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    if not shards:
+        return
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = TARGET_BLOCK_BYTES
+    stream = (
+        ray.data.from_items(
+            [{"shard": shard.to_json()} for shard in shards],
+            override_num_blocks=len(shards),
+        )
+        # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
+        # decoding inside a model actor would make the model wait
+        .flat_map(partial(_decode_shard, decode), num_cpus=1)
+        .map_batches(
+            actor,
+            fn_constructor_kwargs={"run": run, "threads": on.threads, **arguments},
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            num_cpus=on.cpus,
+            num_gpus=on.gpus,
+            compute=ActorPoolStrategy(
+                size=on.actors, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
+            ),
+        )
+    )
+    try:
+        yield from stream.iter_rows()
+    except Exception as error:
+        if (ours := _user_error(error)) is not None:
+            raise UserError(str(ours)) from error
+        raise
+
+
+def _decode_shard(decode: DecodeImages, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for chunk in decode(Shard.from_json(row["shard"])):
+        yield pack(chunk)
+
+
+def pack(chunk: Chunk) -> dict[str, Any]:
+    """A chunk as a row of the stream: its pixels as they lie in memory, all else as JSON."""
+    rest = {f.name: getattr(chunk, f.name) for f in dataclasses.fields(chunk) if f.name != "images"}
+    rest["shape"] = chunk.images.shape
+    return {"chunk": json.dumps(rest), "images": chunk.images.tobytes()}
+
+
+def unpack(packed: pa.Table) -> Chunk:
+    """The chunk in a batch of one row that `pack` made; its pixels are not copied."""
+    assert packed.num_rows == 1, "a batch of the stream is one chunk"
+    rest = json.loads(packed["chunk"][0].as_py())
+    shape = rest.pop("shape")
+    rest["rejects"] = [tuple(pair) for pair in rest["rejects"]]
+    images = np.frombuffer(packed["images"][0].as_buffer(), dtype=np.uint8).reshape(shape)
+    return Chunk(images=images, **rest)
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The mistake of a person's that a worker found, out of Ray's wrappings."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, UserError):
+            return current
+        todo += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    return None

@@ -1,0 +1,63 @@
+"""What a job would do, without doing it."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from dawin_ray.datasets import count_samples
+from dawin_ray.prepare import Prepared
+
+
+def plan_of(prepared: Prepared) -> list[Any]:
+    """Printable parts: a table of the data sets, then models, forwards and devices."""
+    job, spec = prepared.job, prepared.spec
+    table = Table(title=f"Plan of {job.run_dir}", title_justify="left")
+    for heading in ("data set", "format", "classes", "head"):
+        table.add_column(heading)
+    for heading in ("shards", "samples", "bytes", "chunks"):
+        table.add_column(heading, justify="right")
+    total, unknown = 0, False
+    for name, shards in prepared.shards.items():
+        counts = [count_samples(shard) for shard in shards]
+        known = sum(count for count in counts if count is not None)
+        missing = None in counts
+        total, unknown = total + known, unknown or missing
+        chunks = sum(math.ceil((count or 0) / job.compute.chunk_size) for count in counts)
+        table.add_row(
+            name,
+            shards[0].format,
+            f"{spec.classes[name].count:,}",
+            spec.heads[name],
+            f"{len(shards):,}",
+            "unknown until read" if missing else f"{known:,}",
+            f"{sum(shard.bytes for shard in shards):,}",
+            "?" if missing else f"{chunks:,}",
+        )
+    experts, even = len(job.experts), int(spec.even_interpolation or spec.coefficient.needs_merged)
+    fits = 1 if job.fit == "joint" else len(job.datasets)
+    at_least = "at least " if unknown else ""
+    clusters = job.mixture.clusters
+    most = job.mixture.max_clusters if clusters == "auto" else clusters
+    height, width = prepared.preprocessing.size
+    return [
+        table,
+        f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
+        f"parameters, {height} x {width} pixels, {spec.dtype}",
+        f"pass 1    {at_least}{total * (experts + even):,} forwards: {total:,} images x "
+        f"({experts} experts{' + the even interpolation' if even else ''})",
+        f"fit       {fits} mixture{'s' if fits > 1 else ''} of "
+        f"{'up to ' if clusters == 'auto' else ''}{most} clusters, from {job.coefficient.metric}"
+        f"{' with offset adjustment' if job.coefficient.offset_adjustment else ''}",
+        f"pass 2    {at_least}{total:,} forwards; at most {fits * most} merges in each actor",
+        f"compute   device {job.compute.device}, actors {job.compute.actors}, "
+        + (
+            f"on the cluster at {job.compute.address}"
+            if job.compute.address
+            else f"on this machine ({os.cpu_count()} CPUs, {torch.cuda.device_count()} GPUs)"
+        ),
+    ]

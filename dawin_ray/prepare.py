@@ -1,0 +1,157 @@
+"""Everything that can be known, and refused, before Ray starts and a model runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dawin_ray
+from dawin_ray.classes import DatasetClasses, label_folders, resolve_classes
+from dawin_ray.config import Job
+from dawin_ray.datasets import DatasetConfig, Listing, Shard, list_files, make_shards
+from dawin_ray.errors import UserError
+from dawin_ray.models import (
+    HEAD,
+    HeadSpec,
+    ModelSpec,
+    Preprocessing,
+    load_experts,
+    preprocessing_fingerprint,
+    read_checkpoint,
+    read_class_names,
+    resolve_head,
+)
+from dawin_ray.stages import ScoringSpec
+from dawin_ray.storage import filesystem, sha256
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A job whose every name has been looked up."""
+
+    job: Job
+    spec: ScoringSpec
+    preprocessing: Preprocessing
+    shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards
+    parameters: int  # floating values that are merged
+    fingerprint: Mapping[str, Any]
+
+
+def prepare(job: Job) -> Prepared:
+    """Find the data, load and check the checkpoints, resolve heads and classes.
+
+    Raises:
+        UserError: anything that would keep the job from running.
+    """
+    listings = {dataset.name: list_files(dataset) for dataset in job.datasets}
+    addresses = list(
+        dict.fromkeys(
+            [e.checkpoint for e in job.experts] + ([job.merge.base] if job.merge.base else [])
+        )
+    )
+    checkpoints = {a: read_checkpoint(a, job.model.architecture) for a in addresses}
+    has_head = f"{HEAD}.weight" in checkpoints[job.experts[0].checkpoint]
+    heads = {
+        dataset.name: _head(job, dataset, listings[dataset.name], has_head)
+        for dataset in job.datasets
+    }
+    model = ModelSpec(
+        config=job.model,
+        experts=job.experts,
+        base=job.merge.base,
+        heads=tuple({head.key: head for head in heads.values()}.values()),
+    )
+    experts = load_experts(model, checkpoints)
+    classes = {
+        dataset.name: _classes(
+            job, dataset, listings[dataset.name], heads[dataset.name],
+            experts.head_count(heads[dataset.name].key),
+        )
+        for dataset in job.datasets
+    }  # fmt: skip
+    shards = {}
+    for dataset in job.datasets:
+        listing = listings[dataset.name]
+        labels = (
+            label_folders(listing.folders, classes[dataset.name], dataset.name)
+            if listing.format == "folder"
+            else None
+        )
+        shards[dataset.name] = tuple(make_shards(dataset, listing, labels))
+    spec = ScoringSpec(
+        model=model,
+        heads={name: head.key for name, head in heads.items()},
+        # workers need no names, and small arguments start actors without the object store
+        classes={name: replace(c, names=None, synsets=None) for name, c in classes.items()},
+        coefficient=job.coefficient,
+        scale=job.merge.scale,
+        even_interpolation=job.baselines.even_interpolation,
+        batch_size=job.compute.batch_size,
+        dtype=job.compute.dtype,
+    )
+    return Prepared(
+        job=job,
+        spec=spec,
+        preprocessing=experts.preprocessing,
+        shards=shards,
+        parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
+        fingerprint={
+            "code": dawin_ray.__version__,
+            # what does not change a single value is left out: a run may be resumed elsewhere
+            "job": job.model_dump(mode="json", exclude={"run_dir", "compute"})
+            | {"chunk_size": job.compute.chunk_size, "precision": job.compute.dtype},
+            "checkpoints": {address: _checkpoint_hash(address) for address in addresses},
+            "preprocessing": preprocessing_fingerprint(experts.preprocessing),
+            "classes": {name: _digest([c.names, c.members]) for name, c in classes.items()},
+            "data": {name: _digest(listing.files) for name, listing in listings.items()},
+        },
+    )
+
+
+def _head(job: Job, dataset: DatasetConfig, listing: Listing, has_head: bool) -> HeadSpec:
+    return resolve_head(
+        job.model,
+        has_head and dataset.class_names is None,
+        dataset.name,
+        dataset.class_names or listing.class_names,
+        dataset.templates or listing.templates,
+    )
+
+
+def _classes(
+    job: Job, dataset: DatasetConfig, listing: Listing, head: HeadSpec, head_count: int
+) -> DatasetClasses:
+    names = head.class_names
+    if names is None and job.model.class_names is not None:
+        names = read_class_names(job.model.class_names)
+        if len(names) != head_count:
+            raise UserError(
+                f"model.class_names has {len(names)} names, but the checkpoints' head has "
+                f"{head_count} classes. Give the list that the head was trained with."
+            )
+    classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
+    if listing.class_names is not None:
+        own = read_class_names(listing.class_names)
+        if len(own) != classes.count:
+            raise UserError(
+                f"Data set '{dataset.name}' brings {len(own)} class names "
+                f"({listing.class_names}), but is scored on {classes.count} classes. Say which of "
+                "the head's classes it has: datasets[].classes."
+            )
+    return classes
+
+
+def _checkpoint_hash(address: str) -> str:
+    """sha256 of a checkpoint file; a pretrained tag stands for itself."""
+    fs, path = filesystem(address)
+    return sha256(address, "checkpoint") if "/" in address or fs.exists(path) else f"tag {address}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

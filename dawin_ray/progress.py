@@ -1,0 +1,105 @@
+"""How long a run takes, and how it tells a person: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+LINE_SECONDS = 10.0  # between plain lines
+
+PHASES = {"experts": "1/2 experts", "merged": "2/2 merged models"}
+
+
+class Timing:
+    """Wall time of a pass, and what its actors did in it."""
+
+    def __init__(self) -> None:
+        """Starts the clock."""
+        self.begin, self.wall = time.perf_counter(), 0.0
+        self.rows, self.rejects, self.seconds = Counter(), Counter(), Counter()
+        self.merges = 0
+
+    @classmethod
+    def of(cls, timings: dict[str, Timing], name: str) -> Timing:
+        """A timing, entered under its name."""
+        return timings.setdefault(name, cls())
+
+    def __enter__(self) -> Timing:
+        """The timing itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops the clock."""
+        self.wall = time.perf_counter() - self.begin
+
+    def add(self, chunk: Mapping[str, Any]) -> None:
+        """Count a chunk's summary."""
+        self.rows[chunk["dataset"]] += int(chunk["rows"])
+        self.rejects[chunk["dataset"]] += int(chunk["rejects"])
+        self.seconds[chunk["dataset"]] += float(chunk["seconds"])
+        self.merges += int(chunk.get("merges", 0))
+
+
+class ConsoleProgress:
+    """Progress in bytes of the shards, which are known before any sample is read."""
+
+    def __init__(self, console: Console):
+        """Writes to this console."""
+        self.console = console
+
+    def say(self, message: str) -> None:
+        """One line for a person."""
+        self.console.print(message, highlight=False)
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """Shows a phase while it runs; its value takes each chunk's summary."""
+        label, begin = PHASES[name], time.monotonic()
+        done = {"rows": 0, "rejects": 0, "bytes": 0}
+
+        def count(chunk: Mapping[str, Any]) -> None:
+            for key in done:
+                done[key] += int(chunk[key])
+
+        def line(prefix: str) -> str:
+            seconds = time.monotonic() - begin
+            share = min(done["bytes"] / total_bytes, 1) if total_bytes else 1
+            left = f", {seconds * (1 / share - 1):.0f} s left" if 0 < share < 1 else ""
+            return (
+                f"{label}: {prefix}{done['rows']:,} images, {done['rejects']:,} rejects, "
+                f"{done['rows'] / max(seconds, 1e-9):,.0f} images/s, {seconds:.0f} s{left}"
+            )
+
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+                TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+            )  # fmt: skip
+            with Progress(*columns, console=self.console, transient=True) as bar:
+                task = bar.add_task(label, total=total_bytes or 1, note="starting workers")
+
+                def advance(chunk: Mapping[str, Any]) -> None:
+                    count(chunk)
+                    rate = done["rows"] / max(time.monotonic() - begin, 1e-9)
+                    note = f"{done['rows']:,} images, {rate:,.0f}/s"
+                    bar.update(task, advance=int(chunk["bytes"]), note=note)
+
+                yield advance
+        else:
+            last = begin
+
+            def advance(chunk: Mapping[str, Any]) -> None:
+                nonlocal last
+                count(chunk)
+                if time.monotonic() - last >= LINE_SECONDS:
+                    last = time.monotonic()
+                    self.say(line(f"{100 * done['bytes'] / max(total_bytes, 1):.0f} %, "))
+
+            yield advance
+        self.say(line("done, "))

@@ -1,0 +1,138 @@
+"""The run directory: fingerprint, commit of outputs, resume or refuse.
+
+    <run_dir>/job.yaml                                   the job, resolved
+              fingerprint.json                           what the outputs depend on
+              experts/dataset=NAME/<chunk>.parquet       pass 1
+              rejects/<dataset>--<chunk>.parquet         samples that could not be used, and why
+              mixture.json                               offsets and mixtures
+              predictions/dataset=NAME/<chunk>.parquet   pass 2
+              report.json
+              manifest.json                              written last: the run is complete
+
+A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
+if its file exists. A task that runs twice writes the same bytes twice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dawin_ray.errors import UserError
+from dawin_ray.storage import filesystem, join, unreadable, write_whole
+
+Kind = Literal["experts", "predictions"]
+State = Literal["new", "unfinished", "finished"]
+
+FINGERPRINT, MANIFEST = "fingerprint.json", "manifest.json"
+
+
+class RunDirectory:
+    """One run's outputs, at a local path or any fsspec address. Cheap to make and to pickle."""
+
+    def __init__(self, address: str):
+        """Touches nothing yet."""
+        self.address = address
+
+    def path(self, *parts: str) -> tuple[Any, str]:
+        """The file system and the path of a file of the run."""
+        fs, root = filesystem(self.address)
+        return fs, join(root, *parts)
+
+    def open(self, fingerprint: Mapping[str, Any], job_yaml: str) -> State:
+        """Claim the directory for a job: new, or the same job again.
+
+        Raises:
+            UserError: it holds the run of another job (the message shows what differs), or files
+                of something else, or cannot be written.
+        """
+        fs, path = self.path(FINGERPRINT)
+        ours = json.dumps(fingerprint, indent=1, sort_keys=True)
+        try:
+            if fs.exists(path):
+                self._check_same(fs.cat_file(path).decode(), ours)
+                return "finished" if fs.exists(self.path(MANIFEST)[1]) else "unfinished"
+            root = filesystem(self.address)[1]
+            if fs.exists(root) and fs.ls(root):
+                raise UserError(
+                    f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no run "
+                    "directory. Give another run_dir, or empty this one."
+                )
+            write_whole(fs, self.path("job.yaml")[1], job_yaml.encode())
+            write_whole(fs, path, ours.encode())
+        except UserError:
+            raise
+        except Exception as error:  # every storage client has its own exceptions
+            raise unreadable(self.address, "run_dir", error) from error
+        return "new"
+
+    def _check_same(self, theirs: str, ours: str) -> None:
+        if theirs != ours:
+            old, new = theirs.splitlines(), ours.splitlines()
+            lines = difflib.unified_diff(old, new, "the run there", "this job", n=1, lineterm="")
+            diff = "\n".join(list(lines)[:40])
+            raise UserError(
+                f"The run_dir {self.address!r} holds the run of another job, and their outputs "
+                f"must not mix. Give another run_dir, or remove this one. They differ in:\n{diff}"
+            )
+
+    def commit(self, kind: Kind, dataset: str, chunk: str, table: pa.Table) -> None:
+        """Write a chunk's table under its final name, whole or not at all."""
+        fs, path = self.path(kind, f"dataset={dataset}", f"{chunk}.parquet")
+        write_whole(fs, path, _parquet_bytes(table))
+
+    def commit_rejects(self, dataset: str, chunk: str, table: pa.Table) -> None:
+        """Write a chunk's rejects; before the chunk itself, so that none is lost in between."""
+        fs, path = self.path("rejects", f"{dataset}--{chunk}.parquet")
+        write_whole(fs, path, _parquet_bytes(table))
+
+    def chunks(self, kind: Kind, dataset: str, prefix: str = "") -> list[str]:
+        """Names of the committed chunks that begin with `prefix`, sorted."""
+        fs, folder = self.path(kind, f"dataset={dataset}")
+        found = fs.glob(join(folder, f"{prefix}*.parquet"))
+        return sorted(path.rsplit("/", 1)[1].removesuffix(".parquet") for path in found)
+
+    def read(
+        self, kind: Kind, dataset: str, chunk: str, columns: list[str] | None = None
+    ) -> pa.Table:
+        """A committed chunk."""
+        fs, path = self.path(kind, f"dataset={dataset}", f"{chunk}.parquet")
+        with fs.open(path, "rb") as stream:
+            # ParquetFile, as read_table would take "dataset=..." in the path for a column
+            return pq.ParquetFile(stream).read(columns=columns)
+
+    def read_all(
+        self, kind: Kind, dataset: str, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """All committed chunks, one at a time, in the order of their names."""
+        for chunk in self.chunks(kind, dataset):
+            yield self.read(kind, dataset, chunk, columns)
+
+    def rejects(self) -> Iterator[pa.Table]:
+        """All tables of rejects."""
+        fs, folder = self.path("rejects")
+        for path in sorted(fs.glob(join(folder, "*.parquet"))):
+            with fs.open(path, "rb") as stream:
+                yield pq.ParquetFile(stream).read()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the run."""
+        fs, path = self.path(name)
+        write_whole(fs, path, (json.dumps(value, indent=1) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run."""
+        fs, path = self.path(name)
+        return json.loads(fs.cat_file(path))
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,98 @@
+"""Addresses: local paths and everything that fsspec reads, behind three small functions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import uuid
+from pathlib import Path
+
+import fsspec
+
+from dawin_ray.errors import UserError
+
+READ_BLOCK = 1 << 20  # bytes at a time, for hashing
+
+
+def filesystem(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of an address, and the path in it.
+
+    Raises:
+        UserError: the protocol is unknown, or what reads it is not installed.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(os.path.expanduser(address))
+    except (ValueError, ImportError, OSError) as error:
+        raise UserError(
+            f"Cannot open the address {address!r}: {error}. Expected a local path or an address "
+            "such as s3://bucket/prefix."
+        ) from error
+    return fs, path.rstrip("/") or "/"
+
+
+def is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether paths of this file system are paths of this machine."""
+    return isinstance(fs, fsspec.implementations.local.LocalFileSystem)
+
+
+def read_bytes(address: str, what: str) -> bytes:
+    """The whole file at an address; `what` it is goes into the error."""
+    fs, path = filesystem(address)
+    try:
+        return fs.cat_file(path)
+    except (OSError, ValueError) as error:
+        raise unreadable(address, what, error) from error
+
+
+def unreadable(address: str, what: str, error: Exception) -> UserError:
+    """The error for something that should be there and is not, or may not be read."""
+    reason = (
+        "it does not exist"
+        if isinstance(error, FileNotFoundError)
+        else f"{type(error).__name__}: {error}"
+    )
+    return UserError(
+        f"Cannot read the {what} {address!r}: {reason}. Check the path, and for a remote address "
+        "its endpoint, credentials and permissions."
+    )
+
+
+def sha256(address: str, what: str) -> str:
+    """Hash of a file's content, read as a stream."""
+    fs, path = filesystem(address)
+    digest = hashlib.sha256()
+    try:
+        with fs.open(path, "rb") as stream:
+            while block := stream.read(READ_BLOCK):
+                digest.update(block)
+    except (OSError, ValueError) as error:
+        raise unreadable(address, what, error) from error
+    return digest.hexdigest()
+
+
+def write_whole(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write a file so that nobody ever sees a part of it.
+
+    Locally by a temporary name beside it and a rename; elsewhere by one PUT of the whole object,
+    which object stores make visible at once or not at all.
+    """
+    if is_local(fs):
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    else:
+        fs.pipe_file(path, data)
+
+
+def join(*parts: str) -> str:
+    """Parts of an address joined with '/', whatever the system's separator."""
+    return posixpath.join(*parts)

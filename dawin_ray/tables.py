@@ -1,0 +1,86 @@
+"""Arrow schemas and column names, in one place.
+
+M experts. A list column of an expert quantity has M entries, in the order of the job's experts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+TOP_CLASSES = 5  # entries of top_classes and top_probabilities; fewer where C < 5
+
+# What pass 1 learns of a sample. `log_expertise` is ln e of each expert, from which the driver
+# makes coefficients; `even_*` is the evenly interpolated model, where it is run.
+EXPERTS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("label", pa.int64()),
+        ("expert_prediction", pa.list_(pa.int32())),
+        ("expert_confidence", pa.list_(pa.float32())),
+        ("expert_entropy", pa.list_(pa.float32())),
+        ("log_expertise", pa.list_(pa.float32())),
+        ("even_prediction", pa.int32()),
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("label", pa.int64()),
+        ("prediction", pa.int32()),
+        ("confidence", pa.float32()),
+        ("entropy", pa.float32()),
+        ("coefficient", pa.list_(pa.float32())),
+        ("cluster", pa.int32()),
+        ("expert_prediction", pa.list_(pa.int32())),
+        ("expert_confidence", pa.list_(pa.float32())),
+        ("expert_entropy", pa.list_(pa.float32())),
+        ("even_prediction", pa.int32()),
+        ("top_classes", pa.list_(pa.int32())),
+        ("top_probabilities", pa.list_(pa.float32())),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("shard", pa.string()),
+        ("sample_id", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def list_column(rows_NM: np.ndarray, kind: pa.DataType) -> pa.ListArray:
+    """An array [N, M] as a column of N lists of M."""
+    count, width = rows_NM.shape
+    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * width)
+    return pa.ListArray.from_arrays(offsets, pa.array(rows_NM.ravel(), type=kind.value_type))
+
+
+def rows_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """A column of N lists of `width` as an array [N, width]."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+
+
+def table(schema: pa.Schema, columns: dict) -> pa.Table:
+    """A table of `schema`; a missing column is null throughout, an unknown one is an error.
+
+    Values are Arrow arrays, lists, or numpy arrays [N] or [N, M].
+    """
+    unknown = columns.keys() - set(schema.names)
+    assert not unknown, f"columns {unknown} are not in the schema"
+    count = len(columns["sample_id"])
+    arrays = []
+    for field in schema:
+        values = columns.get(field.name)
+        if values is None:
+            arrays.append(pa.nulls(count, field.type))
+        elif isinstance(values, np.ndarray) and values.ndim == 2:
+            arrays.append(list_column(values, field.type))
+        elif isinstance(values, pa.Array | pa.ChunkedArray):
+            arrays.append(values)
+        else:
+            arrays.append(pa.array(values, type=field.type))
+    return pa.table(arrays, schema=schema)
