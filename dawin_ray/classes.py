@@ -15,7 +15,7 @@ from importlib.resources import files
 import torch
 
 from dawin_ray.errors import UserError
-from dawin_ray.storage import read_bytes
+from dawin_ray.storage import read_bytes, read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -68,20 +68,19 @@ def resolve_classes(
     if spec is None or (spec == "imagenet" and head_count == IMAGENET_CLASSES):
         return DatasetClasses(count=head_count, names=names, synsets=synsets)
     where = f"classes of data set '{dataset}' ({spec})"
+    group_names = None
     if spec in KNOWN_SUBSETS:
         if head_count != IMAGENET_CLASSES:
             raise UserError(
                 f"The {where} are a subset of ImageNet's {IMAGENET_CLASSES} classes, but the head "
                 f"has {head_count}. Give a file of indices instead."
             )
-        groups = {line: [int(line)] for line in _timm_lines(KNOWN_SUBSETS[spec])}
-        group_names = None
+        groups = [[line] for line in _timm_lines(KNOWN_SUBSETS[spec])]
     elif spec.endswith(".json"):
-        groups = group_names = _read_groups(spec, where)
+        named = _read_groups(spec, where)
+        groups, group_names = list(named.values()), tuple(named)
     elif spec.endswith(".txt"):
-        lines = read_bytes(spec, "class list").decode().splitlines()
-        groups = {line.strip(): [line.strip()] for line in lines if line.strip()}
-        group_names = None
+        groups = [[line] for line in read_lines(spec, "class list")]
     else:
         known = [*KNOWN_SUBSETS, "imagenet"]
         hint = difflib.get_close_matches(spec, known, n=1)
@@ -93,19 +92,20 @@ def resolve_classes(
     if not groups:
         raise UserError(f"The {where} are empty.")
     members = tuple(
-        tuple(_class_index(item, head_count, names, where) for item in items)
-        for items in groups.values()
+        tuple(_class_index(item, head_count, names, where) for item in items) for items in groups
     )
     flat = [index for group in members for index in group]
     if len(flat) != len(set(flat)):
         twice = next(index for index in flat if flat.count(index) > 1)
         raise UserError(f"The {where} name class {twice} of the head twice; each may be used once.")
     if group_names is not None:
-        chosen = tuple(group_names)
-    else:
-        chosen = tuple(names[i] for i in flat) if names else None
-    subset_synsets = tuple(synsets[i] for i in flat) if synsets and group_names is None else None
-    return DatasetClasses(count=len(members), members=members, names=chosen, synsets=subset_synsets)
+        return DatasetClasses(count=len(members), members=members, names=group_names)
+    return DatasetClasses(
+        count=len(members),
+        members=members,
+        names=tuple(names[i] for i in flat) if names else None,
+        synsets=tuple(synsets[i] for i in flat) if synsets else None,
+    )
 
 
 def label_folders(

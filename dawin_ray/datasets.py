@@ -31,7 +31,7 @@ from pydantic import Field
 
 from dawin_ray.errors import UserError
 from dawin_ray.settings import Settings
-from dawin_ray.storage import filesystem, is_local, join, read_bytes, unreadable
+from dawin_ray.storage import filesystem, is_local, join, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -448,9 +448,3 @@ def _check_shard_count(text: bytes, found: int, config: DatasetConfig) -> None:
             f"Data set '{config.name}' at {config.path!r} has {found} tar shards, but its "
             f"nshards.txt says {expected}. Copy the missing ones, or correct nshards.txt."
         )
-
-
-def read_lines(address: str, what: str) -> tuple[str, ...]:
-    """The non-empty lines of a small text file."""
-    lines = read_bytes(address, what).decode("utf-8", errors="strict").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())

@@ -146,7 +146,7 @@ def log_expertise(
                 columns.append(probabilities.amax(dim=-1))
             else:
                 top_two = probabilities.topk(min(2, probabilities.shape[-1]), dim=-1).values
-                columns.append(2 * top_two[:, 0] - top_two.sum(dim=-1))  # a lone class: margin 0
+                columns.append(2 * top_two[:, 0] - top_two.sum(dim=-1))
     return torch.stack(columns, dim=-1)
 
 

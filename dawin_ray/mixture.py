@@ -291,7 +291,7 @@ def _run_em(
     for iteration in range(config.max_iterations + 1):
         log_density_N, log_probability_KN = _expect(log_x_MN, concentrations_KM, weights_K)
         likelihood = float(np.average(log_density_N, weights=weights_N))
-        # Not only a rise ends it: with the moment M-step the likelihood may also fall a little.
+        # Not only a small rise ends it: with the moment M-step the likelihood may also fall.
         converged = abs(likelihood - previous) < config.tolerance
         if converged or iteration == config.max_iterations:
             break

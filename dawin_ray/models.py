@@ -40,7 +40,7 @@ from torchvision.transforms import Normalize
 from dawin_ray.errors import UserError
 from dawin_ray.merge import StateDict, check_mergeable
 from dawin_ray.settings import Settings
-from dawin_ray.storage import read_bytes
+from dawin_ray.storage import read_bytes, read_lines
 
 HEAD = "classification_head"  # the head in a checkpoint, as naver-ai/dawin and WiSE-FT name it
 CHECKPOINT_HEAD = "checkpoint"  # the key of the head that comes with the checkpoint
@@ -228,11 +228,7 @@ def read_class_names(spec: str) -> tuple[str, ...]:
             f"Unknown class names {spec!r}. Expected {', '.join(KNOWN_CLASS_NAMES)} or a .txt file "
             "with a class name a line."
         )
-    lines = read_bytes(spec, "class names").decode().splitlines()
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise UserError(f"The class names in {spec!r} are empty.")
-    return names
+    return read_lines(spec, "class names")
 
 
 def read_templates(spec: str) -> Sequence[Callable[[str], str] | str]:
@@ -248,9 +244,8 @@ def read_templates(spec: str) -> Sequence[Callable[[str], str] | str]:
             f"Unknown templates {spec!r}. Expected {', '.join(KNOWN_TEMPLATES)} or a .txt file "
             "with a line like: a photo of a {}."
         )
-    lines = read_bytes(spec, "templates").decode().splitlines()
-    templates = [line.strip().replace("{c}", "{}") for line in lines if line.strip()]
-    for template in templates or [""]:
+    templates = [line.replace("{c}", "{}") for line in read_lines(spec, "templates")]
+    for template in templates:
         if template.count("{}") != 1:
             raise UserError(
                 f"Template {template!r} in {spec!r} needs one {{}} where the class name goes."

@@ -45,6 +45,22 @@ def read_bytes(address: str, what: str) -> bytes:
         raise unreadable(address, what, error) from error
 
 
+def read_lines(address: str, what: str) -> tuple[str, ...]:
+    """The lines of a text file without outer space, the empty ones left out.
+
+    Raises:
+        UserError: it cannot be read, is no UTF-8, or has no such line.
+    """
+    try:
+        lines = read_bytes(address, what).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"The {what} {address!r} is no UTF-8 text: {error}") from error
+    kept = tuple(line.strip() for line in lines if line.strip())
+    if not kept:
+        raise UserError(f"The {what} {address!r} is empty; expected an entry a line.")
+    return kept
+
+
 def unreadable(address: str, what: str, error: Exception) -> UserError:
     """The error for something that should be there and is not, or may not be read."""
     reason = (

@@ -1,0 +1,72 @@
+import json
+
+import numpy as np
+import pytest
+
+from dawin_ray.errors import UserError
+from dawin_ray.expertise import CoefficientConfig
+from dawin_ray.fitting import Fit, fit
+from dawin_ray.mixture import MixtureConfig
+
+ENTROPY, TWO = CoefficientConfig(), MixtureConfig(clusters=2)
+
+
+def log_e(n, m=2, seed=0):
+    """Two groups of samples: sure of expert 0, and sure of the last."""
+    rng = np.random.default_rng(seed)
+    entropies = rng.gamma(8, 0.05, (n, m))
+    entropies[: n // 2, 0] += 2
+    entropies[n // 2 :, -1] += 2
+    return -rng.permutation(entropies).astype(np.float32)
+
+
+def stream_of(values, size):
+    return lambda: iter(np.split(values, range(size, len(values), size)))
+
+
+def test_the_fit_does_not_depend_on_how_the_stream_is_cut():
+    values = log_e(1000)
+    config = CoefficientConfig(offset_adjustment=True)
+    whole, parts = (fit(stream_of(values, s), 2, config, TWO) for s in (1000, 37))
+    assert whole.samples == parts.samples == 1000
+    np.testing.assert_allclose(parts.mixture.means, whole.mixture.means, atol=1e-9)
+    assert parts.offset.bias == pytest.approx(whole.offset.bias, rel=1e-12)
+
+
+@pytest.mark.parametrize(("experts", "source"), [(2, "histogram"), (3, "subsample")])
+def test_many_samples_are_summarised_and_fit_nearly_the_same(experts, source):
+    values = log_e(20_000, experts)
+    exact = fit(stream_of(values, 999), experts, ENTROPY, TWO)
+    bounded = fit(stream_of(values, 999), experts, ENTROPY, TWO, max_samples=5000)
+    assert (exact.source, bounded.source) == ("samples", source)
+    assert bounded.samples == 20_000
+    # a histogram loses the spread within 1/4096; a subsample of 5,000 has an error of its own
+    atol = 1e-3 if source == "histogram" else 1e-2
+    np.testing.assert_allclose(bounded.mixture.means, exact.mixture.means, atol=atol)
+    again = fit(stream_of(values, 500), experts, ENTROPY, TWO, max_samples=5000)
+    np.testing.assert_allclose(again.mixture.means, bounded.mixture.means, atol=1e-9)
+
+
+def test_the_offset_is_only_there_when_asked_for():
+    values = log_e(100)
+    assert fit(stream_of(values, 10), 2, ENTROPY, TWO).offset is None
+    adjusted = fit(stream_of(values, 10), 2, CoefficientConfig(offset_adjustment=True), TWO)
+    plain = fit(stream_of(values, 10), 2, ENTROPY, TWO).coefficients(values)
+    # the offset pulls coefficients towards its shares
+    assert adjusted.coefficients(values).std() < plain.std()
+
+
+def test_a_fit_survives_json():
+    fitted = fit(stream_of(log_e(100, 3), 10), 3, CoefficientConfig(offset_adjustment=True), TWO)
+    again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    values = log_e(50, 3, seed=1)
+    np.testing.assert_array_equal(again.coefficients(values), fitted.coefficients(values))
+    np.testing.assert_array_equal(
+        again.mixture.predict(again.coefficients(values)),
+        fitted.mixture.predict(fitted.coefficients(values)),
+    )
+
+
+def test_nothing_to_fit_is_an_error():
+    with pytest.raises(UserError, match="no usable sample"):
+        fit(lambda: iter([np.empty((0, 2))]), 2, ENTROPY, TWO)
