@@ -2,9 +2,9 @@
 
     python jobs/train_demo_experts.py --out dawin_ray/demo
 
-Measured on 2 cores of an AMD EPYC (Zen 4), no GPU, torch 2.15: 3 to 4 minutes alone, 15 where the
-cores were shared. A second run there gave the same bytes; another machine or version of torch will
-not. Accuracies (per cent) of the float16 weights that are saved:
+Measured on 2 cores of an AMD EPYC, no GPU, torch 2.15: 3 to 4 minutes while little else ran, 15 on
+busy cores. A second run there gave the same bytes; another machine or version of torch may not.
+Accuracies (per cent) of the float16 weights that are saved:
 
                 digits  rotation  noise  inversion  edges  blur  occlusion  printed  mean of shifts
     zero_shot     96.0      84.4   86.1       90.6   87.2  91.5       86.3     91.6            88.2
