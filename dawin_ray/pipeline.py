@@ -92,8 +92,8 @@ def ray_session(address: str | None) -> Iterator[None]:
     import ray
     import ray.data
 
-    # Ray Data announces every execution; the run has its own progress
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray Data announces every execution, and every exception that it raises besides
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield
         return
@@ -321,7 +321,7 @@ def _user_error(error: BaseException | None) -> UserError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, UserError):
+        if type(current) is UserError:  # Ray's wrapping is a subclass, with the traceback in it
             return current
         todo += [getattr(current, "cause", None), current.__cause__, current.__context__]
     return None

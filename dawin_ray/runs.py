@@ -15,7 +15,6 @@ if its file exists. A task that runs twice writes the same bytes twice.
 
 from __future__ import annotations
 
-import difflib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,9 @@ from dawin_ray.storage import filesystem, join, unreadable, write_whole
 
 Kind = Literal["experts", "predictions"]
 State = Literal["new", "unfinished", "finished"]
+
+ABSENT = "absent"  # in the list of differences, of which MAX_DIFFERENCES are shown
+MAX_DIFFERENCES = 20
 
 FINGERPRINT, MANIFEST = "fingerprint.json", "manifest.json"
 
@@ -53,10 +55,10 @@ class RunDirectory:
                 of something else, or cannot be written.
         """
         fs, path = self.path(FINGERPRINT)
-        ours = json.dumps(fingerprint, indent=1, sort_keys=True)
+        ours = json.dumps(fingerprint, indent=1)
         try:
             if fs.exists(path):
-                self._check_same(fs.cat_file(path).decode(), ours)
+                self._check_same(json.loads(fs.cat_file(path)), json.loads(ours))
                 return "finished" if fs.exists(self.path(MANIFEST)[1]) else "unfinished"
             root = filesystem(self.address)[1]
             if fs.exists(root) and fs.ls(root):
@@ -72,14 +74,20 @@ class RunDirectory:
             raise unreadable(self.address, "run_dir", error) from error
         return "new"
 
-    def _check_same(self, theirs: str, ours: str) -> None:
-        if theirs != ours:
-            old, new = theirs.splitlines(), ours.splitlines()
-            lines = difflib.unified_diff(old, new, "the run there", "this job", n=1, lineterm="")
-            diff = "\n".join(list(lines)[:40])
+    def _check_same(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        there, here = dict(_flat(theirs)), dict(_flat(ours))
+        differing = [k for k in {**there, **here} if there.get(k, ABSENT) != here.get(k, ABSENT)]
+        if differing:
+            lines = [
+                f"  {key}: {there.get(key, ABSENT)} there, {here.get(key, ABSENT)} here"
+                for key in differing[:MAX_DIFFERENCES]
+            ]
+            if len(differing) > MAX_DIFFERENCES:
+                lines.append(f"  and {len(differing) - MAX_DIFFERENCES} more")
             raise UserError(
                 f"The run_dir {self.address!r} holds the run of another job, and their outputs "
-                f"must not mix. Give another run_dir, or remove this one. They differ in:\n{diff}"
+                "must not mix. Give another run_dir, or remove this one. They differ in:\n"
+                + "\n".join(lines)
             )
 
     def commit(self, kind: Kind, dataset: str, chunk: str, table: pa.Table) -> None:
@@ -130,6 +138,16 @@ class RunDirectory:
         """Read a JSON file of the run."""
         fs, path = self.path(name)
         return json.loads(fs.cat_file(path))
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings and lists, with dotted keys."""
+    if isinstance(value, Mapping | list) and value:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
 
 
 def _parquet_bytes(table: pa.Table) -> bytes:

@@ -9,7 +9,6 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
 from dawin_ray import datasets
 from dawin_ray.datasets import (
@@ -21,6 +20,7 @@ from dawin_ray.datasets import (
     read_samples,
 )
 from dawin_ray.errors import UserError
+from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
 TAR_BLOCK = 512  # bytes of a tar header, and what members are padded to
 IMAGES = make_images(6)
@@ -470,7 +470,7 @@ def test_positions_never_fall_and_stay_within_the_shard(tmp_path, kind):
     [shard] = shards_of(write_format(tmp_path / "set", kind))
     positions = [sample.position for sample in read_samples(shard)]
     assert positions == sorted(positions)
-    assert 0 < positions[0]
+    assert positions[0] > 0
     assert positions[-1] <= shard.bytes
 
 

@@ -1,0 +1,334 @@
+"""Whole runs on a local Ray: formats, sizes, damaged data, resume, many experts."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pandas as pd
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from dawin_ray import pipeline, tables
+from dawin_ray.cli import app
+from dawin_ray.datasets import Shard
+from dawin_ray.runs import RunDirectory
+from dawin_ray.stages import Chunk
+from tests.conftest import (
+    CLASSES,
+    MODEL_CONFIG,
+    make_images,
+    write_folder,
+    write_parquet,
+    write_tar,
+)
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+IMAGES = 45
+# in the order of a sorted folder: a fit starts from k-means, whose draws follow the samples' order
+LABELS = sorted(i % CLASSES for i in range(IMAGES))
+# float32 sums of another order, batch size or thread count, through a softmax of logits near 10
+ATOL = 1e-4
+
+
+def run(*arguments: str):
+    result = CliRunner().invoke(app, ["run", *arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def predictions(run_dir: Path, dataset: str) -> pd.DataFrame:
+    return pd.read_parquet(run_dir / "predictions" / f"dataset={dataset}")
+
+
+def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    assert len(one) == len(other)
+    for column in one.columns.drop("sample_id"):
+        a, b = one[column], other[column]
+        if a.dtype == object:
+            a, b = np.stack(a), np.stack(b)
+        if np.issubdtype(a.dtype, np.integer):
+            np.testing.assert_array_equal(a, b, err_msg=column)
+        else:
+            np.testing.assert_allclose(a, b, atol=ATOL, err_msg=column)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """The same images as folder, tars and Parquet; a damaged tar; images without labels."""
+    root = tmp_path_factory.mktemp("data")
+    images = make_images(IMAGES)
+    write_folder(root / "folder", images, LABELS)
+    write_tar(root / "tars" / "a-0.tar", images[:20], LABELS[:20])
+    write_tar(root / "tars" / "a-1.tar", images[20:], LABELS[20:], start=20)
+    write_parquet(root / "parquet" / "0.parquet", images[:31], LABELS[:31])
+    write_parquet(root / "parquet" / "1.parquet", images[31:], LABELS[31:])
+    damaged = [*images[:20], images[20][:200], b"no image at all", b""]
+    write_tar(root / "damaged" / "d.tar", damaged, None)
+    with tarfile.open(root / "damaged" / "d.tar", "a") as tar:
+        info = tarfile.TarInfo("lonely.cls")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"3"))
+    broken = write_tar(root / "broken" / "b.tar", images[:30], LABELS[:30])
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    return root
+
+
+DATASETS = ("folder", "tars", "parquet", "damaged", "broken")
+
+
+@pytest.fixture(scope="module")
+def first(small, data, tmp_path_factory) -> Path:
+    """The run that the tests of this module look at."""
+    folder = tmp_path_factory.mktemp("first")
+    datasets = [{"name": name, "path": str(data / name)} for name in DATASETS]
+    run(small.job_file(folder / "job.yaml", folder / "run", datasets))
+    return folder / "run"
+
+
+@pytest.mark.parametrize("other", ["tars", "parquet"])
+def test_folder_webdataset_and_parquet_give_the_same_predictions(first, other):
+    assert_same(predictions(first, "folder"), predictions(first, other))
+
+
+def test_samples_are_named_by_where_they_lie(first):
+    assert predictions(first, "folder")["sample_id"][0] == "class_0/0000.jpg"
+    assert list(predictions(first, "tars")["sample_id"][[0, 44]]) == [
+        "a-0.tar/0000",
+        "a-1.tar/0044",
+    ]
+    assert list(predictions(first, "parquet")["sample_id"][[0, 44]]) == [
+        "0.parquet/0",
+        "1.parquet/13",
+    ]
+
+
+def test_batches_chunks_and_actors_change_nothing(first, small, data, tmp_path):
+    datasets = [{"name": name, "path": str(data / name)} for name in DATASETS]
+    compute = {"batch_size": 7, "chunk_size": 5, "actors": 2}
+    run(small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets, compute=compute))
+    for name in DATASETS:
+        assert_same(predictions(first, name), predictions(tmp_path / "run", name))
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    # two clusters for each data set, at most once in each of the two actors
+    assert 2 * len(DATASETS) <= report["passes"]["merged"]["merges"] <= 4 * len(DATASETS)
+
+
+def test_predictions_are_those_of_the_model_merged_by_hand(first, small, data):
+    """From pixels to probabilities with open_clip and plain torch alone."""
+    states = [load_file(path) for path in small.checkpoints[:2]]
+    mixture = json.loads((first / "mixture.json").read_text())["fits"]["folder"]["mixture"]
+    concentrations = np.array(mixture["concentrations"])
+    means = concentrations / concentrations.sum(axis=1, keepdims=True)
+    visual = open_clip.model.CLIP(**MODEL_CONFIG).visual.eval()
+    transform = open_clip.image_transform(32, is_train=False)
+
+    def probabilities(state: dict, image: Image.Image, temperature: float = 1.0) -> torch.Tensor:
+        visual.load_state_dict(
+            {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+        )
+        with torch.inference_mode():
+            features = visual(transform(image)[None])
+        features = features / features.norm(dim=-1, keepdim=True)
+        logits = features @ state["classification_head.weight"].T
+        return ((logits + state["classification_head.bias"])[0] / temperature).softmax(-1)
+
+    rows = predictions(first, "folder")
+    for _, row in rows.iloc[::6].iterrows():
+        image = Image.open(data / "folder" / row["sample_id"])
+        experts = [probabilities(s, image, t) for s, t in zip(states, (0.9, 1.0), strict=True)]
+        entropies = torch.stack([-(p * p.log()).sum() for p in experts])
+        np.testing.assert_allclose(row["expert_entropy"], entropies, atol=ATOL)
+        np.testing.assert_allclose(row["coefficient"], (-entropies).softmax(-1), atol=ATOL)
+        low, high = means[row["cluster"]]
+        merged = {k: low * states[0][k] + high * states[1][k] for k in states[0]}
+        expected = probabilities(merged, image)
+        top = expected.topk(5)
+        np.testing.assert_allclose(row["top_probabilities"], top.values, atol=ATOL)
+        assert row["prediction"] == expected.argmax()
+        assert row["confidence"] == pytest.approx(float(expected.max()), abs=ATOL)
+        even = {k: 0.5 * states[0][k] + 0.5 * states[1][k] for k in states[0]}
+        assert row["even_prediction"] == probabilities(even, image).argmax()
+
+
+def test_every_damaged_sample_is_a_reject_with_its_reason(first):
+    rejects = pd.concat(pd.read_parquet(path) for path in (first / "rejects").iterdir())
+    reasons = rejects.set_index("sample_id")["reason"].to_dict()
+    assert reasons.keys() == {f"d.tar/00{i}" for i in (20, 21, 22)} | {"d.tar/lonely"} | {
+        key for key in reasons if key.startswith("b.tar/@")
+    }
+    assert "truncated" in reasons["d.tar/0020"].lower()
+    assert "cannot be decoded" in reasons["d.tar/0021"]
+    assert "no image member" in reasons["d.tar/lonely"]
+    assert len(predictions(first, "damaged")) == 20
+    assert 5 < len(predictions(first, "broken")) < 30
+    assert sum("the shard breaks after byte" in reason for reason in reasons.values()) == 1
+
+
+def test_labels_are_optional(first):
+    assert predictions(first, "damaged")["label"].isna().all()
+    report = json.loads((first / "report.json").read_text())
+    row = next(row for row in report["datasets"] if row["dataset"] == "damaged")
+    assert (row["rows"], row["rejects"], row["labelled"]) == (20, 4, 0)
+    assert set(row["accuracy"].values()) == {None}
+
+
+def test_accuracies_of_the_report_follow_from_the_predictions(first):
+    report = json.loads((first / "report.json").read_text())
+    row = next(row for row in report["datasets"] if row["dataset"] == "folder")
+    rows = predictions(first, "folder")
+    assert row["accuracy"]["dawin"] == (rows["prediction"] == rows["label"]).mean()
+    even = (rows["even_prediction"] == rows["label"]).mean()
+    assert row["accuracy"]["even_interpolation"] == even
+    experts = np.stack(rows["expert_prediction"])
+    for m in range(2):
+        assert row["accuracy"][f"expert_{m}"] == (experts[:, m] == rows["label"]).mean()
+    sizes = rows["cluster"].value_counts().sort_index().tolist()
+    assert [cluster["size"] for cluster in row["clusters"]] == sizes
+
+
+def test_files_have_exactly_the_columns_of_the_contract(first):
+    for path in (first / "predictions").rglob("*.parquet"):
+        assert pq.ParquetFile(path).schema_arrow.equals(tables.PREDICTIONS)
+    for path in (first / "experts").rglob("*.parquet"):
+        assert pq.ParquetFile(path).schema_arrow.equals(tables.EXPERTS)
+
+
+def test_a_finished_run_is_left_alone(first):
+    before = {p: p.stat().st_mtime_ns for p in first.rglob("*") if p.is_file()}
+    result = run(str(first.parent / "job.yaml"))
+    assert "complete already" in result.output
+    assert {p: p.stat().st_mtime_ns for p in first.rglob("*") if p.is_file()} == before
+
+
+def test_another_job_is_refused_with_what_differs(first):
+    arguments = ["run", str(first.parent / "job.yaml"), "experts.1.temperature=1.5"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "job.experts.1.temperature: 1.0 there, 1.5 here" in result.output
+
+
+def test_an_unfinished_run_is_resumed_and_done_work_is_kept(first, small, data, tmp_path):
+    datasets = [{"name": name, "path": str(data / name)} for name in ("folder", "damaged")]
+    job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets)
+    run(job)
+    files = sorted((tmp_path / "run").rglob("*.parquet"))
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+    lost = [p for p in files if "experts" in str(p)][:1] + [
+        p for p in files if "predictions" in str(p)
+    ][1:3]
+    for path in [*lost, tmp_path / "run" / "manifest.json"]:
+        path.unlink()
+
+    result = run(job)
+
+    assert "unfinished" in result.output
+    after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+    assert {p: content for p, (_, content) in after.items()} == {
+        p: content for p, (_, content) in before.items()
+    }
+    assert {p for p in files if after[p][0] != before[p][0]} == set(lost)
+    assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_three_task_experts_over_a_base(small, data, tmp_path):
+    """theta_0 + s M sum lambda_t (theta_t - theta_0), one Dirichlet mixture for two data sets."""
+    sections = {
+        "experts": [
+            {"name": f"task_{i}", "checkpoint": path} for i, path in enumerate(small.checkpoints)
+        ],
+        "merge": {"base": small.checkpoints[0], "scale": 0.2},
+        "fit": "joint",
+        "coefficient": {"metric": "cross_entropy", "target": "soft_merged"},
+        "baselines": {"even_interpolation": False},
+    }
+    datasets = [{"name": name, "path": str(data / name)} for name in ("folder", "tars")]
+    run(small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets, **sections))
+
+    fits = json.loads((tmp_path / "run" / "mixture.json").read_text())["fits"]
+    assert list(fits) == ["joint"]
+    assert fits["joint"]["samples"] == 2 * IMAGES
+    rows = predictions(tmp_path / "run", "folder")
+    assert_same(rows, predictions(tmp_path / "run", "tars"))
+    assert np.stack(rows["coefficient"]).shape == (IMAGES, 3)
+    assert rows["even_prediction"].isna().all()
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert "even_interpolation" not in report["datasets"][0]["accuracy"]
+    # data sets with one fit share their merged models
+    assert report["passes"]["merged"]["merges"] == 2
+
+    concentrations = np.array(fits["joint"]["mixture"]["concentrations"])
+    means = concentrations / concentrations.sum(axis=1, keepdims=True)
+    states = [load_file(path) for path in small.checkpoints]
+    row, base = rows.iloc[7], states[0]
+    mean = means[row["cluster"]]
+    merged = {
+        k: base[k] + 0.2 * 3 * sum(mean[m] * (state[k] - base[k]) for m, state in enumerate(states))
+        for k in base
+    }
+    visual = open_clip.model.CLIP(**MODEL_CONFIG).visual.eval()
+    visual.load_state_dict(
+        {k.removeprefix("visual."): v.float() for k, v in merged.items() if k.startswith("visual.")}
+    )
+    image = Image.open(data / "folder" / row["sample_id"])
+    with torch.inference_mode():
+        features = visual(open_clip.image_transform(32, is_train=False)(image)[None])
+    features = torch.nn.functional.normalize(features, dim=-1)
+    logits = features @ merged["classification_head.weight"].float().T
+    logits = logits + merged["classification_head.bias"].float()
+    expected = logits.softmax(-1).topk(5).values[0]
+    np.testing.assert_allclose(row["top_probabilities"], expected, atol=ATOL)
+
+
+class _OneChunk:
+    """Stands for decoding; its chunk tells the process that made it."""
+
+    def __call__(self, shard: Shard) -> Iterator[Chunk]:
+        yield Chunk(
+            name="c", dataset=str(os.getpid()), shard=shard.name, sample_ids=[], labels=[],
+            images=np.empty((0, 2, 2, 3), np.uint8),
+        )  # fmt: skip
+
+
+class _ProcessOfModel:
+    """Stands for a model actor; says in which processes chunk and model were."""
+
+    def __init__(self, run: RunDirectory, threads: int):
+        pass
+
+    def __call__(self, packed) -> dict[str, list]:
+        return {"decode": [pipeline.unpack(packed).dataset], "model": [str(os.getpid())]}
+
+
+def test_decoding_stays_out_of_the_model_actors(tmp_path):
+    shards = [
+        Shard(dataset="d", name=str(i), address="", format="webdataset", bytes=1, key=str(i))
+        for i in range(4)
+    ]
+    # equal reservations, as Ray fuses operators of equal resources
+    on = pipeline.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1)
+    run_dir = RunDirectory(str(tmp_path))
+    rows = list(pipeline._stream(shards, _OneChunk(), on, run_dir, "experts", _ProcessOfModel, {}))
+    assert len(rows) == 4
+    assert all(row["decode"] != row["model"] for row in rows)
+
+
+def test_a_local_ray_listens_on_loopback_alone():
+    listening = [
+        connection.laddr
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}

@@ -1,0 +1,232 @@
+"""Classes: subsets and groups of a head's, and which label a class folder stands for."""
+
+import importlib.resources
+import json
+import logging
+
+import pytest
+import torch
+from open_clip import IMAGENET_CLASSNAMES
+from timm.data import ImageNetInfo
+
+from dawin_ray.classes import DatasetClasses, check_label, label_folders, resolve_classes
+from dawin_ray.errors import UserError
+from dawin_ray.expertise import entropy
+
+NAMES = ("red fox", "Arctic fox", "grey wolf", "dog", "house cat", "lion")
+
+
+def resolve(spec, names=NAMES, head_count=6) -> DatasetClasses:
+    return resolve_classes(spec, head_count, names, "set")
+
+
+def indices(classes: DatasetClasses) -> list[int]:
+    """The head's class of each class of a subset."""
+    assert all(len(members) == 1 for members in classes.members)
+    return [index for (index,) in classes.members]
+
+
+@pytest.fixture
+def spec(tmp_path):
+    """Writes a class list and returns its path."""
+
+    def write(content, suffix="txt"):
+        path = tmp_path / f"classes.{suffix}"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(path)
+
+    return write
+
+
+# The head's classes that a data set has
+
+
+@pytest.mark.parametrize("names", [NAMES, None])
+def test_without_a_list_the_logits_pass_as_they_are(names):
+    classes = resolve(None, names)
+    logits = torch.randn(4, 6)
+    assert torch.equal(classes.project(logits), logits)
+    assert (classes.count, classes.names) == (6, names)
+
+
+@pytest.mark.parametrize("letter", ["a", "r"])
+def test_imagenet_a_and_r_are_timms_200_classes(letter):
+    classes = resolve(f"imagenet-{letter}", IMAGENET_CLASSNAMES, 1000)
+    info = importlib.resources.files("timm").joinpath("data", "_info")
+    chosen = indices(classes)
+    assert "".join(f"{i}\n" for i in chosen) == (
+        info.joinpath(f"imagenet_{letter}_indices.txt").read_text()
+    )
+    assert classes.count == len(set(chosen)) == 200
+    assert chosen == sorted(chosen)
+    synsets = info.joinpath(f"imagenet_{letter}_synsets.txt").read_text().split()
+    assert list(classes.synsets) == synsets
+    assert list(classes.synsets) == [ImageNetInfo().label_names()[i] for i in chosen]
+    assert list(classes.names) == [IMAGENET_CLASSNAMES[i] for i in chosen]
+    logits = torch.randn(3, 1000)
+    assert torch.equal(classes.project(logits), logits[:, chosen])
+
+
+def test_imagenet_names_the_whole_head_and_knows_its_synsets():
+    classes = resolve("imagenet", None, 1000)
+    assert (classes.count, classes.members) == (1000, None)
+    assert classes.synsets[:2] == ("n01440764", "n01443537")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "4\n0\n2\n",
+        "house cat\nred fox\ngrey wolf",
+        "\n House_Cat \nRED FOX\n\n2\n",  # case, underscores, spaces and empty lines do not count
+    ],
+)
+def test_a_list_of_indices_or_names_keeps_its_order(spec, lines):
+    classes = resolve(spec(lines))
+    assert indices(classes) == [4, 0, 2]
+    assert classes.names == ("house cat", "red fox", "grey wolf")
+    logits = torch.randn(3, 6)
+    assert torch.equal(classes.project(logits), logits[:, [4, 0, 2]])
+
+
+def test_indices_need_no_names(spec):
+    classes = resolve(spec("4\n0\n"), names=None)
+    assert indices(classes) == [4, 0]
+    assert classes.names is None
+
+
+def test_a_group_takes_the_largest_logit_of_its_members(spec):
+    classes = resolve(spec({"fox": [0, "arctic fox"], "cat": ["lion", 4], "dog": [3]}, "json"))
+    logits = torch.randn(50, 6)
+    expected = [logits[:, [0, 1]].amax(1), logits[:, [4, 5]].amax(1), logits[:, 3]]
+    assert torch.equal(classes.project(logits), torch.stack(expected, dim=1))
+    assert classes.names == ("fox", "cat", "dog")
+    assert classes.count == 3
+
+
+def test_entropy_is_taken_over_the_groups(spec):
+    # six equal logits in three groups are three equal classes, whatever the groups' sizes
+    classes = resolve(spec({"fox": [0, 1, 2], "cat": [4, 5], "dog": [3]}, "json"))
+    expected = torch.full((2,), 3.0).log()
+    torch.testing.assert_close(entropy(classes.project(torch.ones(2, 6))), expected)
+
+
+def test_negative_logits_are_not_beaten_by_padding(spec):
+    classes = resolve(spec({"fox": [0, 1, 2], "dog": [3]}, "json"))
+    logits = torch.tensor([[-3.0, -2.0, -5.0, -7.0, 0.0, 0.0]])
+    assert classes.project(logits).tolist() == [[-2.0, -7.0]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "suffix", "message"),
+    [
+        ("9\n", "txt", r"name class 9, but the head has 6 classes, 0\.\.5"),
+        ("grey wulf\n", "txt", r"'grey wulf'.*none of the head's 6.*Did you mean 'grey wolf'"),
+        ("-1\n", "txt", r"'-1'"),
+        ("0\n0\n", "txt", r"name class 0 of the head twice"),
+        ("0\nred fox\n", "txt", r"name class 0 of the head twice"),
+        ("\n\n", "txt", r"empty"),
+        ("{}", "json", r"empty"),
+        ('{"a": [0, 1], "b": [1]}', "json", r"name class 1 of the head twice"),
+        ('{"a": 0}', "json", r"must map each class name to a list.*\{\"chair\": \[423, 559\]\}"),
+        ('{"a": []}', "json", r"must map each class name"),
+        ("[0, 1]", "json", r"must map each class name"),
+        ("{", "json", r"no valid JSON"),
+        ('{"a": [0], "a": [1]}', "json", r"'a'.*twice"),
+    ],
+)
+def test_a_list_that_does_not_fit_the_head_is_refused(spec, lines, suffix, message):
+    address = spec(lines, suffix)
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(address)
+    assert address in str(caught.value)
+
+
+def test_names_need_the_heads_names(spec):
+    with pytest.raises(UserError, match=r"'set'.*'dog'.*model\.class_names.*indices"):
+        resolve(spec("dog\n"), names=None)
+
+
+def test_a_name_that_two_classes_share_is_refused(spec):
+    names = ("crane", "dog", "crane")
+    with pytest.raises(UserError, match=r"'crane'.*0.*2.*ind"):
+        resolve(spec("crane\n"), names, 3)
+    assert indices(resolve(spec("dog\n2\n"), names, 3)) == [1, 2]
+
+
+def test_an_unknown_list_is_refused_with_the_known_ones():
+    message = r"'set'.*imagenet-q.*imagenet-a, imagenet-r, imagenet.*\.txt.*\.json.*Did you mean"
+    with pytest.raises(UserError, match=message):
+        resolve("imagenet-q")
+
+
+def test_imagenets_subsets_need_imagenets_head():
+    with pytest.raises(UserError, match=r"'set'.*1000 classes.*head has 6"):
+        resolve("imagenet-a")
+
+
+def test_a_missing_list_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none\.txt.*does not exist"):
+        resolve(str(tmp_path / "none.txt"))
+
+
+# Labels of class folders
+
+
+def test_folders_named_by_integers_are_those_labels():
+    # ImageNet-V2's folders: as text, "10" sorts before "2"
+    folders = [str(i) for i in range(12)]
+    assert sorted(folders) != folders
+    assert label_folders(folders, DatasetClasses(count=12), "set") == {str(i): i for i in range(12)}
+
+
+def test_missing_integer_folders_shift_nothing():
+    assert label_folders(["10", "2"], DatasetClasses(count=12), "set") == {"2": 2, "10": 10}
+
+
+def test_folders_named_by_synsets_have_the_subsets_labels():
+    classes = resolve("imagenet-r", IMAGENET_CLASSNAMES, 1000)
+    some = [classes.synsets[i] for i in (7, 199, 0)]
+    assert label_folders(some, classes, "set") == dict(zip(some, (7, 199, 0), strict=True))
+
+
+def test_folders_named_by_classes_have_their_labels_not_their_rank(spec):
+    classes = resolve(spec("lion\nhouse cat\ndog\n"))
+    assert label_folders(["dog", "House_Cat"], classes, "set") == {"dog": 2, "House_Cat": 1}
+
+
+def test_other_folders_are_numbered_in_sorted_order(caplog):
+    classes = DatasetClasses(count=3, names=("x", "y", "z"))
+    with caplog.at_level(logging.WARNING):
+        assert label_folders(["b", "c", "a"], classes, "set") == {"a": 0, "b": 1, "c": 2}
+    assert not caplog.records
+
+
+def test_too_few_unknown_folders_are_numbered_with_a_warning(caplog):
+    with caplog.at_level(logging.WARNING):
+        labels = label_folders(["b", "a"], DatasetClasses(count=3), "my-set")
+    assert labels == {"a": 0, "b": 1}
+    assert "my-set: 2 class folders for 3 classes" in caplog.text
+
+
+def test_no_folders_have_no_labels(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert label_folders([], DatasetClasses(count=3), "set") == {}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("folders", "folder"), [(["0", "3"], "3"), (["a", "b", "c", "d"], "d")], ids=str
+)
+def test_a_folder_outside_the_classes_is_refused_by_name(folders, folder):
+    with pytest.raises(UserError, match=rf"Label 3 of folder '{folder}'.*'set'.*0\.\.2.*classes"):
+        label_folders(folders, DatasetClasses(count=3), "set")
+
+
+@pytest.mark.parametrize(("label", "fits"), [(-1, False), (0, True), (2, True), (3, False)])
+def test_labels_run_from_zero_to_the_last_class(label, fits):
+    if fits:
+        check_label(label, 3, "set", "sample 'x'")
+    else:
+        with pytest.raises(UserError, match=rf"Label {label} of sample 'x'.*'set'.*0\.\.2"):
+            check_label(label, 3, "set", "sample 'x'")
