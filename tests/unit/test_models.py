@@ -186,7 +186,7 @@ def test_a_head_has_its_bias(small):
     without = dict(experts.states[0]) | {"heads.checkpoint.bias": torch.zeros(CLASSES)}
     pixels = torch.randn(2, 3, 32, 32)
     difference = model(pixels) - experts.classifier(without, CPU, torch.float32)(pixels)
-    expected = experts.states[0]["heads.checkpoint.bias"].expand(2, -1)
+    expected = expert_state(0)["classification_head.bias"].expand(2, -1)
     torch.testing.assert_close(difference, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -412,14 +412,15 @@ def test_a_data_sets_own_names_and_templates_win_and_make_a_head_of_their_own(te
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("auto", r"no classification_head\.weight.*'set'.*model\.class_names"),
-        ("zero_shot", r"'set'.*zero-shot head.*model\.class_names"),
-        ("checkpoint", r"no classification_head\.weight.*head: zero_shot"),
+        ("auto", ["no classification_head.weight", "'set'", "model.class_names"]),
+        ("zero_shot", ["'set'", "zero-shot head", "model.class_names"]),
+        ("checkpoint", ["no classification_head.weight", "head: zero_shot"]),
     ],
 )
 def test_a_head_that_cannot_be_had_is_refused(head, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as caught:
         resolve_head(ModelConfig(architecture="a", head=head), False, "set", None, None)
+    assert all(part in str(caught.value) for part in message)
 
 
 def test_the_message_about_class_names_does_not_deny_a_head_that_is_there():
@@ -479,7 +480,7 @@ def test_a_pickle_is_refused_and_its_code_is_not_run(tmp_path, kind):
     state = {"visual.proj": torch.zeros(2), "extra": Intruder(tmp_path / "created")}
     path = tmp_path / "evil.pt"
     if kind == "pickle":
-        path.write_bytes(pickle.dumps(Intruder(tmp_path / "created")))
+        path.write_bytes(pickle.dumps(Intruder(tmp_path / "created"), protocol=2))
     else:
         torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
     with pytest.raises(UserError) as caught:

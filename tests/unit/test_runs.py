@@ -77,10 +77,27 @@ def test_another_job_is_refused_with_what_differs(address, finished):
     message = str(caught.value)
     assert address in message
     assert "Give another run_dir" in message
-    changed = [line.split() for line in message.splitlines() if line.startswith(("+ ", "- "))]
-    assert changed == [["-", '"seed":', "1"], ["+", '"seed":', "2"]]
+    assert message.split("They differ in:\n")[1] == "  job.seed: 1 there, 2 here"
     fs, path = run.path("job.yaml")
     assert fs.cat_file(path) == b"job: 1\n"  # the other run's files are as they were
+
+
+def test_what_only_one_job_has_is_a_difference_too(run):
+    run.open(FINGERPRINT, "")
+    with pytest.raises(UserError) as caught:
+        run.open(FINGERPRINT | {"checkpoints": {"a.pt": "123", "b.pt": "456"}}, "")
+    [line] = str(caught.value).split("They differ in:\n")[1].splitlines()
+    assert line.startswith("  checkpoints.b.pt: ")
+    assert line.endswith(" there, 456 here")
+
+
+def test_many_differences_are_cut_and_counted(run):
+    run.open({"data": list(range(100))}, "")
+    with pytest.raises(UserError) as caught:
+        run.open({"data": list(range(1, 101))}, "")
+    lines = str(caught.value).split("They differ in:\n")[1].splitlines()
+    assert len(lines) == runs.MAX_DIFFERENCES + 1
+    assert lines[-1] == f"  and {100 - runs.MAX_DIFFERENCES} more"
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, run):

@@ -55,6 +55,8 @@ def test_rows_of_a_slice_or_of_several_pieces_are_the_right_ones():
     column = tables.list_column(rows_NM, pa.list_(pa.float32()))
     pieces = pa.chunked_array([column[1:3], column[3:6]])
     np.testing.assert_array_equal(tables.rows_of(pieces, 2), rows_NM[1:])
+    alone = pa.chunked_array([column[1:3]])
+    np.testing.assert_array_equal(tables.rows_of(alone, 2), rows_NM[1:3])
 
 
 def test_rows_need_not_be_contiguous():

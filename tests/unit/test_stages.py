@@ -1,0 +1,573 @@
+"""The stages: chunks depend on shard and range alone, and both passes equal a direct computation.
+
+Shapes: N samples, M experts, K clusters, C classes.
+"""
+
+import copy
+import dataclasses
+import io
+import itertools
+import math
+import tarfile
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from dawin_ray import tables
+from dawin_ray.classes import DatasetClasses
+from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
+from dawin_ray.errors import UserError
+from dawin_ray.expertise import CoefficientConfig, Offset
+from dawin_ray.fitting import Fit
+from dawin_ray.mixture import Mixture
+from dawin_ray.models import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
+from dawin_ray.stages import Chunk, DecodeImages, PredictMerged, ScoreExperts, ScoringSpec
+from tests.conftest import (
+    CLASSES,
+    MODEL_CONFIG,
+    expert_state,
+    make_images,
+    write_folder,
+    write_parquet,
+    write_tar,
+)
+
+# A float32 forward against one in float64: logits are some 30 at most and the tower a few layers
+# deep, so that rounding (6e-8 relative) grows to about 1e-6 relative on them. What is compared,
+# entropies and probabilities, moves at most about as much as a logit does.
+TOLERANCE = 1e-5
+TEMPERATURES = (0.9, 1.3)
+COUNT = 24
+IMAGES = make_images(COUNT)
+LABELS = [i % CLASSES for i in range(COUNT)]
+ALL_CLASSES = {"set": DatasetClasses(count=CLASSES), "other": DatasetClasses(count=CLASSES)}
+
+
+def shards_of(path, **settings) -> list[Shard]:
+    config = DatasetConfig(name="set", path=str(path), **settings)
+    listing = list_files(config)
+    return make_shards(config, listing, {name: i for i, name in enumerate(listing.folders)})
+
+
+def make_spec(small, **changes) -> ScoringSpec:
+    experts = tuple(
+        ExpertConfig(name=f"e{i}", checkpoint=small.checkpoints[i], temperature=t)
+        for i, t in enumerate(TEMPERATURES)
+    )
+    model = ModelSpec(
+        config=ModelConfig(architecture=small.config), experts=experts, base=None,
+        heads=(HeadSpec(),),
+    )  # fmt: skip
+    settings = {
+        "model": model,
+        "heads": dict.fromkeys(ALL_CLASSES, CHECKPOINT_HEAD),
+        "classes": ALL_CLASSES,
+        "coefficient": CoefficientConfig(),
+        "batch_size": 7,
+    }
+    return ScoringSpec(**settings | changes)
+
+
+def make_fit(*means: float, offset: Offset | None = None) -> Fit:
+    """A fit whose clusters have these means of lambda, and precision 40."""
+    mixture = Mixture(
+        concentrations=np.array([[40 * (1 - mean), 40 * mean] for mean in means]),
+        weights=np.full(len(means), 1 / len(means)),
+        mean_log_likelihood=0.0,
+        converged=True,
+        iterations=1,
+        samples=float(COUNT),
+    )
+    return Fit(samples=COUNT, offset=offset, mixture=mixture, source="samples")
+
+
+@pytest.fixture(scope="module")
+def score(small) -> ScoreExperts:
+    return ScoreExperts(make_spec(small))
+
+
+@pytest.fixture(scope="module")
+def fits() -> dict[str, Fit]:
+    return {"set": make_fit(0.35, 0.5, 0.65), "other": make_fit(0.45, 0.55)}
+
+
+@pytest.fixture(scope="module")
+def predict(small, fits) -> PredictMerged:
+    return PredictMerged(make_spec(small), fits)
+
+
+@pytest.fixture(scope="module")
+def chunks(tmp_path_factory, score) -> list[Chunk]:
+    """Three chunks of one tar: 10, 10 and 4 samples."""
+    path = write_tar(tmp_path_factory.mktemp("stages") / "s.tar", IMAGES, LABELS)
+    [shard] = shards_of(path)
+    return list(DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard))
+
+
+def flat(lists) -> list:
+    return list(itertools.chain.from_iterable(lists))
+
+
+def values(table, name: str) -> np.ndarray:
+    """A column as an array [N] or [N, width]."""
+    return np.array(table[name].to_pylist())
+
+
+def assert_same_tables(first, second):
+    """Equal in everything that is discrete, and to rounding in everything that is not."""
+    assert first.schema == second.schema
+    for field in first.schema:
+        a, b = first[field.name].to_pylist(), second[field.name].to_pylist()
+        if "float" in str(field.type) and None not in a:
+            np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE, err_msg=field.name)
+        else:
+            assert a == b, field.name
+
+
+def exact_logits(chunk: Chunk, state: dict[str, torch.Tensor]) -> np.ndarray:
+    """Logits [N, C] of open_clip's own model with these weights, in float64."""
+    model = open_clip.CLIP(**MODEL_CONFIG).double().eval()
+    tower = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+    model.visual.load_state_dict(tower)
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).view(3, 1, 1)
+        for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
+    pixels = (torch.tensor(chunk.images).permute(0, 3, 1, 2).double() / 255 - mean) / std
+    with torch.inference_mode():
+        features = model.encode_image(pixels, normalize=True)
+    weight, bias = (state[f"classification_head.{part}"].double() for part in ("weight", "bias"))
+    return (features @ weight.T + bias).numpy()
+
+
+def mixed(*coefficients: float) -> dict[str, torch.Tensor]:
+    """The weights of the small experts, interpolated in float64."""
+    states = [expert_state(seed) for seed in range(len(coefficients))]
+    return {
+        name: sum(c * state[name].double() for c, state in zip(coefficients, states, strict=True))
+        for name in states[0]
+    }
+
+
+def softmax(logits_NC: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    e = np.exp((logits_NC - logits_NC.max(axis=1, keepdims=True)) / temperature)
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def entropy(p_NC: np.ndarray) -> np.ndarray:
+    return -(p_NC * np.log(p_NC)).sum(axis=1)
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("write", [write_folder, write_tar, write_parquet])
+@pytest.mark.parametrize("size", [1, 5, 24, 1000])
+def test_chunks_of_any_size_hold_the_same_samples_in_the_same_order(tmp_path, score, write, size):
+    name = {write_folder: "", write_tar: "s.tar", write_parquet: "p.parquet"}[write]
+    write(tmp_path / "set" / name, IMAGES, LABELS)
+    [shard] = shards_of(tmp_path / "set")
+    [whole] = DecodeImages(score.preprocessing, COUNT, ALL_CLASSES)(shard)
+    assert len(whole.sample_ids) == COUNT
+    parts = list(DecodeImages(score.preprocessing, size, ALL_CLASSES)(shard))
+    assert [part.name for part in parts] == [
+        f"{shard.key}-{start:09d}" for start in range(0, COUNT, size)
+    ]
+    assert [len(part.images) for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert flat(part.sample_ids for part in parts) == whole.sample_ids
+    assert flat(part.labels for part in parts) == whole.labels
+    np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), whole.images)
+    assert sum(part.bytes for part in parts) == whole.bytes
+    assert whole.bytes <= shard.bytes
+
+
+def test_crops_are_those_of_the_preprocessing(chunks, score):
+    crop = score.preprocessing.crop()
+    expected = [crop(Image.open(io.BytesIO(image))) for image in IMAGES]
+    np.testing.assert_array_equal(np.concatenate([c.images for c in chunks]), expected)
+    assert flat(chunk.labels for chunk in chunks) == LABELS
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (0, 2), (0, 1, 2, 3, 4), ()])
+def test_finished_chunks_are_skipped_and_the_others_stay_as_they_are(tmp_path, score, missing):
+    path = write_tar(tmp_path / "s.tar", IMAGES, LABELS)
+    [shard] = shards_of(path)
+    everything = list(DecodeImages(score.preprocessing, 5, ALL_CLASSES)(shard))
+    finished = {chunk.name for i, chunk in enumerate(everything) if i not in missing}
+    decode = DecodeImages(score.preprocessing, 5, ALL_CLASSES, finished=lambda shard: finished)
+    again = list(decode(shard))
+    assert [chunk.name for chunk in again] == [everything[i].name for i in missing]
+    for i, chunk in zip(missing, again, strict=True):
+        assert chunk.sample_ids == everything[i].sample_ids
+        np.testing.assert_array_equal(chunk.images, everything[i].images)
+
+
+def test_the_end_of_a_broken_shard_is_reported_after_a_resume_too(tmp_path, score):
+    path = write_tar(tmp_path / "s.tar", IMAGES[:2], LABELS[:2])
+    with tarfile.open(path) as tar:
+        end = tar.getmember("0001.cls").offset_data  # both images are whole
+    path.write_bytes(path.read_bytes()[:end])
+    [shard] = shards_of(path)
+    first, last = DecodeImages(score.preprocessing, 2, ALL_CLASSES)(shard)
+    assert len(first.sample_ids) == 2
+    assert len(last.rejects) == 1
+    resumed = DecodeImages(score.preprocessing, 2, ALL_CLASSES, lambda shard: {first.name})
+    [again] = resumed(shard)
+    assert (again.name, again.rejects) == (last.name, last.rejects)
+
+
+def test_what_cannot_be_decoded_is_a_reject_with_a_reason_and_the_rest_goes_on(tmp_path, score):
+    truncated = IMAGES[0][: len(IMAGES[0]) // 2]
+    broken = [IMAGES[0], b"no image", b"", truncated, IMAGES[1]]
+    [shard] = shards_of(write_parquet(tmp_path / "p.parquet", broken, [0, 1, 2, 3, 4]))
+    [chunk], [twice] = (DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard) for _ in "12")
+    assert chunk.sample_ids == ["p.parquet/0", "p.parquet/4"]
+    assert chunk.labels == [0, 4]
+    assert len(chunk.images) == 2
+    assert [sample_id for sample_id, _ in chunk.rejects] == [f"p.parquet/{i}" for i in (1, 2, 3)]
+    assert all("cannot be decoded" in reason for _, reason in chunk.rejects)
+    assert "truncated" in chunk.rejects[2][1].lower()
+    assert chunk.rejects == twice.rejects
+    assert "0x" not in str(chunk.rejects)
+
+
+def test_an_image_of_too_many_pixels_is_a_reject(tmp_path, score, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    [shard] = shards_of(write_parquet(tmp_path / "p.parquet", IMAGES[:1], None))
+    [chunk] = DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard)
+    assert "DecompressionBombError" in chunk.rejects[0][1]
+
+
+def test_a_sample_that_cannot_be_read_is_a_reject_with_the_readers_reason(tmp_path, score):
+    root = write_folder(tmp_path / "set", IMAGES[:3], [0, 0, 0])
+    [shard] = shards_of(root)
+    (root / "class_0" / "0001.png").unlink()
+    [chunk] = DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard)
+    assert chunk.sample_ids == ["class_0/0000.jpg", "class_0/0002.jpg"]
+    [(sample_id, reason)] = chunk.rejects
+    assert sample_id == "class_0/0001.png"
+    assert "cannot be read" in reason
+
+
+@pytest.mark.parametrize("label", [CLASSES, -1])
+def test_a_label_outside_the_classes_is_the_persons_to_mend(tmp_path, score, label):
+    [shard] = shards_of(write_tar(tmp_path / "s.tar", IMAGES[:2], [0, label]))
+    message = rf"Label {label} of sample 's\.tar/0001' in data set 'set'.*0\.\.5.*class list"
+    with pytest.raises(UserError, match=message):
+        list(DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard))
+
+
+def test_a_shard_without_samples_has_no_chunk(tmp_path, score):
+    [shard] = shards_of(write_tar(tmp_path / "s.tar", [], None))
+    assert list(DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard)) == []
+
+
+# Pass 1
+
+
+def test_scores_equal_a_direct_computation_sample_by_sample(score, chunks):
+    even = mixed(0.5, 0.5)
+    for chunk in chunks:
+        table = score(chunk)
+        assert table.schema == tables.EXPERTS
+        assert table["sample_id"].to_pylist() == chunk.sample_ids
+        assert table["label"].to_pylist() == chunk.labels
+        for m, temperature in enumerate(TEMPERATURES):
+            logits = exact_logits(chunk, expert_state(m))
+            p = softmax(logits, temperature)
+            np.testing.assert_array_equal(
+                values(table, "expert_prediction")[:, m], logits.argmax(1)
+            )
+            for name, expected in (
+                ("expert_confidence", p.max(axis=1)),
+                ("expert_entropy", entropy(p)),
+                ("log_expertise", -entropy(p)),
+            ):
+                found = values(table, name)[:, m]
+                np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE, err_msg=name)
+        expected = exact_logits(chunk, even).argmax(axis=1)
+        np.testing.assert_array_equal(values(table, "even_prediction"), expected)
+
+
+def test_the_experts_differ_so_that_the_tests_can_fail(score, chunks):
+    table = score(chunks[0])
+    for name in ("expert_entropy", "expert_prediction"):
+        first, second = values(table, name).T
+        assert (first != second).any(), name
+        assert len(set(first)) > 1, name
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_scores_do_not_depend_on_the_batch_size(small, score, chunks, batch_size):
+    other = copy.copy(score)
+    other.spec = make_spec(small, batch_size=batch_size)
+    assert_same_tables(other(chunks[0]), score(chunks[0]))
+
+
+def test_scores_do_not_depend_on_the_order_of_samples(score, chunks):
+    chunk = chunks[0]
+    order = np.random.default_rng(3).permutation(len(chunk.sample_ids))
+    shuffled = dataclasses.replace(
+        chunk,
+        sample_ids=[chunk.sample_ids[i] for i in order],
+        labels=[chunk.labels[i] for i in order],
+        images=chunk.images[order],
+    )
+    assert_same_tables(score(shuffled), score(chunk).take(order))
+
+
+def test_pixels_may_be_read_only_and_stay_as_they_are(score, chunks):
+    chunk = dataclasses.replace(chunks[0], images=chunks[0].images.copy())
+    chunk.images.flags.writeable = False
+    assert_same_tables(score(chunk), score(chunks[0]))
+    np.testing.assert_array_equal(chunk.images, chunks[0].images)
+
+
+def test_without_the_even_interpolation_its_column_is_null_and_no_model_is_made(small, chunks):
+    stage = ScoreExperts(make_spec(small, even_interpolation=False))
+    assert stage.even is None
+    table = stage(chunks[0])
+    assert table["even_prediction"].null_count == len(chunks[0].sample_ids)
+    assert table["expert_entropy"].null_count == 0
+
+
+def test_a_merged_pseudo_label_needs_no_even_column(small, chunks):
+    config = CoefficientConfig(metric="cross_entropy", target="hard_merged")
+    table = ScoreExperts(make_spec(small, coefficient=config, even_interpolation=False))(chunks[0])
+    assert table["even_prediction"].null_count == table.num_rows
+    target = exact_logits(chunks[0], mixed(0.5, 0.5)).argmax(axis=1)
+    for m in range(2):
+        p = softmax(exact_logits(chunks[0], expert_state(m)))
+        expected = np.log(p[np.arange(len(p)), target])
+        found = values(table, "log_expertise")[:, m]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2 * TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def oracle(small) -> ScoreExperts:
+    config = CoefficientConfig(metric="cross_entropy", target="labels")
+    return ScoreExperts(make_spec(small, coefficient=config))
+
+
+def test_the_oracle_measures_experts_by_the_true_labels(oracle, chunks):
+    table = oracle(chunks[0])
+    for m in range(2):
+        p = softmax(exact_logits(chunks[0], expert_state(m)))  # the raw logits: no temperature
+        expected = np.log(p[np.arange(len(p)), chunks[0].labels])
+        found = values(table, "log_expertise")[:, m]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2 * TOLERANCE)
+
+
+def test_the_oracle_without_a_label_is_refused_by_sample(oracle, chunks):
+    labels = [*chunks[0].labels[:-1], None]  # in the second batch of seven
+    chunk = dataclasses.replace(chunks[0], labels=labels)
+    message = r"'s\.tar/0009' of data set 'set' has none.*metric: entropy"
+    with pytest.raises(UserError, match=message):
+        oracle(chunk)
+
+
+def test_missing_labels_change_nothing_else(score, chunks):
+    unlabelled = dataclasses.replace(chunks[0], labels=[None] * len(chunks[0].labels))
+    table = score(unlabelled)
+    assert table["label"].null_count == table.num_rows
+    assert_same_tables(table.drop(["label"]), score(chunks[0]).drop(["label"]))
+
+
+GROUPS = {"set": DatasetClasses(count=3, members=((5,), (0, 2), (1, 4)))}
+
+
+def group(logits_NC: np.ndarray) -> np.ndarray:
+    return np.stack([logits_NC[:, list(g)].max(axis=1) for g in GROUPS["set"].members], axis=1)
+
+
+def test_entropies_and_predictions_are_over_the_data_sets_classes(small, score, chunks):
+    stage = copy.copy(score)
+    stage.spec = make_spec(small, classes=GROUPS)
+    table = stage(chunks[0])
+    for m, temperature in enumerate(TEMPERATURES):
+        logits = group(exact_logits(chunks[0], expert_state(m)))
+        expected = entropy(softmax(logits, temperature))
+        found = values(table, "expert_entropy")[:, m]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+        assert found.max() <= math.log(3)
+        np.testing.assert_array_equal(values(table, "expert_prediction")[:, m], logits.argmax(1))
+    expected = group(exact_logits(chunks[0], mixed(0.5, 0.5))).argmax(axis=1)
+    np.testing.assert_array_equal(values(table, "even_prediction"), expected)
+
+
+def test_a_value_that_is_not_finite_stops_the_run_with_its_sample(score, chunks):
+    stage = copy.copy(score)
+    stage.models = [score.models[0], copy.deepcopy(score.models[1])]
+    head = stage.models[1].heads[CHECKPOINT_HEAD]
+    head.weight = torch.nn.Parameter(head.weight * float("inf"), requires_grad=False)
+    with pytest.raises(FloatingPointError, match=r"'s\.tar/0000' in data set 'set'.*float32"):
+        stage(chunks[0])
+
+
+# Pass 2
+
+
+def coefficients_of(table) -> np.ndarray:
+    """lambda_m = e_m / sum of e, e = exp(-H): the paper's rule, float64 [N, M]."""
+    e = np.exp(-values(table, "expert_entropy"))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def test_predictions_equal_merging_by_hand_for_each_cluster(score, predict, fits, chunks):
+    means = fits["set"].mixture.means
+    np.testing.assert_allclose(means[:, 1], [0.35, 0.5, 0.65])
+    found_clusters = set()
+    for chunk in chunks:
+        experts = score(chunk)
+        table = predict(chunk, experts)
+        assert table.schema == tables.PREDICTIONS
+        coefficients = coefficients_of(experts)
+        found = values(table, "coefficient")
+        np.testing.assert_allclose(found, coefficients, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=0, atol=1e-6)  # float32 ulps
+        # equal weights and precisions: the nearest mean, but for the borders between two
+        clusters = fits["set"].mixture.predict(coefficients)
+        assert values(table, "cluster").tolist() == clusters.tolist()
+        found_clusters |= set(clusters.tolist())
+        logits = np.empty((len(clusters), CLASSES))
+        for cluster, mean in enumerate(means):
+            logits[clusters == cluster] = exact_logits(chunk, mixed(*mean))[clusters == cluster]
+        p = softmax(logits)
+        assert values(table, "prediction").tolist() == p.argmax(axis=1).tolist()
+        top = np.argsort(-p, axis=1)[:, : tables.TOP_CLASSES]
+        assert values(table, "top_classes").tolist() == top.tolist()
+        for name, expected in (
+            ("confidence", p.max(axis=1)),
+            ("entropy", entropy(p)),
+            ("top_probabilities", np.take_along_axis(p, top, axis=1)),
+        ):
+            np.testing.assert_allclose(
+                values(table, name), expected, rtol=0, atol=TOLERANCE, err_msg=name
+            )
+    assert found_clusters == {0, 1, 2}  # or the test would have compared less than it says
+
+
+def test_what_pass_one_found_is_carried_over(score, predict, chunks):
+    experts = score(chunks[1])
+    table = predict(chunks[1], experts)
+    for name in ("sample_id", "label", "expert_prediction", "expert_confidence", "expert_entropy",
+                 "even_prediction"):  # fmt: skip
+        assert table[name].equals(experts[name]), name
+    assert all(table[name].null_count == 0 for name in table.column_names)
+
+
+def test_the_offset_of_the_fit_is_applied(small, score, predict, chunks):
+    offset = Offset(bias=0.4, shares=np.array([0.7, 0.3]))
+    stage = copy.copy(predict)
+    stage.fits, stage.merged = {"set": make_fit(0.4, 0.6, offset=offset)}, {}
+    experts = score(chunks[0])
+    e = np.exp(-values(experts, "expert_entropy")) + 0.4 * offset.shares
+    expected = e / e.sum(axis=1, keepdims=True)
+    found = values(stage(chunks[0], experts), "coefficient")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_predictions_do_not_depend_on_the_batch_size(small, score, predict, chunks, batch_size):
+    other = copy.copy(predict)
+    other.spec = make_spec(small, batch_size=batch_size)
+    experts = score(chunks[0])
+    assert_same_tables(other(chunks[0], experts), predict(chunks[0], experts))
+
+
+def test_predictions_over_grouped_classes_have_as_many_top_classes(small, score, predict, chunks):
+    first, second = copy.copy(score), copy.copy(predict)
+    first.spec = second.spec = make_spec(small, classes=GROUPS)
+    table = second(chunks[0], first(chunks[0]))
+    assert values(table, "top_classes").shape == (len(chunks[0].sample_ids), 3)
+    np.testing.assert_allclose(values(table, "top_probabilities").sum(axis=1), 1, atol=1e-6)
+    clusters = values(table, "cluster")
+    for cluster, mean in enumerate(second.fits["set"].mixture.means):
+        logits = group(exact_logits(chunks[0], mixed(*mean)))[clusters == cluster]
+        found = values(table, "entropy")[clusters == cluster]
+        np.testing.assert_allclose(found, entropy(softmax(logits)), rtol=0, atol=TOLERANCE)
+
+
+def test_task_vectors_are_added_to_the_base(small, score, chunks):
+    spec = make_spec(small, scale=0.4)
+    model = dataclasses.replace(spec.model, base=small.checkpoints[2])
+    spec = dataclasses.replace(spec, model=model)
+    experts = score(chunks[0])
+    table = PredictMerged(spec, {"set": make_fit(0.3)})(chunks[0], experts)
+    # theta_0 + s M sum of lambda_t (theta_t - theta_0), s M = 0.8
+    p = softmax(exact_logits(chunks[0], mixed(0.8 * 0.7, 0.8 * 0.3, 1 - 0.8)))
+    np.testing.assert_allclose(values(table, "entropy"), entropy(p), rtol=0, atol=TOLERANCE)
+    assert values(table, "prediction").tolist() == p.argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize("change", ["renamed", "fewer", "reordered"])
+def test_other_samples_than_in_pass_one_stop_the_run(score, predict, chunks, change):
+    experts = score(chunks[0])
+    ids = {
+        "renamed": [*chunks[0].sample_ids[:-1], "s.tar/new"],
+        "fewer": chunks[0].sample_ids[:-1],
+        "reordered": chunks[0].sample_ids[::-1],
+    }[change]
+    chunk = dataclasses.replace(
+        chunks[0], sample_ids=ids, labels=chunks[0].labels[: len(ids)],
+        images=chunks[0].images[: len(ids)],
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match=rf"{chunks[0].name} of data set 'set'.*new run_dir"):
+        predict(chunk, experts)
+
+
+def of_other(chunk: Chunk) -> Chunk:
+    return dataclasses.replace(chunk, dataset="other")
+
+
+def test_models_are_merged_once_for_each_cluster_of_a_fit(small, score, chunks):
+    shared = make_fit(0.4, 0.6)
+    stage = PredictMerged(make_spec(small), {"set": shared, "other": shared})
+    assert stage.merges == 0
+    for chunk in chunks:
+        stage(chunk, score(chunk))
+        assert stage.merges == 2
+    stage(of_other(chunks[0]), score(chunks[0]))  # the same fit: `fit: joint`
+    assert stage.merges == 2
+    stage.fits = {"set": shared, "other": make_fit(0.3, 0.5, 0.7)}
+    stage(of_other(chunks[0]), score(chunks[0]))
+    stage(chunks[0], score(chunks[0]))
+    assert stage.merges == 5
+
+
+def test_without_memory_for_two_fits_the_results_are_the_same(small, score, predict, chunks):
+    stage = copy.copy(predict)
+    stage.merged, stage.merges, stage.budget = {}, 0, 0
+    experts = [score(chunk) for chunk in chunks]
+    for chunk, scored in zip(chunks, experts, strict=True):
+        for one in (chunk, of_other(chunk)):
+            assert stage(one, scored).equals(predict(one, scored))
+            assert len(stage.merged) == 1
+    assert stage.merges == len(chunks) * (3 + 2)
+
+
+def test_the_least_recently_used_models_make_room(small, score, predict, chunks):
+    stage = copy.copy(predict)
+    one = sum(tensor.numel() for tensor in stage.experts.states[0].values()) * 4
+    stage.merged, stage.merges, stage.budget = {}, 0, 3.5 * one
+    fits = {name: make_fit(mean) for name, mean in (("a", 0.3), ("b", 0.4), ("c", 0.5), ("d", 0.6))}
+    for name in "abcad":  # a is used again, so that d displaces b
+        stage._models(fits[name])
+    assert set(stage.merged) == {id(fits[name]) for name in "cad"}
+    assert stage.merges == 4
+
+
+# A chunk of which nothing is left
+
+
+def test_an_empty_chunk_passes_all_stages(tmp_path, score, predict):
+    [shard] = shards_of(write_parquet(tmp_path / "p.parquet", [b"x", b"y"], [0, 1]))
+    [chunk] = DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard)
+    assert (chunk.sample_ids, len(chunk.rejects), len(chunk.images)) == ([], 2, 0)
+    experts = score(chunk)
+    assert (experts.schema, experts.num_rows) == (tables.EXPERTS, 0)
+    predictions = predict(chunk, experts)
+    assert (predictions.schema, predictions.num_rows) == (tables.PREDICTIONS, 0)
