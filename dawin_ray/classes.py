@@ -125,7 +125,9 @@ def label_folders(
         labels = {folder: int(folder) for folder in ordered}
     else:
         for known in (classes.synsets, classes.names):
-            positions = {_plain(name): i for i, name in enumerate(known or ())}
+            plain = [_plain(name) for name in known or ()]
+            # a name of two classes tells neither
+            positions = {name: i for i, name in enumerate(plain) if plain.count(name) == 1}
             if ordered and all(_plain(folder) in positions for folder in ordered):
                 return {folder: positions[_plain(folder)] for folder in ordered}
         labels = {folder: i for i, folder in enumerate(ordered)}
@@ -160,7 +162,10 @@ def _timm_lines(name: str) -> tuple[str, ...]:
 
 def _read_groups(address: str, where: str) -> dict[str, list]:
     try:
-        groups = json.loads(read_bytes(address, "class mapping"))
+        groups = json.loads(
+            read_bytes(address, "class mapping"),
+            object_pairs_hook=lambda pairs: _unique(pairs, where),
+        )
     except ValueError as error:
         raise UserError(f"The {where} are no valid JSON: {error}") from error
     if not isinstance(groups, dict) or not all(
@@ -171,6 +176,13 @@ def _read_groups(address: str, where: str) -> dict[str, list]:
             '(indices or names), like {"chair": [423, 559]}.'
         )
     return groups
+
+
+def _unique(pairs: list[tuple[str, object]], where: str) -> dict:
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"The {where} give the class '{twice[0]}' twice; each has one list.")
+    return dict(pairs)
 
 
 def _class_index(item: object, head_count: int, names: tuple[str, ...] | None, where: str) -> int:
@@ -193,6 +205,12 @@ def _class_index(item: object, head_count: int, names: tuple[str, ...] | None, w
         raise UserError(
             f"The {where} name {text!r}, which is none of the head's {head_count} class names."
             + (f" Did you mean {near[0]!r}?" if near else "")
+        )
+    same = [i for i, name in enumerate(names) if _plain(name) == _plain(text)]
+    if len(same) > 1:
+        raise UserError(
+            f"The {where} name {text!r}, which the head's classes {same[0]} and {same[1]} are both "
+            "called. Give the index instead."
         )
     return positions[_plain(text)]
 

@@ -88,7 +88,10 @@ def make_job(data: dict[str, Any], origin: str = "job") -> Job:
     try:
         return Job.model_validate(data)
     except ValidationError as error:
-        faults = "\n".join(f"  {line}" for line in dict.fromkeys(map(_fault, error.errors())))
+        found = error.errors()
+        # pydantic counts only the items without a fault, and then calls the list too short
+        own = [e for e in found if e["type"] != "too_short" or not _has_faulty_item(e, found)]
+        faults = "\n".join(f"  {line}" for line in dict.fromkeys(map(_fault, own)))
         raise UserError(f"The job file {origin!r} is wrong:\n{faults}") from error
 
 
@@ -105,7 +108,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
             target = target.setdefault(part, {})
         if not isinstance(target, dict | list):
             raise UserError(f"Override {override!r}: {part!r} is a value and has no keys.")
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"Override {override!r}: the value is no valid YAML: {error}") from error
     if isinstance(target, list):
         _item(target, last, key)
         target[int(last)] = value
@@ -136,9 +142,21 @@ def _fault(error: dict[str, Any]) -> str:
     )
 
 
+def _has_faulty_item(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
+    location = error["loc"]
+    return any(
+        len(other["loc"]) > len(location) and other["loc"][: len(location)] == location
+        for other in errors
+    )
+
+
 def _is_union_tag(part: Any, location: tuple) -> bool:
     """Whether pydantic added this part to tell the branches of a union apart."""
-    return part != location[0] and isinstance(part, str) and ("[" in part or part in ("int", "str"))
+    return (
+        isinstance(part, str)
+        and part != location[0]
+        and ("[" in part or part in ("int", "str") or part.startswith("constrained-"))
+    )
 
 
 def _model_at(location: tuple) -> type[BaseModel]:

@@ -119,7 +119,7 @@ def list_files(config: DatasetConfig) -> Listing:
     Raises:
         UserError: nothing is there, it cannot be read, or the format cannot be told.
     """
-    fs, path = filesystem(config.path)
+    fs, path = filesystem(config.path, f"data set '{config.name}'")
     try:
         if "*" in path or "?" in path:
             root = posixpath.dirname(path[: re.search(r"[*?\[]", path).start()])
@@ -220,8 +220,11 @@ def count_samples(shard: Shard) -> int | None:
     if shard.format == "folder":
         return len(shard.images)
     if shard.format == "parquet":
-        with fs.open(path, "rb") as stream:
-            return pq.ParquetFile(stream).metadata.num_rows
+        try:
+            with fs.open(path, "rb") as stream:
+                return pq.ParquetFile(stream).metadata.num_rows
+        except (pa.ArrowInvalid, OSError):
+            return None  # reading it will say why
     if not is_local(fs) or not path.endswith(".tar"):
         return None
     keys = set()
@@ -261,12 +264,27 @@ def _read_folder(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample
         yield Sample(sample_id=name, image=image, label=label, error=error, position=position)
 
 
+class _StrictHeader(tarfile.TarInfo):
+    """A header that must be whole: tarfile takes a damaged one for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """The next member's header."""
+        try:
+            return super().fromtarfile(tar)
+        except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
     fs, path = filesystem(shard.address)
     ordinal, seen, key, members, position = 0, set(), None, {}, 0
     try:
         # "r|*": one pass over a stream, compressed or not, whatever the storage
-        with fs.open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+        with (
+            fs.open(path, "rb") as stream,
+            tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader) as tar,
+        ):
             for member in tar:
                 parts = _member_key(member)
                 if parts is None:
@@ -276,16 +294,14 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
                     ordinal, members = ordinal + 1, {}
                 key, extension = parts
                 position = member.offset_data + member.size
-                if extension in IMAGE_MEMBERS:
-                    members[extension] = tar.extractfile(member).read() if wanted(ordinal) else None
-                else:
-                    members[extension] = (
-                        tar.extractfile(member).read() if extension == "cls" else None
-                    )
+                # read what is not wanted too: the stream passes it anyway, and a break is noticed
+                data = tar.extractfile(member).read()
+                keep = extension == "cls" or (extension in IMAGE_MEMBERS and wanted(ordinal))
+                members[extension] = data if keep else None
     except (tarfile.TarError, EOFError, OSError) as failure:
         if members:
             # its image may have been the one that broke off
-            complete = any(members.get(e) for e in IMAGE_MEMBERS)
+            complete = any(e in members for e in IMAGE_MEMBERS)
             if complete:
                 yield _tar_sample(shard, key, members, seen, position)
         yield Sample(
@@ -442,7 +458,13 @@ def _address(fs, path: str | None) -> str | None:
 
 
 def _check_shard_count(text: bytes, found: int, config: DatasetConfig) -> None:
-    expected = int(text)
+    try:
+        expected = int(text)
+    except ValueError as error:
+        raise UserError(
+            f"The nshards.txt of data set '{config.name}' at {config.path!r} is no number: "
+            f"{text[:40]!r}. Correct it, or remove it."
+        ) from error
     if found != expected:
         raise UserError(
             f"Data set '{config.name}' at {config.path!r} has {found} tar shards, but its "

@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import logging
-import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -204,9 +203,14 @@ def resolve_head(
         return HeadSpec()
     names = class_names or model.class_names
     if names is None:
+        why = (
+            "model.head is zero_shot"
+            if model.head == "zero_shot"
+            else f"the checkpoints bring no {HEAD}.weight"
+        )
         raise UserError(
-            f"The checkpoints bring no {HEAD}.weight, so data set '{dataset}' needs a zero-shot "
-            "head: give model.class_names (imagenet, or a file with a class name a line)."
+            f"Data set '{dataset}' needs a zero-shot head, as {why}: "
+            "give model.class_names (imagenet, or a file with a class name a line)."
         )
     templates = templates or model.templates
     digest = hashlib.sha256(json.dumps([names, templates]).encode()).hexdigest()[:8]
@@ -275,7 +279,7 @@ def read_checkpoint(address: str, architecture: str) -> dict[str, torch.Tensor]:
         raise UserError(
             f"The checkpoint {address!r} is no valid safetensors file: {error}"
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+    except Exception as error:  # damaged bytes make torch's unpickler raise almost anything
         raise UserError(
             f"The checkpoint {address!r} is no plain state dict: PyTorch refuses it with "
             "weights_only=True, and nothing is ever unpickled here. Where you trust the file, load "
@@ -350,7 +354,7 @@ def create_model(config: ModelConfig, pretrained: str | None = None) -> nn.Modul
                 pretrained_text=False,
                 force_preprocess_cfg=config.preprocess.model_dump(exclude_none=True),
             )
-        except (RuntimeError, TypeError, KeyError, ValueError, AssertionError, OSError) as error:
+        except Exception as error:  # a wrong value in a config fails anywhere in open_clip
             what = f"with the weights '{pretrained}'" if pretrained else "from its config"
             raise UserError(
                 f"open_clip cannot build the architecture {config.architecture!r} {what}: {error}"
@@ -446,6 +450,11 @@ def _expert_state(
                     f"Tensor '{HEAD}.weight' of '{name}' has shape {list(weight.shape)}; expected "
                     f"[classes, {features}] for the features of {architecture!r}."
                 )
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise UserError(
+                f"Tensor '{HEAD}.bias' of '{name}' has shape {list(bias.shape)}; expected "
+                f"[{len(weight)}] for the classes of its weight. Save the whole head again."
+            )
         state[f"heads.{head.key}.weight"] = weight
         state[f"heads.{head.key}.bias"] = torch.zeros(len(weight)) if bias is None else bias
     return state

@@ -107,8 +107,9 @@ def ray_session(address: str | None) -> Iterator[None]:
             )
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UserError(
-            f"Cannot reach a Ray cluster at {address!r}: {error}. Start one (see cluster/), or "
-            "leave compute.address out to run on this machine."
+            f"Cannot reach a Ray cluster at {address!r}: {error}. Check the address and the "
+            "cluster's authentication (RAY_AUTH_MODE=token and its token), start one (see "
+            "cluster/), or leave compute.address out to run on this machine."
         ) from error
     try:
         yield

@@ -55,10 +55,13 @@ class RunDirectory:
                 of something else, or cannot be written.
         """
         fs, path = self.path(FINGERPRINT)
+        job_path = self.path("job.yaml")[1]
         ours = json.dumps(fingerprint, indent=1)
         try:
             if fs.exists(path):
                 self._check_same(json.loads(fs.cat_file(path)), json.loads(ours))
+                if not fs.exists(job_path):  # the claim was cut short
+                    write_whole(fs, job_path, job_yaml.encode())
                 return "finished" if fs.exists(self.path(MANIFEST)[1]) else "unfinished"
             root = filesystem(self.address)[1]
             if fs.exists(root) and fs.ls(root):
@@ -66,8 +69,8 @@ class RunDirectory:
                     f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no run "
                     "directory. Give another run_dir, or empty this one."
                 )
-            write_whole(fs, self.path("job.yaml")[1], job_yaml.encode())
             write_whole(fs, path, ours.encode())
+            write_whole(fs, job_path, job_yaml.encode())
         except UserError:
             raise
         except Exception as error:  # every storage client has its own exceptions
@@ -103,8 +106,8 @@ class RunDirectory:
     def chunks(self, kind: Kind, dataset: str, prefix: str = "") -> list[str]:
         """Names of the committed chunks that begin with `prefix`, sorted."""
         fs, folder = self.path(kind, f"dataset={dataset}")
-        found = fs.glob(join(folder, f"{prefix}*.parquet"))
-        return sorted(path.rsplit("/", 1)[1].removesuffix(".parquet") for path in found)
+        found = (path.rsplit("/", 1)[1] for path in _parquet_files(fs, folder))
+        return [name.removesuffix(".parquet") for name in found if name.startswith(prefix)]
 
     def read(
         self, kind: Kind, dataset: str, chunk: str, columns: list[str] | None = None
@@ -125,7 +128,7 @@ class RunDirectory:
     def rejects(self) -> Iterator[pa.Table]:
         """All tables of rejects."""
         fs, folder = self.path("rejects")
-        for path in sorted(fs.glob(join(folder, "*.parquet"))):
+        for path in _parquet_files(fs, folder):
             with fs.open(path, "rb") as stream:
                 yield pq.ParquetFile(stream).read()
 
@@ -138,6 +141,15 @@ class RunDirectory:
         """Read a JSON file of the run."""
         fs, path = self.path(name)
         return json.loads(fs.cat_file(path))
+
+
+def _parquet_files(fs: Any, folder: str) -> list[str]:
+    """Sorted paths. No glob: the run directory's own name may hold `[` or `*`."""
+    try:
+        found = fs.ls(folder, detail=False, refresh=True)  # other processes write there
+    except FileNotFoundError:
+        return []
+    return sorted(path for path in found if path.endswith(".parquet"))
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

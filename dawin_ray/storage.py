@@ -15,7 +15,7 @@ from dawin_ray.errors import UserError
 READ_BLOCK = 1 << 20  # bytes at a time, for hashing
 
 
-def filesystem(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def filesystem(address: str, what: str = "address") -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of an address, and the path in it.
 
     Raises:
@@ -25,7 +25,7 @@ def filesystem(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
         fs, path = fsspec.core.url_to_fs(os.path.expanduser(address))
     except (ValueError, ImportError, OSError) as error:
         raise UserError(
-            f"Cannot open the address {address!r}: {error}. Expected a local path or an address "
+            f"Cannot open the {what} {address!r}: {error}. Expected a local path or an address "
             "such as s3://bucket/prefix."
         ) from error
     return fs, path.rstrip("/") or "/"

@@ -79,11 +79,22 @@ def changed(job: dict, tmp_path: Path, **tensors) -> None:
 
 def test_tensor_of_another_shape(job, tmp_path):
     features = MODEL_CONFIG["embed_dim"]
-    head = {"classification_head.weight": torch.ones(CLASSES + 1, features)}
+    head = {
+        "classification_head.weight": torch.ones(CLASSES + 1, features),
+        "classification_head.bias": torch.ones(CLASSES + 1),
+    }
     changed(job, tmp_path, **head)
     message = outcome(job, tmp_path)
     assert "'heads.checkpoint.weight' has shape [7, 16] in 'expert_1' but [6, 16]" in message
     assert "share one architecture" in message
+
+
+def test_head_whose_parts_do_not_fit(job, tmp_path):
+    features = MODEL_CONFIG["embed_dim"]
+    changed(job, tmp_path, **{"classification_head.weight": torch.ones(CLASSES + 1, features)})
+    message = outcome(job, tmp_path)
+    assert "'classification_head.bias' of 'expert_1' has shape [6]; expected [7]" in message
+    assert "Save the whole head again" in message
 
 
 def test_nan_weights(job, tmp_path):
