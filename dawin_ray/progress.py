@@ -69,11 +69,9 @@ class ConsoleProgress:
 
         def line(prefix: str) -> str:
             seconds = time.monotonic() - begin
-            share = min(done["bytes"] / total_bytes, 1) if total_bytes else 1
-            left = f", {seconds * (1 / share - 1):.0f} s left" if 0 < share < 1 else ""
             return (
                 f"{label}: {prefix}{done['rows']:,} images, {done['rejects']:,} rejects, "
-                f"{done['rows'] / max(seconds, 1e-9):,.0f} images/s, {seconds:.0f} s{left}"
+                f"{done['rows'] / max(seconds, 1e-9):,.0f} images/s, {seconds:.0f} s"
             )
 
         if self.console.is_terminal:
@@ -99,7 +97,9 @@ class ConsoleProgress:
                 count(chunk)
                 if time.monotonic() - last >= LINE_SECONDS:
                     last = time.monotonic()
-                    self.say(line(f"{100 * done['bytes'] / max(total_bytes, 1):.0f} %, "))
+                    share = min(max(done["bytes"] / max(total_bytes, 1), 1e-9), 1)
+                    left = (last - begin) * (1 / share - 1)
+                    self.say(line(f"{100 * share:.0f} %, ") + f", {left:.0f} s left")
 
             yield advance
         self.say(line("done, "))

@@ -1,6 +1,7 @@
 """The job file: what is refused and how it reads, overrides, and the way to YAML and back."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ import yaml
 from dawin_ray.config import Job, load_job, make_job
 from dawin_ray.errors import UserError
 
+JOBS = Path(__file__).parents[2] / "jobs"
 JOB = {
     "run_dir": "runs/x",
     "model": {"architecture": "ViT-B-32"},
@@ -239,3 +241,8 @@ def test_yaml_spells_every_default_out():
     assert written["datasets"][0]["format"] is None
     assert written["mixture"]["seed"] == 1
     assert "python/" not in make_job(job()).to_yaml()
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_job_files_that_come_with_the_project_are_valid(path):
+    assert load_job(str(path)).datasets
