@@ -51,6 +51,16 @@ class Job(Settings):
                 raise ValueError(f"{what}: the name '{twice}' is given twice; names are unique")
         return self
 
+    @property
+    def exact(self) -> bool:
+        """Whether each sample gets its own weights."""
+        return self.mixture.clusters == "exact"
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether coefficients depend on the sample alone, so that each is decoded once."""
+        return self.exact and not self.coefficient.offset_adjustment
+
     def to_yaml(self) -> str:
         """The job with every default written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -97,6 +97,7 @@ class Listing:
     format: Format
     root: str
     files: tuple[tuple[str, int], ...]  # (name relative to root, bytes), sorted
+    versions: str = ""  # digest of the files' times or etags, where the storage tells them
     folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
     class_names: str | None = None  # address of classnames.txt, where the set brings one
     templates: str | None = None  # address of zeroshot_classification_templates.txt
@@ -139,6 +140,10 @@ def list_files(config: DatasetConfig) -> Listing:
         if info.get("type") != "directory"
         and not any(p.startswith(".") for p in posixpath.relpath(name, root).split("/"))
     )
+    versions = sorted(
+        (name, str(info.get("ETag") or info.get("mtime") or info.get("LastModified")))
+        for name, info in found.items()
+    )
     kinds: dict[Format, list] = {
         "webdataset": [f for f in files if f[0].lower().endswith(TAR_SUFFIXES)],
         "parquet": [f for f in files if f[0].lower().endswith(".parquet")],
@@ -170,6 +175,7 @@ def list_files(config: DatasetConfig) -> Listing:
         format=chosen,
         root=fs.unstrip_protocol(root) if not is_local(fs) else root,
         files=tuple(kinds[chosen]),
+        versions=hashlib.sha256(json.dumps(versions).encode()).hexdigest(),
         folders=_class_folders(fs, root, kinds[chosen]) if chosen == "folder" else (),
         class_names=_address(fs, side_files.get("classnames.txt")),
         templates=_address(fs, side_files.get("zeroshot_classification_templates.txt")),

@@ -23,19 +23,22 @@ from dawin_ray.mixture import LambdaHistogram, Mixture, MixtureConfig, fit_mixtu
 # the paper's data sets (ImageNet's 50,000) with room to spare and takes seconds.
 MAX_SAMPLES = 200_000
 
-Source = Literal["samples", "histogram", "subsample"]
+Source = Literal["samples", "histogram", "subsample", "none"]
 # A stream of log-expertises [B, M], the same at every call.
 Stream = Callable[[], Iterable[np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What pass 2 needs of pass 1: a few numbers for a data set of any size."""
+    """What pass 2 needs of pass 1: a few numbers for a data set of any size.
 
-    samples: int
-    offset: Offset | None
-    mixture: Mixture
-    source: Source  # what the mixture was fitted from
+    The default is the fit of a data set in the exact mode without offset: nothing is fitted.
+    """
+
+    samples: int = 0
+    offset: Offset | None = None
+    mixture: Mixture | None = None  # None in the exact mode
+    source: Source = "none"  # what the mixture was fitted from
 
     def coefficients(self, log_expertise_NM: np.ndarray) -> np.ndarray:
         """Each sample's own coefficients, float64 [N, M]."""
@@ -48,7 +51,7 @@ class Fit:
             "samples": self.samples,
             "source": self.source,
             "offset": offset,
-            "mixture": self.mixture.to_dict(),
+            "mixture": self.mixture and self.mixture.to_dict(),
         }
 
     @classmethod
@@ -61,7 +64,7 @@ class Fit:
             samples=data["samples"],
             source=data["source"],
             offset=offset,
-            mixture=Mixture.from_dict(data["mixture"]),
+            mixture=data["mixture"] and Mixture.from_dict(data["mixture"]),
         )
 
 
@@ -86,6 +89,8 @@ def fit(
             "There is no usable sample to fit a mixture to. See the rejects for the reasons."
         )
     offset = Offset.from_moments(moments) if coefficient.offset_adjustment else None
+    if mixture.clusters == "exact":
+        return Fit(samples=moments.count, offset=offset, mixture=None, source="none")
     batches = (coefficients(log_e, offset) for log_e in stream())
     weights = None
     if moments.count <= max_samples:

@@ -52,12 +52,13 @@ NEWTON_GAIN = 1e-12  # nats per sample; below, the M-step is done
 class MixtureConfig(Settings):
     """How the coefficients are clustered; the defaults are the reference's.
 
-    `clusters`: K, or `auto`, the K of 1..`max_clusters` with the lowest BIC. `estimator`: the
-    M-step. `restarts`: k-means starts, with seeds `seed`, `seed` + 1, ... `tolerance`: EM ends when
-    the mean log-likelihood (nats per sample) changes by less. `max_iterations`: of each EM.
+    `clusters`: K; or `auto`, the K of 1..`max_clusters` with the lowest BIC; or `exact`, no mixture
+    but each sample's own weights. `estimator`: the M-step. `restarts`: k-means starts, with seeds
+    `seed`, `seed` + 1, ... `tolerance`: EM ends when the mean log-likelihood (nats per sample)
+    changes by less. `max_iterations`: of each EM.
     """
 
-    clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = 3
+    clusters: Annotated[int, Field(ge=1)] | Literal["auto", "exact"] = 3
     max_clusters: int = Field(default=8, ge=1)
     estimator: Literal["moments", "maximum_likelihood"] = "moments"
     restarts: int = Field(default=3, ge=1)

@@ -8,30 +8,31 @@ together. Actors commit their chunk's output themselves; the driver sees only co
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dawin_ray import tables
+from dawin_ray.cache import ReadChunks
+from dawin_ray.chunks import Chunk, pack, unpack
 from dawin_ray.datasets import Shard
 from dawin_ray.errors import UserError
 from dawin_ray.fitting import Fit
-from dawin_ray.runs import Kind, RunDirectory
+from dawin_ray.models import load_experts
+from dawin_ray.precision import Precision
+from dawin_ray.runs import RunDirectory
 from dawin_ray.settings import Settings
-from dawin_ray.stages import Chunk, DecodeImages, PredictMerged, ScoreExperts, ScoringSpec
+from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts, ScoringSpec
 
 # Chunks are larger than this, so every chunk becomes a block of its own and leaves at once.
 TARGET_BLOCK_BYTES = 32 << 20
@@ -40,26 +41,36 @@ TASKS_IN_FLIGHT = 3
 # More threads than this on one forward gain little on a CPU; several actors do.
 MAX_THREADS = 8
 
+# Names of a shard's chunks that are committed already; None where that is all of them.
+Finished = Callable[[Shard], Collection[str] | None]
+
 
 class ComputeConfig(Settings):
     """Where and how fast.
 
     `address` joins a Ray cluster (`auto` finds the one of this machine; RAY_ADDRESS is heeded);
     without one a local Ray is started that listens on loopback alone. `batch_size` is a forward's,
-    `chunk_size` an output file's.
+    `chunk_size` an output file's. `precision` is the towers': auto is bfloat16 on a GPU and float32
+    on a CPU. `cache` keeps pass 1's crops for pass 2: in a folder that all nodes share, or (auto)
+    on this machine's disk where Ray has no other node and there is room; `keep_cache` leaves them
+    there for the next run.
     """
 
     batch_size: int = Field(default=256, ge=1)
     chunk_size: int = Field(default=512, ge=1)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    cache: str = "auto"
+    keep_cache: bool = False
     address: str | None = None
 
-    @property
-    def dtype(self) -> str:
-        """The towers' precision: auto is float32, until lower ones are asked for."""
-        return "float32" if self.precision == "auto" else self.precision
+    @field_validator("cache")
+    @classmethod
+    def _check_cache(cls, cache: str) -> str:
+        if "://" in cache:
+            raise ValueError("expected auto, off or a folder: crops are mapped from a file system")
+        return cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,7 @@ class Resources:
     cpus: float  # reserved for each actor
     gpus: int  # reserved for each actor
     threads: int  # of PyTorch in each actor
+    nodes: int = 1  # of the cluster
 
 
 @contextmanager
@@ -178,25 +190,32 @@ def resources(compute: ComputeConfig) -> Resources:
         cpus=reserved,
         gpus=int(device == "cuda"),
         threads=threads,
+        nodes=sum(node["Alive"] for node in ray.nodes()),
     )
 
 
 def score_experts(
-    shards: Sequence[Shard], decode: DecodeImages, spec: ScoringSpec, on: Resources,
+    shards: Sequence[Shard], read: ReadChunks, finished: Finished, spec: ScoringSpec, on: Resources,
     run: RunDirectory,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Pass 1 over the shards; yields a summary of each chunk as it is committed."""
-    return _stream(shards, decode, on, run, "experts", ScoreExpertsActor, {"spec": spec})
+    return _stream(shards, read, finished, on, run, ScoreExpertsActor, {"spec": spec})
 
 
-def predict_merged(
-    shards: Sequence[Shard], decode: DecodeImages, spec: ScoringSpec, fits: Mapping[str, Fit],
-    on: Resources, run: RunDirectory,
+def predict(
+    shards: Sequence[Shard], read: ReadChunks, finished: Finished, spec: ScoringSpec, on: Resources,
+    run: RunDirectory, fits: Mapping[str, Fit],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Pass 2 over the shards; yields a summary of each chunk as it is committed."""
-    return _stream(
-        shards, decode, on, run, "predictions", PredictMergedActor, {"spec": spec, "fits": fits}
-    )
+    return _stream(shards, read, finished, on, run, PredictActor, {"spec": spec, "fits": fits})
+
+
+def score_at_once(
+    shards: Sequence[Shard], read: ReadChunks, finished: Finished, spec: ScoringSpec, on: Resources,
+    run: RunDirectory, fits: Mapping[str, Fit],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Both passes in one, where the coefficients depend on the sample alone: the exact mode."""
+    return _stream(shards, read, finished, on, run, ScoreAtOnceActor, {"spec": spec, "fits": fits})
 
 
 class ScoreExpertsActor:
@@ -209,35 +228,59 @@ class ScoreExpertsActor:
 
     def __call__(self, packed: pa.Table) -> dict[str, list]:
         """Score a chunk, commit it, and say how it went."""
-        chunk, begin = unpack(packed), time.perf_counter()
-        scored = self.score(chunk)
-        if chunk.rejects:
-            columns = {
-                "dataset": [chunk.dataset] * len(chunk.rejects),
-                "shard": [chunk.shard] * len(chunk.rejects),
-                "sample_id": [sample_id for sample_id, _ in chunk.rejects],
-                "reason": [reason for _, reason in chunk.rejects],
-            }
-            rejects = tables.table(tables.REJECTS, columns)
-            self.run.commit_rejects(chunk.dataset, chunk.name, rejects)
-        self.run.commit("experts", chunk.dataset, chunk.name, scored)
+        chunk, begin = unpack(packed), time.time()
+        _commit_experts(self.run, chunk, self.score(chunk))
         return _summary(chunk, begin)
 
 
-class PredictMergedActor:
+class PredictActor:
     """A model actor of pass 2."""
 
     def __init__(self, run: RunDirectory, threads: int, spec: ScoringSpec, fits: Mapping[str, Fit]):
         """Loads the experts on this worker, once; merges happen at a data set's first chunk."""
         torch.set_num_threads(threads)
-        self.run, self.predict = run, PredictMerged(spec, fits)
+        self.run, self.predict = run, (PredictExact if spec.exact else PredictMerged)(spec, fits)
 
     def __call__(self, packed: pa.Table) -> dict[str, list]:
         """Predict a chunk, commit it, and say how it went."""
-        chunk, begin, merges = unpack(packed), time.perf_counter(), self.predict.merges
+        chunk, begin, merges = unpack(packed), time.time(), self.predict.merges
         experts = self.run.read("experts", chunk.dataset, chunk.name)
         self.run.commit("predictions", chunk.dataset, chunk.name, self.predict(chunk, experts))
         return _summary(chunk, begin) | {"merges": [self.predict.merges - merges]}
+
+
+class ScoreAtOnceActor:
+    """A model actor of both passes in one."""
+
+    def __init__(self, run: RunDirectory, threads: int, spec: ScoringSpec, fits: Mapping[str, Fit]):
+        """Loads the experts on this worker, once, for both of its models."""
+        torch.set_num_threads(threads)
+        experts = load_experts(spec.model)
+        self.run = run
+        self.score = ScoreExperts(spec, experts)
+        self.predict = PredictExact(spec, fits, experts)
+
+    def __call__(self, packed: pa.Table) -> dict[str, list]:
+        """Score and predict a chunk, commit both, and say how it went."""
+        chunk, begin = unpack(packed), time.time()
+        experts = self.score(chunk)
+        predictions = self.predict(chunk, experts)
+        _commit_experts(self.run, chunk, experts)
+        self.run.commit("predictions", chunk.dataset, chunk.name, predictions)
+        return _summary(chunk, begin)
+
+
+def _commit_experts(run: RunDirectory, chunk: Chunk, scored: pa.Table) -> None:
+    if chunk.rejects:
+        columns = {
+            "dataset": [chunk.dataset] * len(chunk.rejects),
+            "shard": [chunk.shard] * len(chunk.rejects),
+            "sample_id": [sample_id for sample_id, _ in chunk.rejects],
+            "reason": [reason for _, reason in chunk.rejects],
+        }
+        rejects = tables.table(tables.REJECTS, columns)
+        run.commit_rejects(chunk.dataset, chunk.name, rejects)
+    run.commit("experts", chunk.dataset, chunk.name, scored)
 
 
 def _summary(chunk: Chunk, begin: float) -> dict[str, list]:
@@ -246,13 +289,14 @@ def _summary(chunk: Chunk, begin: float) -> dict[str, list]:
         "rows": [len(chunk.sample_ids)],
         "rejects": [len(chunk.rejects)],
         "bytes": [chunk.bytes],
-        "seconds": [time.perf_counter() - begin],
+        "begin": [begin],
+        "end": [time.time()],
     }
 
 
 def _stream(
-    shards: Sequence[Shard], decode: DecodeImages, on: Resources, run: RunDirectory, kind: Kind,
-    actor: type, arguments: dict[str, Any],
+    shards: Sequence[Shard], read: ReadChunks, finished: Finished, on: Resources,
+    run: RunDirectory, actor: type, arguments: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     if not shards:
         return
@@ -269,7 +313,7 @@ def _stream(
         )
         # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
         # decoding inside a model actor would make the model wait
-        .flat_map(partial(_decode_shard, decode), num_cpus=1)
+        .flat_map(partial(_read_shard, read, finished), num_cpus=1)
         .map_batches(
             actor,
             fn_constructor_kwargs={"run": run, "threads": on.threads, **arguments},
@@ -291,26 +335,14 @@ def _stream(
         raise
 
 
-def _decode_shard(decode: DecodeImages, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for chunk in decode(Shard.from_json(row["shard"])):
-        yield pack(chunk)
-
-
-def pack(chunk: Chunk) -> dict[str, Any]:
-    """A chunk as a row of the stream: its pixels as they lie in memory, all else as JSON."""
-    rest = {f.name: getattr(chunk, f.name) for f in dataclasses.fields(chunk) if f.name != "images"}
-    rest["shape"] = chunk.images.shape
-    return {"chunk": json.dumps(rest), "images": chunk.images.tobytes()}
-
-
-def unpack(packed: pa.Table) -> Chunk:
-    """The chunk in a batch of one row that `pack` made; its pixels are not copied."""
-    assert packed.num_rows == 1, "a batch of the stream is one chunk"
-    rest = json.loads(packed["chunk"][0].as_py())
-    shape = rest.pop("shape")
-    rest["rejects"] = [tuple(pair) for pair in rest["rejects"]]
-    images = np.frombuffer(packed["images"][0].as_buffer(), dtype=np.uint8).reshape(shape)
-    return Chunk(images=images, **rest)
+def _read_shard(
+    read: ReadChunks, finished: Finished, row: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    shard = Shard.from_json(row["shard"])
+    done = finished(shard)
+    if done is not None:
+        for chunk in read(shard, done):
+            yield pack(chunk)
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

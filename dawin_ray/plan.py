@@ -43,17 +43,34 @@ def plan_of(prepared: Prepared) -> list[Any]:
     at_least = "at least " if unknown else ""
     clusters = job.mixture.clusters
     most = job.mixture.max_clusters if clusters == "auto" else clusters
+    offset = " with offset adjustment" if job.coefficient.offset_adjustment else ""
+    experts_pass = (
+        f"{at_least}{total * (experts + even):,} forwards: {total:,} images x "
+        f"({experts} experts{' + the even interpolation' if even else ''})"
+    )
+    exact_pass = f"{at_least}{total:,} exact forwards, each at the price of about {experts}"
+    if job.one_pass:
+        passes = [f"one pass  {experts_pass}", f"          and {exact_pass}"]
+    elif job.exact:
+        passes = [
+            f"pass 1    {experts_pass}",
+            f"offsets   {fits}, from the moments of the entropies",
+            f"pass 2    {exact_pass}",
+        ]
+    else:
+        passes = [
+            f"pass 1    {experts_pass}",
+            f"fit       {fits} mixture{'s' if fits > 1 else ''} of "
+            f"{'up to ' if clusters == 'auto' else ''}{most} clusters, from "
+            f"{job.coefficient.metric}{offset}",
+            f"pass 2    {at_least}{total:,} forwards; at most {fits * most} merges in each actor",
+        ]
     height, width = prepared.preprocessing.size
     return [
         table,
         f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
-        f"parameters, {height} x {width} pixels, {spec.dtype}",
-        f"pass 1    {at_least}{total * (experts + even):,} forwards: {total:,} images x "
-        f"({experts} experts{' + the even interpolation' if even else ''})",
-        f"fit       {fits} mixture{'s' if fits > 1 else ''} of "
-        f"{'up to ' if clusters == 'auto' else ''}{most} clusters, from {job.coefficient.metric}"
-        f"{' with offset adjustment' if job.coefficient.offset_adjustment else ''}",
-        f"pass 2    {at_least}{total:,} forwards; at most {fits * most} merges in each actor",
+        f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
+        *passes,
         f"compute   device {job.compute.device}, actors {job.compute.actors}, "
         + (
             f"on the cluster at {job.compute.address}"

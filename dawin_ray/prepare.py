@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 import dawin_ray
+from dawin_ray.cache import cache_key
 from dawin_ray.classes import DatasetClasses, label_folders, resolve_classes
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, list_files, make_shards
 from dawin_ray.errors import UserError
 from dawin_ray.models import (
     HEAD,
+    Experts,
     HeadSpec,
     ModelSpec,
     Preprocessing,
@@ -25,8 +29,11 @@ from dawin_ray.models import (
     read_class_names,
     resolve_head,
 )
+from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import filesystem, sha256
+
+PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +47,8 @@ class Prepared:
     preprocessing: Preprocessing
     shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards
     parameters: int  # floating values that are merged
-    fingerprint: Mapping[str, Any]
+    cache_keys: Mapping[str, str]  # data set -> key of its crops
+    fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
 
 
 def prepare(job: Job) -> Prepared:
@@ -91,26 +99,52 @@ def prepare(job: Job) -> Prepared:
         classes={name: replace(c, names=None, synsets=None) for name, c in classes.items()},
         coefficient=job.coefficient,
         scale=job.merge.scale,
+        exact=job.exact,
         even_interpolation=job.baselines.even_interpolation,
         batch_size=job.compute.batch_size,
-        dtype=job.compute.dtype,
     )
+    if job.exact:
+        _check_exact(experts, job)
+    preprocessing = preprocessing_fingerprint(experts.preprocessing)
     return Prepared(
         job=job,
         spec=spec,
         preprocessing=experts.preprocessing,
         shards=shards,
         parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
+        cache_keys={
+            name: cache_key(preprocessing, job.compute.chunk_size, listing.versions)
+            for name, listing in listings.items()
+        },
         fingerprint={
             "code": dawin_ray.__version__,
             # what does not change a single value is left out: a run may be resumed elsewhere
             "job": job.model_dump(mode="json", exclude={"run_dir", "compute"})
-            | {"chunk_size": job.compute.chunk_size, "precision": job.compute.dtype},
+            | {"chunk_size": job.compute.chunk_size},
             "checkpoints": {address: _checkpoint_hash(address) for address in addresses},
-            "preprocessing": preprocessing_fingerprint(experts.preprocessing),
+            "preprocessing": preprocessing,
             "classes": {name: _digest([c.names, c.members]) for name, c in classes.items()},
             "data": {name: _digest(listing.files) for name, listing in listings.items()},
         },
+    )
+
+
+def _check_exact(experts: Experts, job: Job) -> None:
+    """Run the exact mode once on noise, against merged weights."""
+    model = SamplewiseClassifier(
+        experts.skeleton, experts.states, base=experts.base, scale=job.merge.scale
+    )
+    height, width = experts.preprocessing.size
+    noise = torch.Generator().manual_seed(0)
+    check_samplewise(
+        model,
+        lambda state: experts.classifier(state, torch.device("cpu"), torch.float32),
+        experts.states,
+        torch.randn(PROBE_IMAGES, 3, height, width, generator=noise),
+        next(iter(experts.skeleton.heads)),
+        job.model.architecture,
+        base=experts.base,
+        scale=job.merge.scale,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 LINE_SECONDS = 10.0  # between plain lines
 
-PHASES = {"experts": "1/2 experts", "merged": "2/2 merged models"}
+PHASES = {
+    "experts": "pass 1, experts",
+    "merged": "pass 2, merged models",
+    "exact": "pass 2, exact models",
+    "at_once": "one pass, experts and exact models",
+}
 
 
 class Timing:
@@ -24,6 +30,7 @@ class Timing:
         self.begin, self.wall = time.perf_counter(), 0.0
         self.rows, self.rejects, self.seconds = Counter(), Counter(), Counter()
         self.merges = 0
+        self.first, self.last = math.inf, -math.inf  # when the actors began and ended
 
     @classmethod
     def of(cls, timings: dict[str, Timing], name: str) -> Timing:
@@ -42,8 +49,15 @@ class Timing:
         """Count a chunk's summary."""
         self.rows[chunk["dataset"]] += int(chunk["rows"])
         self.rejects[chunk["dataset"]] += int(chunk["rejects"])
-        self.seconds[chunk["dataset"]] += float(chunk["seconds"])
+        self.seconds[chunk["dataset"]] += float(chunk["end"] - chunk["begin"])
+        self.first = min(self.first, float(chunk["begin"]))
+        self.last = max(self.last, float(chunk["end"]))
         self.merges += int(chunk.get("merges", 0))
+
+    def busy_share(self, actors: int) -> float | None:
+        """Time in the models over time from the first forward to the last; None without any."""
+        seconds = sum(self.seconds.values())
+        return seconds / (self.last - self.first) / actors if seconds else None
 
 
 class ConsoleProgress:

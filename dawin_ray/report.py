@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from rich.table import Table
 
 from dawin_ray import tables
 from dawin_ray.fitting import Fit
 from dawin_ray.pipeline import Resources
+from dawin_ray.precision import Precision
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import Timing
 from dawin_ray.runs import RunDirectory
 
-COLUMNS = ["label", "prediction", "cluster", "expert_prediction", "even_prediction"]
+COLUMNS = [
+    "label", "prediction", "cluster", "coefficient", "expert_prediction", "even_prediction",
+    "float32_prediction",
+]  # fmt: skip
 
 
 def summarise(
@@ -23,60 +29,40 @@ def summarise(
     prepared: Prepared,
     fits: Mapping[str, Fit],
     on: Resources,
+    precision: Precision,
     timings: Mapping[str, Timing],
 ) -> dict[str, Any]:
     """The report of a run. Accuracies are over the rows with a label, and null without any."""
     names = [expert.name for expert in prepared.job.experts]
-    rejects = [d for table in run.rejects() for d in table["dataset"].to_pylist()]
+    rejects = Counter(d for table in run.rejects() for d in table["dataset"].to_pylist())
     datasets = []
     for dataset in prepared.shards:
-        mixture = fits[dataset].mixture
-        rows, labelled, sizes = 0, 0, np.zeros(len(mixture.weights), dtype=int)
-        right = dict.fromkeys([*names, "even_interpolation", "dawin"], 0)
+        tally = _Tally(names, fits[dataset], even=prepared.spec.even_interpolation)
         for table in run.read_all("predictions", dataset, COLUMNS):
-            rows += table.num_rows
-            if not table.num_rows:
-                continue
-            sizes += np.bincount(table["cluster"].to_numpy(), minlength=len(sizes))
-            has_label = np.asarray(table["label"].is_valid())
-            labelled += int(has_label.sum())
-            labels = table["label"].fill_null(-1).to_numpy()
-            experts = tables.rows_of(table["expert_prediction"], len(names))
-            predictions = dict(zip(names, experts.T, strict=True))
-            predictions["dawin"] = table["prediction"].to_numpy()
-            if prepared.spec.even_interpolation:
-                predictions["even_interpolation"] = table["even_prediction"].to_numpy()
-            for name, predicted in predictions.items():
-                right[name] += int((predicted == labels)[has_label].sum())
-        if not prepared.spec.even_interpolation:
-            del right["even_interpolation"]
+            if table.num_rows:
+                tally.add(table)
         busy = sum(timing.seconds[dataset] for timing in timings.values()) / on.actors
-        scored = timings["experts"].rows[dataset]
+        scored = next(iter(timings.values())).rows[dataset]
         datasets.append(
             {
                 "dataset": dataset,
-                "rows": rows,
-                "rejects": rejects.count(dataset),
-                "labelled": labelled,
-                "accuracy": {k: v / labelled if labelled else None for k, v in right.items()},
-                "clusters": [
-                    {"coefficient": mean.tolist(), "weight": float(weight), "size": int(size)}
-                    for mean, weight, size in zip(
-                        mixture.means, mixture.weights, sizes, strict=True
-                    )
-                ],
-                "mixture_converged": mixture.converged,
+                "rows": tally.rows,
+                "rejects": rejects[dataset],
+                **tally.to_dict(),
                 "images_per_second": scored / busy if busy and scored else None,
             }
         )
     return {
         "experts": names,
+        "mode": "exact" if prepared.job.exact else "clustered",
         "datasets": datasets,
         "passes": {
             name: {
                 "rows": sum(timing.rows.values()),
                 "wall_seconds": timing.wall,
                 "model_seconds": sum(timing.seconds.values()),
+                # from the first forward to the last: how little the models waited
+                "model_share": timing.busy_share(on.actors),
                 "merges": timing.merges,
             }
             for name, timing in timings.items()
@@ -85,11 +71,71 @@ def summarise(
             "device": on.device,
             "actors": on.actors,
             "threads_per_actor": on.threads,
-            "precision": prepared.spec.dtype,
+            "precision": precision,
             "batch_size": prepared.spec.batch_size,
         },
         "run_dir": run.address,
     }
+
+
+class _Tally:
+    """Counts over a data set's predictions, table by table."""
+
+    def __init__(self, experts: list[str], fit: Fit, *, even: bool):
+        self.experts, self.mixture = experts, fit.mixture
+        self.rows = self.labelled = self.compared = self.agreeing = 0
+        self.sizes = np.zeros(0 if fit.mixture is None else len(fit.mixture.weights), dtype=int)
+        self.right = dict.fromkeys(
+            [*experts, *(["even_interpolation"] if even else []), "dawin"], 0
+        )
+        self.coefficients = np.zeros(len(experts))  # their sum
+
+    def add(self, table: pa.Table) -> None:
+        """Count a table of one row or more."""
+        self.rows += table.num_rows
+        self.coefficients += tables.rows_of(table["coefficient"], len(self.experts)).sum(axis=0)
+        if self.mixture is not None:
+            clusters = table["cluster"].to_numpy()
+            self.sizes += np.bincount(clusters, minlength=len(self.sizes))
+        has_label = np.asarray(table["label"].is_valid())
+        self.labelled += int(has_label.sum())
+        labels = table["label"].fill_null(-1).to_numpy()
+        experts = tables.rows_of(table["expert_prediction"], len(self.experts))
+        predictions = dict(zip(self.experts, experts.T, strict=True))
+        predictions["dawin"] = table["prediction"].to_numpy()
+        if "even_interpolation" in self.right:
+            predictions["even_interpolation"] = table["even_prediction"].to_numpy()
+        for name, predicted in predictions.items():
+            self.right[name] += int((predicted == labels)[has_label].sum())
+        compared = np.asarray(table["float32_prediction"].is_valid())
+        self.compared += int(compared.sum())
+        same = table["float32_prediction"].fill_null(-1).to_numpy() == predictions["dawin"]
+        self.agreeing += int(same[compared].sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part of a data set's report that follows from its predictions."""
+        mixture = self.mixture
+        clusters = (
+            []
+            if mixture is None
+            else [
+                {"coefficient": mean.tolist(), "weight": float(weight), "size": int(size)}
+                for mean, weight, size in zip(
+                    mixture.means, mixture.weights, self.sizes, strict=True
+                )
+            ]
+        )
+        return {
+            "labelled": self.labelled,
+            "accuracy": {
+                name: right / self.labelled if self.labelled else None
+                for name, right in self.right.items()
+            },
+            "mean_coefficient": (self.coefficients / self.rows).tolist() if self.rows else None,
+            "clusters": clusters,
+            "mixture_converged": None if mixture is None else mixture.converged,
+            "float32_agreement": {"rows": self.compared, "equal": self.agreeing},
+        }
 
 
 def table_of(report: Mapping[str, Any]) -> Table:
@@ -104,10 +150,13 @@ def table_of(report: Mapping[str, Any]) -> Table:
     for name in present:
         table.add_column(headings.get(name, name), justify="right")
     last = report["experts"][-1]
-    table.add_column(f"clusters: weight of {last} (size)")
+    exact = report["mode"] == "exact"
+    table.add_column(f"mean weight of {last}" if exact else f"clusters: weight of {last} (size)")
     table.add_column("images/s", justify="right")
     for row in report["datasets"]:
         clusters = ", ".join(f"{c['coefficient'][-1]:.2f} ({c['size']:,})" for c in row["clusters"])
+        if exact and row["rows"]:
+            clusters = f"{row['mean_coefficient'][-1]:.3f}"
         rate = row["images_per_second"]
         table.add_row(
             row["dataset"],
@@ -130,12 +179,21 @@ def footer_of(report: Mapping[str, Any]) -> str:
     on, run_dir = report["compute"], report["run_dir"]
     passes = [
         f"{name} {p['rows']:,} images in {p['wall_seconds']:.1f} s"
+        + (f" (models busy {100 * p['model_share']:.0f} %)" if p["model_share"] else "")
         for name, p in report["passes"].items()
     ]
+    compared = sum(row["float32_agreement"]["rows"] for row in report["datasets"])
+    equal = sum(row["float32_agreement"]["equal"] for row in report["datasets"])
+    agreement = (
+        [f"float32      {equal:,} of {compared:,} sampled predictions agree with float32"]
+        if compared
+        else []
+    )
     return "\n".join(
         [
             f"{'; '.join(passes)} ({on['actors']} × {on['device']}, {on['precision']}). "
-            "images/s: both passes, time in the models.",
+            "images/s: all passes, time in the models.",
+            *agreement,
             f"predictions  {run_dir}/predictions/dataset=NAME/*.parquet",
             f"report       {run_dir}/report.json",
         ]

@@ -47,6 +47,24 @@ class RunDirectory:
         fs, root = filesystem(self.address)
         return fs, join(root, *parts)
 
+    def state(self, fingerprint: Mapping[str, Any]) -> State:
+        """What is there, without claiming it; keys that `fingerprint` lacks are not compared.
+
+        Raises:
+            UserError: as `open`.
+        """
+        fs, path = self.path(FINGERPRINT)
+        try:
+            if not fs.exists(path):
+                return "new"
+            theirs = json.loads(fs.cat_file(path))
+            finished = fs.exists(self.path(MANIFEST)[1])
+        except Exception as error:  # every storage client has its own exceptions
+            raise unreadable(self.address, "run_dir", error) from error
+        ours = json.loads(json.dumps(fingerprint))
+        self._check_same({k: v for k, v in theirs.items() if k in ours}, ours)
+        return "finished" if finished else "unfinished"
+
     def open(self, fingerprint: Mapping[str, Any], job_yaml: str) -> State:
         """Claim the directory for a job: new, or the same job again.
 
@@ -54,28 +72,25 @@ class RunDirectory:
             UserError: it holds the run of another job (the message shows what differs), or files
                 of something else, or cannot be written.
         """
-        fs, path = self.path(FINGERPRINT)
-        job_path = self.path("job.yaml")[1]
-        ours = json.dumps(fingerprint, indent=1)
+        state = self.state(fingerprint)
+        fs, job_path = self.path("job.yaml")
         try:
-            if fs.exists(path):
-                self._check_same(json.loads(fs.cat_file(path)), json.loads(ours))
-                if not fs.exists(job_path):  # the claim was cut short
-                    write_whole(fs, job_path, job_yaml.encode())
-                return "finished" if fs.exists(self.path(MANIFEST)[1]) else "unfinished"
-            root = filesystem(self.address)[1]
-            if fs.exists(root) and fs.ls(root):
-                raise UserError(
-                    f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no run "
-                    "directory. Give another run_dir, or empty this one."
-                )
-            write_whole(fs, path, ours.encode())
-            write_whole(fs, job_path, job_yaml.encode())
+            if state == "new":
+                root = filesystem(self.address)[1]
+                if fs.exists(root) and fs.ls(root):
+                    raise UserError(
+                        f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no "
+                        "run directory. Give another run_dir, or empty this one."
+                    )
+                ours = json.dumps(fingerprint, indent=1)
+                write_whole(fs, self.path(FINGERPRINT)[1], ours.encode())
+            if not fs.exists(job_path):  # a new run, or a claim that was cut short
+                write_whole(fs, job_path, job_yaml.encode())
         except UserError:
             raise
         except Exception as error:  # every storage client has its own exceptions
             raise unreadable(self.address, "run_dir", error) from error
-        return "new"
+        return state
 
     def _check_same(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
         there, here = dict(_flat(theirs)), dict(_flat(ours))

@@ -80,15 +80,19 @@ class SamplewiseClassifier(nn.Module):
             # as in Classifier: the head runs in float32, whatever the tower's precision
             kind = dtype if name.startswith("visual.") else torch.float32
             _place(
-                self.model, name, tensor, [state[name] for state in others], self.shares, device, kind
+                self.model,
+                name,
+                tensor,
+                [state[name] for state in others],
+                self.shares,
+                device,
+                kind,
             )
 
     def forward(self, pixels: torch.Tensor, coefficients_BM: torch.Tensor, head: str):
         """Logits of one head; see the class."""
-        if self.factor is None:
-            shares = coefficients_BM[:, 1:]
-        else:
-            shares = self.factor * coefficients_BM
+        base_given = self.factor is not None
+        shares = self.factor * coefficients_BM if base_given else coefficients_BM[:, 1:]
         self.shares.rows_BP = torch.cat([torch.ones_like(shares[:, :1]), shares], dim=1).float()
         try:
             return self.model(pixels, head)
@@ -153,9 +157,9 @@ def check_samplewise(
     error = float((ours - merged).abs().max() / merged.abs().max())
     if not error < CHECK_TOLERANCE:
         raise UserError(
-            f"The exact mode does not reproduce {architecture!r}: its logits are off by {error:.1e} "
-            f"of the largest, where {CHECK_TOLERANCE:g} is allowed. Set mixture.clusters to a "
-            "number, and please report the architecture."
+            f"The exact mode does not reproduce {architecture!r}: its logits are off by "
+            f"{error:.1e} of the largest, where {CHECK_TOLERANCE:g} is allowed. Set "
+            "mixture.clusters to a number, and please report the architecture."
         )
     return error
 
@@ -250,9 +254,9 @@ def _check_batch(x: torch.Tensor, symbol: _Symbol, what: str) -> None:
     count = len(symbol.shares.rows_BP)
     if x.shape[0] != count:
         raise UserError(
-            f"The exact mode cannot tell the samples apart where {what} meets '{symbol.parameter}': it "
-            f"expected a batch of {count} in the first dimension of {list(x.shape)}. Set "
-            "mixture.clusters to a number."
+            f"The exact mode cannot tell the samples apart where {what} meets "
+            f"'{symbol.parameter}': it expected a batch of {count} in the first dimension of "
+            f"{list(x.shape)}. Set mixture.clusters to a number."
         )
 
 
@@ -336,9 +340,7 @@ def _layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
 def _batch_norm(
     x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
 ):
-    symbols = [
-        p for p in (running_mean, running_var, weight, bias) if isinstance(p, _Symbol)
-    ]
+    symbols = [p for p in (running_mean, running_var, weight, bias) if isinstance(p, _Symbol)]
     if training or running_mean is None:
         raise _unsupported("batch_norm over the batch's own statistics", tuple(symbols), {})
     _check_batch(x, symbols[0], "batch_norm")
@@ -395,7 +397,9 @@ def _attention(
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
     if attn_mask is not None and attn_mask.ndim == 3:
         attn_mask = attn_mask.unflatten(0, (-1, num_heads))
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal and attn_mask is None)
+    y = F.scaled_dot_product_attention(
+        q, k, v, attn_mask, is_causal=is_causal and attn_mask is None
+    )
     y = _linear(y.transpose(1, 2).flatten(2), out_proj_weight, out_proj_bias)
     return y.transpose(0, 1), None
 
@@ -450,7 +454,9 @@ def _structural(func: Callable, args: tuple, kwargs: Mapping) -> Any:
         return type(value)(unstacked(v) for v in value)
 
     values = [stacked(a) for a in args]
-    dims = torch.utils._pytree.tree_map(lambda v: 0 if isinstance(v, torch.Tensor) else None, values)
+    dims = torch.utils._pytree.tree_map(
+        lambda v: 0 if isinstance(v, torch.Tensor) else None, values
+    )
     mapped = torch.func.vmap(lambda *a: func(*a, **kwargs), in_dims=tuple(dims))
     return unstacked(mapped(*values))
 

@@ -6,22 +6,24 @@ import itertools
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from dawin_ray import pipeline, tables
-from dawin_ray.datasets import Shard
+from dawin_ray.cache import CropCache, ReadChunks, plan_cache
+from dawin_ray.datasets import Shard, count_samples
+from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.fitting import Fit, fit
+from dawin_ray.precision import resolve
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import Timing
 from dawin_ray.report import summarise
-from dawin_ray.runs import MANIFEST, Kind, RunDirectory
-from dawin_ray.stages import DecodeImages
+from dawin_ray.runs import MANIFEST, Kind, RunDirectory, State
 
 logger = logging.getLogger(__name__)
 
@@ -50,55 +52,95 @@ def score(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     """
     job = prepared.job
     run = RunDirectory(job.run_dir)
-    state = run.open(prepared.fingerprint, job.to_yaml())
-    if state == "finished":
+    if run.state(prepared.fingerprint) == "finished":
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
         return run.read_json("report.json")
-    if state == "unfinished":
-        progress.say(f"{job.run_dir} is unfinished; its finished chunks are kept.")
 
     with pipeline.ray_session(job.compute.address):
         on = pipeline.resources(job.compute)
-        spec = replace(prepared.spec, device=on.device)
+        precision = resolve(job.compute.precision, on.device)
+        state = run.open({**prepared.fingerprint, "precision": precision}, job.to_yaml())
+        if state == "unfinished":
+            progress.say(f"{job.run_dir} is unfinished; its finished chunks are kept.")
+        spec = replace(prepared.spec, device=on.device, precision=precision)
         shards = list(itertools.chain.from_iterable(prepared.shards.values()))
-        size = sum(shard.bytes for shard in shards)
-
-        def decode(kind: Kind) -> DecodeImages:
-            finished = {"finished": partial(_finished, run, kind)} if state != "new" else {}
-            return DecodeImages(
-                prepared.preprocessing, job.compute.chunk_size, spec.classes, **finished
-            )
-
+        cache = _cache(prepared, on, progress)
+        decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
+        stream = (shards, ReadChunks(decode, cache))
         timings: dict[str, Timing] = {}
-        with progress.phase("experts", size) as advance, Timing.of(timings, "experts") as timing:
-            for chunk in pipeline.score_experts(shards, decode("experts"), spec, on, run):
-                timing.add(chunk)
-                advance(chunk)
-        _check_usable(run, prepared)
-        fits, fitted = _fit(run, prepared)
-        run.write_json("mixture.json", fitted)
-        with progress.phase("merged", size) as advance, Timing.of(timings, "merged") as timing:
-            for chunk in pipeline.predict_merged(
-                shards, decode("predictions"), spec, fits, on, run
-            ):
-                timing.add(chunk)
-                advance(chunk)
 
-    _check_conserved(run, prepared, timings["experts"], fresh=state == "new")
-    report = summarise(run, prepared, fits, on, timings)
+        def run_pass(name: str, chunks: Iterator[Mapping[str, Any]]) -> None:
+            size = sum(shard.bytes for shard in shards)
+            with progress.phase(name, size) as advance, Timing.of(timings, name) as timing:
+                for chunk in chunks:
+                    timing.add(chunk)
+                    advance(chunk)
+
+        first = _Finished(run, ("experts",), state)
+        second = _Finished(run, ("experts", "predictions"), state)
+        if job.one_pass:
+            fits = dict.fromkeys(prepared.shards, Fit())
+            once = pipeline.score_at_once(*stream, second, spec, on, run, fits)
+            run_pass("at_once", once)
+            _check_usable(run, prepared)
+            fits = _fit(run, prepared)
+        else:
+            run_pass("experts", pipeline.score_experts(*stream, first, spec, on, run))
+            _check_usable(run, prepared)
+            fits = _fit(run, prepared)
+            merged = pipeline.predict(*stream, second, spec, on, run, fits)
+            run_pass("exact" if job.exact else "merged", merged)
+
+    _check_conserved(run, prepared, next(iter(timings.values())), fresh=state == "new")
+    report = summarise(run, prepared, fits, on, precision, timings)
     run.write_json("report.json", report)
     rows = {d["dataset"]: {k: d[k] for k in ("rows", "rejects")} for d in report["datasets"]}
     run.write_json(MANIFEST, {"rows": rows, "fingerprint": prepared.fingerprint})
+    if cache is not None and not job.compute.keep_cache:
+        cache.remove()
     return report
 
 
-def _finished(run: RunDirectory, kind: Kind, shard: Shard) -> Collection[str]:
-    """Names of a shard's chunks that are committed."""
-    return set(run.chunks(kind, shard.dataset, prefix=f"{shard.key}-"))
+@dataclass(frozen=True)
+class _Finished:
+    """Names of a shard's chunks that are committed, in all of `kinds`; None if that is all.
+
+    The first kind's chunks are those that there are, once its pass has run.
+    """
+
+    run: RunDirectory
+    kinds: tuple[Kind, ...]
+    state: State
+
+    def __call__(self, shard: Shard) -> Collection[str] | None:
+        if self.state == "new":
+            return ()
+        names = [
+            set(self.run.chunks(kind, shard.dataset, prefix=f"{shard.key}-")) for kind in self.kinds
+        ]
+        done = set.intersection(*names)
+        complete = len(self.kinds) > 1 and names[0] and done == names[0]
+        return None if complete else done
 
 
-def _fit(run: RunDirectory, prepared: Prepared) -> tuple[dict[str, Fit], dict[str, Any]]:
-    """The fit of each data set, and what goes into mixture.json."""
+def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> CropCache | None:
+    job = prepared.job
+    height, width = prepared.preprocessing.size
+    counts = [count_samples(shard) for shards in prepared.shards.values() for shard in shards]
+    needed = None if None in counts else sum(counts) * height * width * 3
+    plan = plan_cache(
+        job.compute.cache,
+        job.run_dir,
+        needed=needed,
+        nodes=on.nodes,
+        passes=1 if job.one_pass else 2,
+    )
+    progress.say(f"crop cache {plan.why}")
+    return None if plan.root is None else CropCache(plan.root, prepared.cache_keys)
+
+
+def _fit(run: RunDirectory, prepared: Prepared) -> dict[str, Fit]:
+    """The fit of each data set; all of them go into mixture.json."""
     job, names = prepared.job, list(prepared.shards)
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
     fits: dict[str, Fit] = {}
@@ -117,7 +159,9 @@ def _fit(run: RunDirectory, prepared: Prepared) -> tuple[dict[str, Fit], dict[st
             logger.warning("mixture of %s: %s", group, note)
         fits |= dict.fromkeys(members, fitted)
         written[group] = {"datasets": members, "warnings": notes} | fitted.to_dict()
-    return fits, {"experts": [e.name for e in job.experts], "fits": written}
+    names = [expert.name for expert in job.experts]
+    run.write_json("mixture.json", {"experts": names, "fits": written})
+    return fits
 
 
 def _log_expertise(run: RunDirectory, datasets: list[str], experts: int) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from dawin_ray import pipeline, tables
+from dawin_ray.chunks import Chunk, unpack
 from dawin_ray.cli import app
 from dawin_ray.datasets import Shard
 from dawin_ray.runs import RunDirectory
-from dawin_ray.stages import Chunk
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -293,11 +293,15 @@ def test_three_task_experts_over_a_base(small, data, tmp_path):
 class _OneChunk:
     """Stands for decoding; its chunk tells the process that made it."""
 
-    def __call__(self, shard: Shard) -> Iterator[Chunk]:
+    def __call__(self, shard: Shard, finished: Collection[str]) -> Iterator[Chunk]:
         yield Chunk(
             name="c", dataset=str(os.getpid()), shard=shard.name, sample_ids=[], labels=[],
             images=np.empty((0, 2, 2, 3), np.uint8),
         )  # fmt: skip
+
+
+def _nothing(shard: Shard) -> Collection[str]:
+    return ()
 
 
 class _ProcessOfModel:
@@ -307,7 +311,7 @@ class _ProcessOfModel:
         pass
 
     def __call__(self, packed) -> dict[str, list]:
-        return {"decode": [pipeline.unpack(packed).dataset], "model": [str(os.getpid())]}
+        return {"decode": [unpack(packed).dataset], "model": [str(os.getpid())]}
 
 
 def test_decoding_stays_out_of_the_model_actors(tmp_path):
@@ -318,7 +322,7 @@ def test_decoding_stays_out_of_the_model_actors(tmp_path):
     # equal reservations, as Ray fuses operators of equal resources
     on = pipeline.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1)
     run_dir = RunDirectory(str(tmp_path))
-    rows = list(pipeline._stream(shards, _OneChunk(), on, run_dir, "experts", _ProcessOfModel, {}))
+    rows = list(pipeline._stream(shards, _OneChunk(), _nothing, on, run_dir, _ProcessOfModel, {}))
     assert len(rows) == 4
     assert all(row["decode"] != row["model"] for row in rows)
 

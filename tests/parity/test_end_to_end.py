@@ -18,13 +18,30 @@ FOLDERS = {"ImageNet": "data/imagenet/val", "ImageNetR": "data/imagenet-r"}
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory, local_ray):
+def folder(tmp_path_factory) -> Path:
+    """The unpacked images; both runs write here."""
     folder = tmp_path_factory.mktemp("golden")
     with tarfile.open(GOLDEN / "images.tar") as tar:
         tar.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_dir(folder, local_ray) -> Path:
+    """The clustered run."""
+    return run(folder, "run", 3)
+
+
+@pytest.fixture(scope="module")
+def exact_dir(folder, local_ray) -> Path:
+    """The run with each sample's own weights."""
+    return run(folder, "exact", "exact")
+
+
+def run(folder: Path, name: str, clusters: int | str) -> Path:
     temperatures = EXPECTED["ImageNet"]["temperatures"]
     job = {
-        "run_dir": str(folder / "run"),
+        "run_dir": str(folder / name),
         "model": {"architecture": str(GOLDEN / "model_config.json")},
         "experts": [
             {"name": name, "checkpoint": str(GOLDEN / f"{name}.pt"), "temperature": temperature}
@@ -36,12 +53,12 @@ def run_dir(tmp_path_factory, local_ray):
              "classes": "imagenet-r"},
         ],
         "coefficient": {"metric": "entropy", "offset_adjustment": True},
-        "mixture": {"clusters": 3},
+        "mixture": {"clusters": clusters},
     }  # fmt: skip
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     result = CliRunner().invoke(app, ["run", str(folder / "job.yaml")])
     assert result.exit_code == 0, result.output
-    return folder / "run"
+    return folder / name
 
 
 @pytest.mark.parametrize("dataset", EXPECTED)
@@ -99,3 +116,23 @@ def test_accuracies_equal_the_reference(run_dir, dataset):
     assert row["accuracy"]["zero_shot"] == pytest.approx(expected["zero_shot"], abs=1e-6)
     assert row["accuracy"]["fine_tuned"] == pytest.approx(expected["fine_tuned"], abs=1e-6)
     assert row["accuracy"]["dawin"] == pytest.approx(expected["clustered"], abs=1e-6)
+
+
+@pytest.mark.parametrize("dataset", EXPECTED)
+def test_the_exact_mode_equals_merging_for_each_sample(exact_dir, dataset):
+    expected = EXPECTED[dataset]
+    ours = pd.read_parquet(exact_dir / "predictions" / f"dataset={dataset}")
+    ours = ours.set_index("sample_id").loc[expected["image"]]
+    assert len(ours) == 80
+    assert ours["cluster"].isna().all()
+
+    coefficient = np.stack(ours["coefficient"])
+    np.testing.assert_allclose(coefficient[:, 1], expected["coefficient"], atol=1e-4)
+    same = ours["prediction"].to_numpy() == expected["samplewise_prediction"]
+    assert same.mean() >= 0.99
+    # probabilities know logits up to a constant: compare the differences to the largest
+    logits = np.log(np.stack(ours["top_probabilities"]))
+    theirs = np.array(expected["samplewise_top5_logits"])
+    np.testing.assert_allclose(
+        (logits - logits[:, :1])[same], (theirs - theirs[:, :1])[same], atol=1e-2
+    )

@@ -124,10 +124,26 @@ def test_a_name_given_twice_is_refused(what):
     assert f"{what}: the name '{item['name']}' is given twice" in message
 
 
-def test_exact_clusters_are_refused_with_what_is_valid():
-    message = fault_of(job(mixture={"clusters": "exact"}))
+def test_unknown_clusters_are_refused_with_what_is_valid():
+    message = fault_of(job(mixture={"clusters": "some"}))
     assert all(line.startswith("  mixture.clusters: ") for line in message.splitlines())
-    assert all(part in message for part in ("'auto'", "integer", "got 'exact'"))
+    assert all(part in message for part in ("'auto'", "'exact'", "integer", "got 'some'"))
+
+
+@pytest.mark.parametrize(
+    ("clusters", "offset", "exact", "one_pass"),
+    [("exact", False, True, True), ("exact", True, True, False), (3, False, False, False)],
+)
+def test_one_pass_is_enough_where_coefficients_depend_on_the_sample_alone(
+    clusters, offset, exact, one_pass
+):
+    sections = {"mixture": {"clusters": clusters}, "coefficient": {"offset_adjustment": offset}}
+    made = make_job(job(**sections))
+    assert (made.exact, made.one_pass) == (exact, one_pass)
+
+
+def test_a_cache_that_cannot_be_mapped_is_refused():
+    assert "crops are mapped from a file system" in fault_of(job(compute={"cache": "s3://b/c"}))
 
 
 def test_a_key_that_is_no_text_is_refused():
@@ -202,7 +218,7 @@ def test_a_later_override_wins_and_a_whole_item_can_be_replaced(job_file):
         ("run_dir.x=1", r"'run_dir' is a value and has no keys"),
         ("compute.batch_size=[1", r"'compute\.batch_size=\[1'"),
         ("compute.batchsize=1", r"compute\.batchsize: unknown key.*Did you mean 'batch_size'"),
-        ("mixture.clusters=exact", r"mixture\.clusters: "),
+        ("mixture.clusters=some", r"mixture\.clusters: "),
     ],
 )
 def test_a_wrong_override_is_refused(job_file, override, message):

@@ -12,10 +12,11 @@ import dawin_ray
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
     {"errors", "settings"},
-    {"storage", "expertise", "mixture", "merge", "tables"},
-    {"classes", "datasets", "models", "fitting"},
-    {"stages"},
-    {"runs"},
+    {"storage", "expertise", "mixture", "merge", "tables", "precision"},
+    {"classes", "datasets", "models", "fitting", "samplewise"},
+    {"chunks"},
+    {"decoding", "stages"},
+    {"cache", "runs"},
     {"pipeline"},
     {"config"},
     {"prepare"},

@@ -504,7 +504,7 @@ def test_a_fit_that_has_not_converged_warns(estimator):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"clusters": "exact"}, {"clusters": 0}, {"k": 3}, {"estimator": "map"}, {"restarts": 0}],
+    [{"clusters": "some"}, {"clusters": 0}, {"k": 3}, {"estimator": "map"}, {"restarts": 0}],
     ids=str,
 )
 def test_settings_that_mean_nothing_are_refused(settings):

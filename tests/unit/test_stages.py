@@ -17,14 +17,16 @@ import torch
 from PIL import Image
 
 from dawin_ray import tables
+from dawin_ray.chunks import Chunk
 from dawin_ray.classes import DatasetClasses
 from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
+from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig, Offset
 from dawin_ray.fitting import Fit
 from dawin_ray.mixture import Mixture
 from dawin_ray.models import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
-from dawin_ray.stages import Chunk, DecodeImages, PredictMerged, ScoreExperts, ScoringSpec
+from dawin_ray.stages import PredictMerged, ScoreExperts, ScoringSpec
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -197,8 +199,7 @@ def test_finished_chunks_are_skipped_and_the_others_stay_as_they_are(tmp_path, s
     [shard] = shards_of(path)
     everything = list(DecodeImages(score.preprocessing, 5, ALL_CLASSES)(shard))
     finished = {chunk.name for i, chunk in enumerate(everything) if i not in missing}
-    decode = DecodeImages(score.preprocessing, 5, ALL_CLASSES, finished=lambda shard: finished)
-    again = list(decode(shard))
+    again = list(DecodeImages(score.preprocessing, 5, ALL_CLASSES)(shard, finished))
     assert [chunk.name for chunk in again] == [everything[i].name for i in missing]
     for i, chunk in zip(missing, again, strict=True):
         assert chunk.sample_ids == everything[i].sample_ids
@@ -214,8 +215,7 @@ def test_the_end_of_a_broken_shard_is_reported_after_a_resume_too(tmp_path, scor
     first, last = DecodeImages(score.preprocessing, 2, ALL_CLASSES)(shard)
     assert len(first.sample_ids) == 2
     assert len(last.rejects) == 1
-    resumed = DecodeImages(score.preprocessing, 2, ALL_CLASSES, lambda shard: {first.name})
-    [again] = resumed(shard)
+    [again] = DecodeImages(score.preprocessing, 2, ALL_CLASSES)(shard, {first.name})
     assert (again.name, again.rejects) == (last.name, last.rejects)
 
 
@@ -456,7 +456,9 @@ def test_what_pass_one_found_is_carried_over(score, predict, chunks):
     for name in ("sample_id", "label", "expert_prediction", "expert_confidence", "expert_entropy",
                  "even_prediction"):  # fmt: skip
         assert table[name].equals(experts[name]), name
-    assert all(table[name].null_count == 0 for name in table.column_names)
+    # float32_prediction is for lower precisions
+    filled = [name for name in table.column_names if name != "float32_prediction"]
+    assert all(table[name].null_count == 0 for name in filled)
 
 
 def test_the_offset_of_the_fit_is_applied(small, score, predict, chunks):

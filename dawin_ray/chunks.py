@@ -1,0 +1,62 @@
+"""A chunk, the unit of work and of output, and how it travels.
+
+Shapes: n samples of a chunk, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dawin_ray.datasets import Shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A fixed range of samples of one shard, decoded. Its name depends on nothing else."""
+
+    name: str
+    dataset: str
+    shard: str
+    sample_ids: list[str]
+    labels: list[int | None]
+    images: np.ndarray  # uint8 [n, H, W, 3], the crops of sample_ids
+    rejects: list[tuple[str, str]] = field(default_factory=list)  # (sample_id, reason)
+    bytes: int = 0  # of the shard that this chunk stands for: for progress
+
+    def select(self, rows: slice) -> Chunk:
+        """The same chunk with a part of its samples, and no rejects."""
+        return dataclasses.replace(
+            self,
+            sample_ids=self.sample_ids[rows],
+            labels=self.labels[rows],
+            images=self.images[rows],
+            rejects=[],
+        )
+
+
+def chunk_name(shard: Shard, start: int) -> str:
+    """The name of the chunk that begins at a sample's ordinal in the shard."""
+    return f"{shard.key}-{start:09d}"
+
+
+def pack(chunk: Chunk) -> dict[str, Any]:
+    """A chunk as a row of a table: its pixels as they lie in memory, all else as JSON."""
+    rest = {f.name: getattr(chunk, f.name) for f in dataclasses.fields(chunk) if f.name != "images"}
+    rest["shape"] = chunk.images.shape
+    return {"chunk": json.dumps(rest), "images": chunk.images.tobytes()}
+
+
+def unpack(packed: pa.Table) -> Chunk:
+    """The chunk in a table of one row that `pack` made; its pixels are not copied."""
+    assert packed.num_rows == 1, "a batch of the stream is one chunk"
+    rest = json.loads(packed["chunk"][0].as_py())
+    shape = rest.pop("shape")
+    rest["rejects"] = [tuple(pair) for pair in rest["rejects"]]
+    images = np.frombuffer(packed["images"][0].as_buffer(), dtype=np.uint8).reshape(shape)
+    return Chunk(images=images, **rest)
