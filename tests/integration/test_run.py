@@ -336,3 +336,126 @@ def test_a_local_ray_listens_on_loopback_alone():
     ]
     assert listening
     assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_the_exact_mode_scores_in_one_pass_with_the_weights_of_each_sample(
+    first, small, data, tmp_path
+):
+    """Without an offset: coefficients as in the clustered run, models merged by hand for each."""
+    datasets = [{"name": name, "path": str(data / name)} for name in ("folder", "damaged")]
+    job = small.job_file(
+        tmp_path / "job.yaml", tmp_path / "run", datasets, mixture={"clusters": "exact"}
+    )
+    result = run(job)
+    assert "off: one pass decodes each image once" in result.output
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert list(report["passes"]) == ["at_once"]
+    assert report["passes"]["at_once"]["rows"] == IMAGES + 20
+    rows, clustered = predictions(tmp_path / "run", "folder"), predictions(first, "folder")
+    assert rows["cluster"].isna().all()
+    for column in ("coefficient", "expert_entropy"):
+        np.testing.assert_array_equal(np.stack(rows[column]), np.stack(clustered[column]))
+    assert len(pd.read_parquet(tmp_path / "run" / "rejects")) == 4
+
+    states = [load_file(path) for path in small.checkpoints[:2]]
+    visual = open_clip.model.CLIP(**MODEL_CONFIG).visual.eval()
+    transform = open_clip.image_transform(32, is_train=False)
+    for _, row in rows.iloc[::9].iterrows():
+        low, high = (float(share) for share in row["coefficient"])
+        merged = {k: low * states[0][k] + high * states[1][k] for k in states[0]}
+        visual.load_state_dict(
+            {k.removeprefix("visual."): v for k, v in merged.items() if k.startswith("visual.")}
+        )
+        with torch.inference_mode():
+            features = visual(transform(Image.open(data / "folder" / row["sample_id"]))[None])
+        logits = (
+            torch.nn.functional.normalize(features, dim=-1) @ merged["classification_head.weight"].T
+        )
+        top = (logits + merged["classification_head.bias"]).softmax(-1).topk(5)
+        np.testing.assert_allclose(row["top_probabilities"], top.values[0], atol=ATOL)
+
+
+def test_the_exact_mode_with_offset_takes_two_passes(small, data, tmp_path):
+    job = small.job_file(
+        tmp_path / "job.yaml",
+        tmp_path / "run",
+        [{"name": "tars", "path": str(data / "tars")}],
+        mixture={"clusters": "exact"},
+        coefficient={"offset_adjustment": True},
+    )
+    run(job)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert list(report["passes"]) == ["experts", "exact"]
+    fit = json.loads((tmp_path / "run" / "mixture.json").read_text())["fits"]["tars"]
+    assert fit["mixture"] is None
+    assert fit["offset"]["bias"] > 0
+
+
+def test_pass_two_decodes_nothing_where_there_is_a_cache(small, data, tmp_path, monkeypatch):
+    """Without the cache pass 2 needs the shards again; with it they may be gone."""
+    tars = tmp_path / "tars"
+    write_tar(tars / "a.tar", make_images(20), LABELS[:20])
+    first_pass = pipeline.score_experts
+
+    def then_lose_the_images(*arguments):
+        yield from first_pass(*arguments)
+        (tars / "a.tar").write_bytes(b"")
+
+    monkeypatch.setattr(pipeline, "score_experts", then_lose_the_images)
+    datasets = [{"name": "set", "path": str(tars)}]
+    job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets)
+    result = run(job)
+    assert "crop cache at" in result.output
+    assert len(predictions(tmp_path / "run", "set")) == 20
+    assert not (tmp_path / "run" / "cache").exists()
+
+
+def test_a_kept_cache_serves_the_next_run(small, data, tmp_path):
+    compute = {"cache": str(tmp_path / "cache"), "keep_cache": True, "chunk_size": 16}
+    datasets = [{"name": "tars", "path": str(data / "tars")}]
+    for name in ("one", "two"):
+        job = small.job_file(tmp_path / f"{name}.yaml", tmp_path / name, datasets, compute=compute)
+        run(job)
+        files = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.arrow")}
+        if name == "one":
+            before = files
+    assert files == before
+    assert len(files) == 4  # chunks of 16 of 20 and 25 samples
+    assert_same(predictions(tmp_path / "one", "tars"), predictions(tmp_path / "two", "tars"))
+
+
+@pytest.mark.parametrize("clusters", [2, "exact"])
+def test_lower_precision_reports_its_agreement_with_float32(first, small, data, tmp_path, clusters):
+    """Samples 0, 64, ... of a chunk; here the first of each chunk of 16."""
+    compute = {"precision": "bfloat16", "chunk_size": 16}
+    job = small.job_file(
+        tmp_path / "job.yaml",
+        tmp_path / "run",
+        [{"name": "folder", "path": str(data / "folder")}],
+        compute=compute,
+        mixture={"clusters": clusters},
+    )
+    result = run(job)
+    rows = predictions(tmp_path / "run", "folder")
+    compared = rows["float32_prediction"].notna()
+    assert list(np.flatnonzero(compared)) == [0, 16, 32]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    equal = int((rows["float32_prediction"] == rows["prediction"])[compared].sum())
+    assert report["datasets"][0]["float32_agreement"] == {"rows": 3, "equal": equal}
+    assert report["compute"]["precision"] == "bfloat16"
+    assert f"{equal} of 3 sampled predictions agree with float32" in result.output
+    # the towers ran in bfloat16, whose 8 bits give entropies that are close, and not equal
+    difference = np.stack(rows["expert_entropy"]) - np.stack(
+        predictions(first, "folder")["expert_entropy"]
+    )
+    assert 1e-5 < np.abs(difference).max() < 0.3
+
+
+def test_a_run_is_not_continued_in_another_precision(small, data, tmp_path):
+    datasets = [{"name": "tars", "path": str(data / "tars")}]
+    job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets)
+    run(job)
+    (tmp_path / "run" / "manifest.json").unlink()
+    result = CliRunner().invoke(app, ["run", job, "compute.precision=bfloat16"])
+    assert result.exit_code == 2
+    assert "precision: float32 there, bfloat16 here" in result.output
