@@ -62,6 +62,40 @@ def demo(
         _score(load_job(str(write_job(out))))
 
 
+@app.command()
+def bench(
+    architecture: Annotated[str, typer.Option(help="An open_clip name or config.")] = "ViT-B-32",
+    experts: Annotated[int, typer.Option(min=2)] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    batch: Annotated[int, typer.Option(min=1)] = 64,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    images: Annotated[int, typer.Option(min=1, help="Images of the whole job.")] = 2_000,
+    precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "float32,bfloat16",
+    sections: Annotated[
+        str, typer.Option(help="Comma-separated.")
+    ] = "models,data,mixture,job,memory",
+    out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("runs/bench.json"),
+    verbose: Verbose = False,
+) -> None:
+    """Measure what the method costs on this machine; every figure as a ratio."""
+    with _friendly(verbose):
+        from dawin_ray.bench import BenchConfig, line_of, measure, write
+
+        config = BenchConfig(
+            architecture=architecture,
+            experts=experts,
+            device=device,
+            batch=batch,
+            rounds=rounds,
+            images=images,
+            precisions=tuple(precisions.split(",")),
+            sections=tuple(sections.split(",")),
+        )
+        result = measure(config, lambda figure: typer.echo(line_of(figure)))
+        write(result, out)
+        typer.echo(f"machine  {result['machine']}\nwritten  {out}")
+
+
 def main() -> None:
     """The entry point of the console command."""
     app()

@@ -23,7 +23,7 @@ LAYERS = [
     {"plan", "progress"},
     {"report"},
     {"scoring"},
-    {"demo"},
+    {"demo", "bench"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
