@@ -44,6 +44,19 @@ class Fit:
         """Each sample's own coefficients, float64 [N, M]."""
         return coefficients(log_expertise_NM, self.offset)
 
+    def describe(self) -> str:
+        """What was fitted to how many samples, in words for a person."""
+        offset = "" if self.offset is None else f"offset {self.offset.bias:.3f}, "
+        if self.mixture is None:
+            return f"{offset}no mixture, {self.samples:,} samples"
+        means = ", ".join(f"{mean:.3f}" for mean in self.mixture.means[:, -1])
+        how = {
+            "samples": f"all {self.samples:,} samples",
+            "histogram": f"a histogram of {self.samples:,} samples",
+            "subsample": f"a seeded subsample of {self.samples:,} samples",
+        }[self.source]
+        return f"{offset}{len(self.mixture.weights)} clusters at {means}, from {how}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` is its inverse."""
         offset = self.offset and {"bias": self.offset.bias, "shares": self.offset.shares.tolist()}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.special import digamma, gammaln, polygamma
 from sklearn.cluster import KMeans
 
@@ -53,18 +53,26 @@ class MixtureConfig(Settings):
     """How the coefficients are clustered; the defaults are the reference's.
 
     `clusters`: K; or `auto`, the K of 1..`max_clusters` with the lowest BIC; or `exact`, no mixture
-    but each sample's own weights. `estimator`: the M-step. `restarts`: k-means starts, with seeds
-    `seed`, `seed` + 1, ... `tolerance`: EM ends when the mean log-likelihood (nats per sample)
-    changes by less. `max_iterations`: of each EM.
+    but each sample's own weights; then `exact_rank` may limit the rank of the experts' differences,
+    which is faster, and exact where they were tuned with LoRA of that rank. `estimator`: the
+    M-step. `restarts`: k-means starts, with seeds `seed`, `seed` + 1, ... `tolerance`: EM ends when
+    the mean log-likelihood (nats per sample) changes by less. `max_iterations`: of each EM.
     """
 
     clusters: Annotated[int, Field(ge=1)] | Literal["auto", "exact"] = 3
+    exact_rank: int | None = Field(default=None, ge=1)
     max_clusters: int = Field(default=8, ge=1)
     estimator: Literal["moments", "maximum_likelihood"] = "moments"
     restarts: int = Field(default=3, ge=1)
     seed: int = Field(default=1, ge=0)
     tolerance: float = Field(default=1e-4, gt=0)
     max_iterations: int = Field(default=1000, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "MixtureConfig":
+        if self.exact_rank is not None and self.clusters != "exact":
+            raise ValueError("exact_rank goes with clusters: exact, and only with it")
+        return self
 
 
 class MixtureNotConverged(RuntimeWarning):

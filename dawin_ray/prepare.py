@@ -100,6 +100,7 @@ def prepare(job: Job) -> Prepared:
         coefficient=job.coefficient,
         scale=job.merge.scale,
         exact=job.exact,
+        exact_rank=job.mixture.exact_rank,
         even_interpolation=job.baselines.even_interpolation,
         batch_size=job.compute.batch_size,
     )

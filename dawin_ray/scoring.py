@@ -15,7 +15,7 @@ import numpy as np
 
 from dawin_ray import pipeline, tables
 from dawin_ray.cache import CropCache, ReadChunks, plan_cache
-from dawin_ray.datasets import Shard, count_samples
+from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.fitting import Fit, fit
@@ -76,19 +76,19 @@ def score(prepared: Prepared, progress: Progress) -> dict[str, Any]:
                     timing.add(chunk)
                     advance(chunk)
 
-        first = _Finished(run, ("experts",), state)
-        second = _Finished(run, ("experts", "predictions"), state)
         if job.one_pass:
             fits = dict.fromkeys(prepared.shards, Fit())
-            once = pipeline.score_at_once(*stream, second, spec, on, run, fits)
-            run_pass("at_once", once)
+            finished = _Finished(run, state, "predictions")
+            run_pass("at_once", pipeline.score_at_once(*stream, finished, spec, on, run, fits))
             _check_usable(run, prepared)
-            fits = _fit(run, prepared)
+            fits = _fit(run, prepared, progress)
         else:
-            run_pass("experts", pipeline.score_experts(*stream, first, spec, on, run))
+            finished = _Finished(run, state, "experts")
+            run_pass("experts", pipeline.score_experts(*stream, finished, spec, on, run))
             _check_usable(run, prepared)
-            fits = _fit(run, prepared)
-            merged = pipeline.predict(*stream, second, spec, on, run, fits)
+            fits = _fit(run, prepared, progress)
+            finished = _Finished(run, state, "predictions", of="experts")
+            merged = pipeline.predict(*stream, finished, spec, on, run, fits)
             run_pass("exact" if job.exact else "merged", merged)
 
     _check_conserved(run, prepared, next(iter(timings.values())), fresh=state == "new")
@@ -103,35 +103,37 @@ def score(prepared: Prepared, progress: Progress) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Finished:
-    """Names of a shard's chunks that are committed, in all of `kinds`; None if that is all.
+    """Names of a shard's committed chunks; None where they are all chunks that `of` has.
 
-    The first kind's chunks are those that there are, once its pass has run.
+    `of` is a kind whose pass is complete; without it nobody knows how many chunks a shard has.
     """
 
     run: RunDirectory
-    kinds: tuple[Kind, ...]
     state: State
+    kind: Kind
+    of: Kind | None = None
 
     def __call__(self, shard: Shard) -> Collection[str] | None:
         if self.state == "new":
             return ()
-        names = [
-            set(self.run.chunks(kind, shard.dataset, prefix=f"{shard.key}-")) for kind in self.kinds
-        ]
-        done = set.intersection(*names)
-        complete = len(self.kinds) > 1 and names[0] and done == names[0]
-        return None if complete else done
+        done = self._chunks(self.kind, shard)
+        return None if self.of is not None and done == self._chunks(self.of, shard) else done
+
+    def _chunks(self, kind: Kind, shard: Shard) -> set[str]:
+        return set(self.run.chunks(kind, shard.dataset, prefix=f"{shard.key}-"))
 
 
 def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> CropCache | None:
     job = prepared.job
     height, width = prepared.preprocessing.size
-    counts = [count_samples(shard) for shards in prepared.shards.values() for shard in shards]
-    needed = None if None in counts else sum(counts) * height * width * 3
+    shards = list(itertools.chain.from_iterable(prepared.shards.values()))
+    # tars and Parquet files would have to be opened one by one to count their samples
+    counted = all(shard.format == "folder" for shard in shards)
+    images = sum(len(shard.images) for shard in shards)
     plan = plan_cache(
         job.compute.cache,
         job.run_dir,
-        needed=needed,
+        needed=images * height * width * 3 if counted else None,
         nodes=on.nodes,
         passes=1 if job.one_pass else 2,
     )
@@ -139,7 +141,7 @@ def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> Cr
     return None if plan.root is None else CropCache(plan.root, prepared.cache_keys)
 
 
-def _fit(run: RunDirectory, prepared: Prepared) -> dict[str, Fit]:
+def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str, Fit]:
     """The fit of each data set; all of them go into mixture.json."""
     job, names = prepared.job, list(prepared.shards)
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
@@ -158,6 +160,7 @@ def _fit(run: RunDirectory, prepared: Prepared) -> dict[str, Fit]:
         for note in notes:
             logger.warning("mixture of %s: %s", group, note)
         fits |= dict.fromkeys(members, fitted)
+        progress.say(f"fit of {group}: {fitted.describe()}")
         written[group] = {"datasets": members, "warnings": notes} | fitted.to_dict()
     names = [expert.name for expert in job.experts]
     run.write_json("mixture.json", {"experts": names, "fits": written})

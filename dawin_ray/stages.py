@@ -28,8 +28,8 @@ from dawin_ray.samplewise import SamplewiseClassifier
 # Merged models of several data sets stay loaded while they take less than this share of the
 # device's free memory; the rest is for activations and for Ray's object store.
 MERGED_MEMORY_SHARE = 0.4
-# In lower precision every 64th sample of a chunk is scored in float32 as well: 1.6 % more samples,
-# and 781 of ImageNet's 50,000 to tell the agreement from.
+# In lower precision or rank every 64th sample of a chunk is scored in float32 as well: 1.6 % more
+# samples, and 781 of ImageNet's 50,000 to tell the agreement from.
 AGREEMENT_STRIDE = 64
 
 
@@ -43,6 +43,7 @@ class ScoringSpec:
     coefficient: CoefficientConfig
     scale: float = TASK_SCALE
     exact: bool = False  # each sample's own weights instead of its cluster's
+    exact_rank: int | None = None  # of the differences, in the exact mode
     even_interpolation: bool = True
     batch_size: int = 256
     precision: Precision = "float32"
@@ -154,7 +155,7 @@ class _Predict:
         self.feed = PixelFeed(self.experts.preprocessing, self.device, self.dtype)
         self.merges = 0  # models merged so far
         self.agreement: Float32Sample | None = None
-        if spec.precision != "float32":
+        if spec.precision != "float32" or spec.exact_rank is not None:
             self.agreement = Float32Sample(spec, fits, self.experts)
 
     @torch.inference_mode()
@@ -269,6 +270,7 @@ class PredictExact(_Predict):
             self.experts.states,
             base=self.experts.base,
             scale=spec.scale,
+            rank=spec.exact_rank,
             device=self.device,
             dtype=self.dtype,
         )
@@ -285,11 +287,11 @@ class PredictExact(_Predict):
 
 
 class Float32Sample:
-    """Every AGREEMENT_STRIDE-th sample of a chunk, scored in float32 from end to end."""
+    """Every AGREEMENT_STRIDE-th sample of a chunk, scored in float32 and with full rank."""
 
     def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit], experts: Experts):
         """`spec` is that of the lower precision; the fits are its own."""
-        spec = replace(spec, precision="float32", even_interpolation=False)
+        spec = replace(spec, precision="float32", exact_rank=None, even_interpolation=False)
         self.score = ScoreExperts(spec, experts)
         self.predict = (PredictExact if spec.exact else PredictMerged)(spec, fits, experts)
 

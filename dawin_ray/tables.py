@@ -39,7 +39,7 @@ PREDICTIONS = pa.schema(
         ("even_prediction", pa.int32()),
         ("top_classes", pa.list_(pa.int32())),
         ("top_probabilities", pa.list_(pa.float32())),
-        # where the towers run in lower precision, some samples are scored in float32 as well
+        # where precision or rank is lowered, some samples are scored in float32 as well
         ("float32_prediction", pa.int32()),
     ]
 )

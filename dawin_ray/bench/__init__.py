@@ -1,12 +1,13 @@
 """What the method costs on this machine: every figure as a ratio beside its absolute.
 
     models   one forward of one model, and what each mode costs against it; agreement of precisions
+    rank     agreement of the exact mode with differences of limited rank, on the demo's experts
     data     decoding an image against reading its crop back
     mixture  the fit from 1e4 to 1e8 coefficients: time and memory
     job      the whole job on synthetic JPEGs against a plain loop that makes the same forwards
     memory   peak memory of a job over few and over many images
 
-`models` needs neither Ray nor a file; the others run on a CPU. Compared things are timed in turn in
+`models` and `rank` need no Ray; the others run on a CPU. Compared things are timed in turn in
 one process, so that a slow minute of the machine hits all of them.
 """
 
@@ -23,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("models", "data", "mixture", "job", "memory")
+SECTIONS = ("models", "rank", "data", "mixture", "job", "memory")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,13 @@ what no scheduling, no commit and no other process could be faster than.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +24,29 @@ from safetensors.torch import save_file
 
 from dawin_ray.bench import BenchConfig, Figure
 from dawin_ray.bench.data import jpegs
-from dawin_ray.bench.models import make_experts
-from dawin_ray.config import make_job
+from dawin_ray.bench.models import CLUSTERS, make_experts
+from dawin_ray.config import Job, make_job
 from dawin_ray.decoding import DecodeImages
+from dawin_ray.fitting import Fit
 from dawin_ray.models import CHECKPOINT_HEAD, HEAD, Experts, load_experts
-from dawin_ray.precision import resolve
 from dawin_ray.prepare import Prepared, prepare
 from dawin_ray.scoring import score
-from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts, ScoringSpec
+from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts, equal_parts
 
 SHARDS = 4
+SIDE = 256  # pixels of an image
+CHUNK = 256  # images of an output file
 LOOP_IMAGES = 512  # of the plain loop: its time grows with N, and nothing else of it does
 
 
 class Quiet:
-    """Progress for nobody, that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
+    """Progress for nobody."""
 
     def say(self, message: str) -> None:
-        """Keep a line."""
-        self.said.append(message)
+        """Says nothing."""
 
-    def phase(self, name: str, total_bytes: int):
-        """Counts nothing."""
-        from contextlib import nullcontext
-
+    def phase(self, name: str, total_bytes: int) -> AbstractContextManager:
+        """Shows nothing."""
         return nullcontext(lambda chunk: None)
 
 
@@ -58,8 +57,7 @@ def write_images(folder: Path, count: int, side: int, distinct: int = 256) -> No
     for shard, rows in enumerate(np.array_split(np.arange(count), SHARDS)):
         with tarfile.open(folder / f"images-{shard:06d}.tar", "w") as tar:
             for row in rows:
-                member = tarfile.TarInfo(f"{row:08d}.jpg")
-                data = encoded[row % len(encoded)]
+                member, data = tarfile.TarInfo(f"{row:08d}.jpg"), encoded[row % len(encoded)]
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
 
@@ -76,7 +74,9 @@ def write_experts(folder: Path, experts: Experts) -> list[str]:
     return paths
 
 
-def job_of(folder: Path, run: str, config: BenchConfig, paths: Sequence[str], **sections: Any):
+def job_of(
+    folder: Path, run: str, config: BenchConfig, paths: Sequence[str], **sections: Any
+) -> Job:
     """A job of these checkpoints over the images in the folder, without the even interpolation."""
     return make_job(
         {
@@ -91,101 +91,92 @@ def job_of(folder: Path, run: str, config: BenchConfig, paths: Sequence[str], **
 
 
 def figures(config: BenchConfig) -> Iterator[Figure]:
-    """The clustered job in each precision and the exact one: wall time, model share, loop."""
+    """The clustered job in each precision, and the exact one in the first."""
+    jobs = [(CLUSTERS, precision) for precision in config.precisions]
+    jobs.append(("exact", config.precisions[0]))
+    first = None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_images(folder / "images", config.images, 256)
+        write_images(folder / "images", config.images, SIDE)
         paths = write_experts(folder / "experts", make_experts(config))
-        clustered: dict[str, float] = {}
-        for clusters in (3, "exact"):
-            for precision in config.precisions if clusters == 3 else config.precisions[:1]:
-                name = f"{precision} {'clustered' if clusters == 3 else 'exact'} job"
-                compute = {"precision": precision, "batch_size": config.batch, "chunk_size": 256}
-                job = job_of(folder, name.replace(" ", "-"), config, paths,
-                             mixture={"clusters": clusters}, compute=compute)  # fmt: skip
-                prepared = prepare(job)
-                begin = time.perf_counter()
-                report = score(prepared, Quiet())
-                wall = time.perf_counter() - begin
-                loop, forward = plain_loop(prepared, report["compute"], Path(job.run_dir))
-                each = 1e3 / config.images
-                count = len(paths) + 1
+        for clusters, precision in jobs:
+            name = f"{precision} {'exact' if clusters == 'exact' else 'clustered'} job"
+            compute = {"precision": precision, "batch_size": config.batch, "chunk_size": CHUNK}
+            job = job_of(
+                folder, name.replace(" ", "-"), config, paths,
+                mixture={"clusters": clusters}, compute=compute,
+            )  # fmt: skip
+            prepared = prepare(job)
+            begin = time.perf_counter()
+            report = score(prepared, Quiet())
+            wall = time.perf_counter() - begin
+            first = first or wall
+            yield from _of_run(name, config, prepared, report, wall)
+            if precision != config.precisions[0]:
                 yield Figure(
-                    section="job", name=name, value=wall * each, unit="ms/image",
-                    ratio=wall / config.images / loop, against="plain loop",
-                    note=f"{config.images} images in {wall:.1f} s, loop {1e3 * loop:.1f} ms/image "
-                    f"over {LOOP_IMAGES}",
+                    section="job", name=f"{name}: times as fast", value=first / wall, unit="x",
+                    note=f"as {config.precisions[0]}",
                 )  # fmt: skip
-                yield Figure(
-                    section="job", name=f"{name}: against {count} bare forwards",
-                    value=wall * each, unit="ms/image",
-                    ratio=wall / config.images / (count * forward),
-                    against=f"{count} forwards", note=f"one forward {1e3 * forward:.1f} ms/image",
-                )  # fmt: skip
-                for pass_name, p in report["passes"].items():
-                    yield Figure(
-                        section="job", name=f"{name}: {pass_name}, model share",
-                        value=100 * p["model_share"], unit="%",
-                        note=f"{p['model_seconds']:.1f} s in the models, pass {p['wall_seconds']:.1f}"
-                        " s with its start",
-                    )  # fmt: skip
-                agreement = report["datasets"][0]["float32_agreement"]
-                if agreement["rows"]:
-                    yield Figure(
-                        section="job", name=f"{name}: agrees with float32",
-                        value=100 * agreement["equal"] / agreement["rows"], unit="%",
-                        note=f"{agreement['equal']} of {agreement['rows']} sampled rows",
-                    )  # fmt: skip
-                if clusters == 3:
-                    clustered[precision] = wall
-                    if precision != config.precisions[0]:
-                        first = clustered[config.precisions[0]]
-                        yield Figure(
-                            section="job", name=f"{name}: times as fast", value=first / wall,
-                            unit="x", note=f"as {config.precisions[0]}",
-                        )  # fmt: skip
+
+
+def _of_run(
+    name: str, config: BenchConfig, prepared: Prepared, report: Mapping[str, Any], wall: float
+) -> Iterator[Figure]:
+    """What one run shows: against the plain loop and bare forwards; share of the models."""
+    loop, forward = plain_loop(prepared, report["compute"])
+    each, forwards = wall / config.images, len(prepared.job.experts) + 1
+
+    def figure(what: str, value: float, unit: str, note: str, **ratio: Any) -> Figure:
+        return Figure(section="job", name=name + what, value=value, unit=unit, note=note, **ratio)
+
+    yield figure(
+        "", 1e3 * each, "ms/image",
+        f"{config.images} images in {wall:.1f} s, loop {1e3 * loop:.1f} ms/image",
+        ratio=each / loop, against="plain loop",
+    )  # fmt: skip
+    yield figure(
+        f": against {forwards} bare forwards", 1e3 * each, "ms/image",
+        f"one forward {1e3 * forward:.1f} ms/image",
+        ratio=each / (forwards * forward), against=f"{forwards} forwards",
+    )  # fmt: skip
+    for pass_name, timing in report["passes"].items():
+        times = (
+            f"{timing['model_seconds']:.1f} s in models, {timing['wall_seconds']:.1f} s with start"
+        )
+        yield figure(f": {pass_name}, model share", 100 * timing["model_share"], "%", times)
+    agreement = report["datasets"][0]["float32_agreement"]
+    if agreement["rows"]:
+        share = 100 * agreement["equal"] / agreement["rows"]
+        of_rows = f"{agreement['equal']} of {agreement['rows']} sampled rows"
+        yield figure(": agrees with float32", share, "%", of_rows)
 
 
 @torch.inference_mode()
-def plain_loop(prepared: Prepared, compute: dict, run_dir: Path) -> tuple[float, float]:
+def plain_loop(prepared: Prepared, compute: Mapping[str, Any]) -> tuple[float, float]:
     """Seconds for each image of the plain loop, and of one bare forward, over LOOP_IMAGES."""
-    from dataclasses import replace
-
-    from dawin_ray.fitting import Fit
-
     job = prepared.job
     torch.set_num_threads(compute["threads_per_actor"])
-    spec: ScoringSpec = replace(
-        prepared.spec, precision=resolve(job.compute.precision, "cpu"), device="cpu"
-    )
-    fits = {"images": Fit()}
-    if not job.exact:
-        import json
-
-        written = json.loads((run_dir / "mixture.json").read_text())["fits"]["images"]
-        fits = {"images": Fit.from_dict(written)}
+    spec = replace(prepared.spec, precision=compute["precision"], device=compute["device"])
+    written = json.loads(Path(job.run_dir, "mixture.json").read_text())["fits"]["images"]
     experts = load_experts(spec.model)
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
     score_experts = ScoreExperts(spec, experts)
-    predict = (PredictExact if job.exact else PredictMerged)(spec, fits, experts)
-    predict.agreement = None
-    shard = prepared.shards["images"][0]
-    rows, begin, kept = 0, time.perf_counter(), []
-    for chunk in decode(shard):
+    predict = (PredictExact if job.exact else PredictMerged)(
+        spec, {"images": Fit.from_dict(written)}, experts
+    )
+    predict.agreement = None  # a check of the job's, not a part of the method
+    kept, rows, begin = [], 0, time.perf_counter()
+    for chunk in decode(prepared.shards["images"][0]):
         kept.append((chunk, score_experts(chunk)))
         rows += len(chunk.sample_ids)
         if rows >= LOOP_IMAGES:
             break
     for chunk, table in kept:
-        with io.BytesIO() as sink:
-            pq.write_table(predict(chunk, table), sink)
+        pq.write_table(predict(chunk, table), io.BytesIO())
     loop = (time.perf_counter() - begin) / rows
     feed, model = score_experts.feed, score_experts.models[0]
     begin = time.perf_counter()
     for chunk, _ in kept:
-        parts = [
-            slice(i, i + spec.batch_size) for i in range(0, len(chunk.images), spec.batch_size)
-        ]
-        for pixels in feed(chunk.images, parts):
+        for pixels in feed(chunk.images, equal_parts(len(chunk.images), spec)):
             model(pixels)
     return loop, (time.perf_counter() - begin) / rows

@@ -33,6 +33,7 @@ LOGIT_SCALE = 100.0  # CLIP's, where training ends
 EXPERT_DISTANCE = 0.1  # of an expert's weights to the first's, in standard deviations
 SINGLE_SAMPLES = 8  # merged and run one by one
 CLUSTERS = 3
+RANK = 64  # of the differences, where it is limited
 AGREEMENT_IMAGES = 512
 NOISE = 0.5  # added to a class's image, in standard deviations of a pixel
 
@@ -109,6 +110,7 @@ class Modes:
     """Every way of scoring a batch of pixels [B, 3, H, W] that lies on the device."""
 
     def __init__(self, experts: Experts, precision: str, device: torch.device):
+        """Puts all models on the device."""
         self.experts, self.precision, self.device = experts, precision, device
         self.dtype = tower_dtype(precision)
         self.models = [experts.classifier(s, device, self.dtype) for s in experts.states]
@@ -116,6 +118,9 @@ class Modes:
         share = np.linspace(0.3, 0.7, CLUSTERS)
         self.means = [[1 - s, *[s / (count - 1)] * (count - 1)] for s in share]
         self.merged = [self._merged(mean) for mean in self.means]
+        self.low_rank = SamplewiseClassifier(
+            experts.skeleton, experts.states, rank=RANK, device=device, dtype=self.dtype
+        )
         self.wide = [  # float32 on the device, for merging
             {k: v.to(device) for k, v in state.items() if v.is_floating_point()}
             for state in experts.states
@@ -183,6 +188,9 @@ def _times(config: BenchConfig, modes: Modes, pixels: torch.Tensor) -> Iterator[
         f"pass 1: {config.experts} experts, entropies": lambda: modes.pass_1(pixels),
         f"pass 2: {CLUSTERS} merged models": lambda: modes.clustered(pixels),
         "exact forward": lambda: modes.exact(pixels, shares),
+        f"exact forward, differences of rank {RANK}": lambda: modes.low_rank(
+            pixels, shares, CHECKPOINT_HEAD
+        ),
         "exact mode: experts and exact forward": lambda: modes.exact_job(pixels),
         "merging and running samples one by one": lambda: modes.one_by_one(
             pixels[few], shares[few]

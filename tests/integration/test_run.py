@@ -375,6 +375,24 @@ def test_the_exact_mode_scores_in_one_pass_with_the_weights_of_each_sample(
         np.testing.assert_allclose(row["top_probabilities"], top.values[0], atol=ATOL)
 
 
+def test_a_one_pass_run_is_resumed_within_a_shard(small, data, tmp_path):
+    datasets = [{"name": "tars", "path": str(data / "tars")}]
+    job = small.job_file(
+        tmp_path / "job.yaml", tmp_path / "run", datasets, mixture={"clusters": "exact"}
+    )
+    run(job)
+    before = predictions(tmp_path / "run", "tars")
+    chunks = sorted((tmp_path / "run" / "predictions").rglob("*.parquet"))
+    assert len(chunks) == 4
+    for path in (chunks[1], chunks[3]):  # the second chunk of each shard, in both kinds
+        path.unlink()
+        (tmp_path / "run" / "experts" / "dataset=tars" / path.name).unlink()
+    (tmp_path / "run" / "manifest.json").unlink()
+    run(job)
+    after = predictions(tmp_path / "run", "tars")
+    pd.testing.assert_frame_equal(before, after)
+
+
 def test_the_exact_mode_with_offset_takes_two_passes(small, data, tmp_path):
     job = small.job_file(
         tmp_path / "job.yaml",

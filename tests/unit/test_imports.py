@@ -12,7 +12,7 @@ import dawin_ray
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
     {"errors", "settings"},
-    {"storage", "expertise", "mixture", "merge", "tables", "precision"},
+    {"storage", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "models", "fitting", "samplewise"},
     {"chunks"},
     {"decoding", "stages"},
@@ -23,7 +23,8 @@ LAYERS = [
     {"plan", "progress"},
     {"report"},
     {"scoring"},
-    {"demo", "bench"},
+    {"demo"},
+    {"bench"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

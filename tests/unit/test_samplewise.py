@@ -13,7 +13,8 @@ from torch import nn
 from dawin_ray.errors import UserError
 from dawin_ray.merge import merge
 from dawin_ray.models import Classifier
-from dawin_ray.samplewise import Interpolated, PerSample, SamplewiseClassifier, check_samplewise
+from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
+from dawin_ray.symbols import Interpolated, LowRank, PerSample
 
 BATCH = 3
 CLASSES = 10
@@ -253,3 +254,43 @@ def test_merged_weights_of_equal_coefficients_agree_with_merge():
     ours = SamplewiseClassifier(model, states)(pixels, torch.tensor([[0.3, 0.7]] * 2), HEAD)
     model.load_state_dict(merge(states, [0.3, 0.7]))
     torch.testing.assert_close(ours, model(pixels, HEAD), atol=1e-4, rtol=1e-5)
+
+
+def lora(state: dict, rank: int) -> dict:
+    """A descendant whose linear weights differ by matrices of this rank."""
+    generator = torch.Generator().manual_seed(5)
+    tuned = dict(state)
+    for name, tensor in state.items():
+        if tensor.ndim == 2 and ("mlp" in name or "attn" in name):
+            u = torch.randn(tensor.shape[0], rank, generator=generator)
+            v = torch.randn(rank, tensor.shape[1], generator=generator)
+            tuned[name] = tensor + 0.05 * u @ v
+    return tuned
+
+
+@pytest.mark.parametrize("vision", [{}, {"attentional_pool": True, "attn_pooler_queries": 4}])
+def test_a_rank_that_suffices_changes_nothing(vision):
+    torch.manual_seed(0)
+    model = classifier(vit(**vision), 32)
+    first = dict(model.state_dict())
+    states = [first, lora(first, 2), lora(first, 3)]
+    pixels, rows = torch.randn(BATCH, 3, 32, 32), coefficients_of(3)
+    full = SamplewiseClassifier(model, states)(pixels, rows, HEAD)
+    limited = SamplewiseClassifier(model, states, rank=3)
+    carried = limited.model.visual.transformer.resblocks[0].mlp.c_fc.weight
+    assert isinstance(carried, LowRank)
+    assert carried.outer.shape == (128, 2 * 3)
+    torch.testing.assert_close(limited(pixels, rows, HEAD), full, atol=1e-4, rtol=1e-4)
+    lower = SamplewiseClassifier(model, states, rank=1)(pixels, rows, HEAD)
+    assert (lower - full).abs().max() > 1e-2
+
+
+def test_factors_are_the_same_every_time_and_leave_the_generator_alone():
+    model = classifier(vit(), 32)
+    states = experts_of(model, 2)
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    one, two = (SamplewiseClassifier(model, states, rank=4) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    pixels, rows = torch.randn(BATCH, 3, 32, 32), coefficients_of(2)
+    assert torch.equal(one(pixels, rows, HEAD), two(pixels, rows, HEAD))

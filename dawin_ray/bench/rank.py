@@ -1,0 +1,69 @@
+"""What the exact mode loses when the experts' differences are limited in rank, on trained experts.
+
+The demo's fine-tuned expert was tuned in full, not with LoRA: its differences have no exact low
+rank, so this is the hard case. The tower is 96 wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dawin_ray.bench import BenchConfig, Figure
+from dawin_ray.demo import CHECKPOINTS, MODEL_CONFIG
+from dawin_ray.demo.datasets import DATASETS, make_test_set
+from dawin_ray.expertise import log_expertise
+from dawin_ray.models import (
+    CHECKPOINT_HEAD,
+    ExpertConfig,
+    HeadSpec,
+    ModelConfig,
+    ModelSpec,
+    load_experts,
+)
+from dawin_ray.samplewise import SamplewiseClassifier
+
+RANKS = (2, 4, 8, 16, 32, 64)
+
+
+@torch.inference_mode()
+def figures(config: BenchConfig) -> Iterator[Figure]:
+    """Agreement with full rank over the demo's data sets, and accuracy, for each rank."""
+    spec = ModelSpec(
+        config=ModelConfig(architecture=str(MODEL_CONFIG)),
+        experts=tuple(ExpertConfig(name=n, checkpoint=str(p)) for n, p in CHECKPOINTS.items()),
+        base=None,
+        heads=(HeadSpec(),),
+    )
+    experts = load_experts(spec)
+    cpu = torch.device("cpu")
+    models = [experts.classifier(state, cpu, torch.float32) for state in experts.states]
+    full = SamplewiseClassifier(experts.skeleton, experts.states)
+    crop = experts.preprocessing.crop()
+    batches = []
+    for name in DATASETS:
+        images, labels = make_test_set(name)
+        crops = torch.from_numpy(np.stack([crop(Image.fromarray(image)) for image in images]))
+        pixels = experts.preprocessing.normalise(crops)
+        logits = [model(pixels) for model in models]
+        shares = log_expertise("entropy", logits, [1.0, 1.0]).softmax(dim=-1)
+        predicted = full(pixels, shares, CHECKPOINT_HEAD).argmax(dim=-1)
+        batches.append((pixels, shares, predicted, torch.from_numpy(labels)))
+    labels = torch.cat([batch[3] for batch in batches])
+    expected = torch.cat([batch[2] for batch in batches])
+    for rank in RANKS:
+        limited = SamplewiseClassifier(experts.skeleton, experts.states, rank=rank)
+        found = torch.cat(
+            [limited(p, shares, CHECKPOINT_HEAD).argmax(dim=-1) for p, shares, _, _ in batches]
+        )
+        yield Figure(
+            section="rank",
+            name=f"rank {rank}: agrees with full rank",
+            value=100 * float((found == expected).float().mean()),
+            unit="%",
+            note=f"accuracy {100 * float((found == labels).float().mean()):.1f} %, full rank "
+            f"{100 * float((expected == labels).float().mean()):.1f} %",
+        )
