@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from dawin_ray.datasets import Shard
+
+
+class Reject(NamedTuple):
+    """A sample that cannot be used."""
+
+    sample_id: str
+    reason: str
+    offset: int | None = None  # of the sample in its shard, in bytes, where it has one
+    sha256: str | None = None  # of its encoded image, where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +32,16 @@ class Chunk:
 
     name: str
     dataset: str
-    shard: str
+    shard: str  # its name; `shard_key` is the same, safe in a path
+    shard_key: str
     sample_ids: list[str]
     labels: list[int | None]
     images: np.ndarray  # uint8 [n, H, W, 3], the crops of sample_ids
-    rejects: list[tuple[str, str]] = field(default_factory=list)  # (sample_id, reason)
+    rejects: list[Reject] = field(default_factory=list)
     bytes: int = 0  # of the shard that this chunk stands for: for progress
+    # behind a shard's last chunk comes one without samples: samples read for each chunk of this
+    # reading, and the names of those that were there before
+    end: dict[str, Any] | None = None
 
     def select(self, rows: slice) -> Chunk:
         """The same chunk with a part of its samples, and no rejects."""
@@ -45,6 +59,15 @@ def chunk_name(shard: Shard, start: int) -> str:
     return f"{shard.key}-{start:09d}"
 
 
+def end_of(shard: Shard, read: dict[str, int], before: Collection[str]) -> Chunk:
+    """What tells that a shard has been read to its end."""
+    return Chunk(
+        name="", dataset=shard.dataset, shard=shard.name, shard_key=shard.key, sample_ids=[],
+        labels=[], images=np.empty((0, 0, 0, 3), np.uint8),
+        end={"read": read, "before": sorted(before)},
+    )  # fmt: skip
+
+
 def pack(chunk: Chunk) -> dict[str, Any]:
     """A chunk as a row of a table: its pixels as they lie in memory, all else as JSON."""
     rest = {f.name: getattr(chunk, f.name) for f in dataclasses.fields(chunk) if f.name != "images"}
@@ -57,6 +80,6 @@ def unpack(packed: pa.Table) -> Chunk:
     assert packed.num_rows == 1, "a batch of the stream is one chunk"
     rest = json.loads(packed["chunk"][0].as_py())
     shape = rest.pop("shape")
-    rest["rejects"] = [tuple(pair) for pair in rest["rejects"]]
+    rest["rejects"] = [Reject(*values) for values in rest["rejects"]]
     images = np.frombuffer(packed["images"][0].as_buffer(), dtype=np.uint8).reshape(shape)
     return Chunk(images=images, **rest)

@@ -13,6 +13,7 @@ import typer
 
 from dawin_ray.errors import UserError
 
+EXIT_DIFFERENT = 1  # what verify finds
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -30,12 +31,40 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more; show t
 
 
 @app.command()
-def run(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
+def run(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Delete what the run directory holds of a run first.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
     """Run a job, or resume it. Exit code 0: every row is accounted for."""
     with _friendly(verbose):
         from dawin_ray.config import load_job
 
-        _score(load_job(job_file, overrides or ()))
+        _score(load_job(job_file, overrides or ()), restart=restart)
+
+
+@app.command()
+def verify(
+    run_dir: Annotated[str, typer.Argument(help="A finished run.")],
+    sample: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the samples to score again.")
+    ] = 0.001,
+    verbose: Verbose = False,
+) -> None:
+    """Recount and rehash a finished run, and score a part of it again. Exit code 1: it differs."""
+    with _friendly(verbose):
+        from dawin_ray.verify import verify as differences_of
+
+        differences = differences_of(run_dir, sample)
+        for difference in differences:
+            typer.echo(difference)
+        if differences:
+            typer.echo(f"{run_dir}: {len(differences)} differences", err=True)
+            sys.exit(EXIT_DIFFERENT)
+        typer.echo(f"{run_dir} is what its manifest says.")
 
 
 @app.command()
@@ -101,7 +130,7 @@ def main() -> None:
     app()
 
 
-def _score(job) -> None:
+def _score(job, restart: bool = False) -> None:
     from rich.console import Console
 
     from dawin_ray.prepare import prepare
@@ -109,7 +138,7 @@ def _score(job) -> None:
     from dawin_ray.report import footer_of, table_of
     from dawin_ray.scoring import score
 
-    report = score(prepare(job), ConsoleProgress(Console(stderr=True)))
+    report = score(prepare(job), ConsoleProgress(Console(stderr=True)), restart=restart)
     console = _stdout()
     console.print(table_of(report))
     console.print(footer_of(report), highlight=False, soft_wrap=True)

@@ -29,7 +29,11 @@ class BaselinesConfig(Settings):
 
 
 class Job(Settings):
-    """A scoring job. `fit: joint` fits one offset and one mixture to all data sets together."""
+    """A scoring job.
+
+    `fit: joint` fits one offset and one mixture to all data sets together. A run fails at the end
+    of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
+    """
 
     run_dir: str
     model: ModelConfig
@@ -40,6 +44,7 @@ class Job(Settings):
     merge: MergeConfig = MergeConfig()
     fit: Literal["per_dataset", "joint"] = "per_dataset"
     baselines: BaselinesConfig = BaselinesConfig()
+    max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
     compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="after")

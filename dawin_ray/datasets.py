@@ -112,6 +112,7 @@ class Sample:
     label: int | None = None
     error: str | None = None
     position: int  # bytes of the shard read so far: for progress only
+    offset: int | None = None  # of the sample in its shard, in bytes; for a tar only
 
 
 def list_files(config: DatasetConfig) -> Listing:
@@ -284,7 +285,7 @@ class _StrictHeader(tarfile.TarInfo):
 
 def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
     fs, path = filesystem(shard.address)
-    ordinal, seen, key, members, position = 0, set(), None, {}, 0
+    ordinal, seen, key, members, position, offset = 0, set(), None, {}, 0, 0
     try:
         # "r|*": one pass over a stream, compressed or not, whatever the storage
         with (
@@ -296,8 +297,10 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
                 if parts is None:
                     continue
                 if parts[0] != key and members:
-                    yield _tar_sample(shard, key, members, seen, position)
+                    yield _tar_sample(shard, key, members, seen, position, offset)
                     ordinal, members = ordinal + 1, {}
+                if not members:
+                    offset = member.offset
                 key, extension = parts
                 position = member.offset_data + member.size
                 # read what is not wanted too: the stream passes it anyway, and a break is noticed
@@ -309,20 +312,26 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
             # its image may have been the one that broke off
             complete = any(e in members for e in IMAGE_MEMBERS)
             if complete:
-                yield _tar_sample(shard, key, members, seen, position)
+                yield _tar_sample(shard, key, members, seen, position, offset)
         yield Sample(
             sample_id=f"{shard.name}/@{position}",
             image=None,
             error=f"the shard breaks after byte {position}: {type(failure).__name__}: {failure}",
             position=shard.bytes,
+            offset=position,
         )
         return
     if members:
-        yield _tar_sample(shard, key, members, seen, position)
+        yield _tar_sample(shard, key, members, seen, position, offset)
 
 
 def _tar_sample(
-    shard: Shard, key: str, members: dict[str, bytes | None], seen: set[str], position: int
+    shard: Shard,
+    key: str,
+    members: dict[str, bytes | None],
+    seen: set[str],
+    position: int,
+    offset: int,
 ) -> Sample:
     image_member = next((e for e in IMAGE_MEMBERS if e in members), None)
     label, error = None, None
@@ -343,6 +352,7 @@ def _tar_sample(
         label=label,
         error=error,
         position=position,
+        offset=offset,
     )
 
 

@@ -6,12 +6,13 @@ import io
 import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from hashlib import sha256
 
 import numpy as np
 from PIL import Image
 
-from dawin_ray.chunks import Chunk, chunk_name
-from dawin_ray.classes import DatasetClasses, check_label
+from dawin_ray.chunks import Chunk, Reject, chunk_name
+from dawin_ray.classes import DatasetClasses
 from dawin_ray.datasets import Shard, read_samples
 from dawin_ray.models import Preprocessing
 
@@ -61,11 +62,13 @@ class DecodeImages:
         images = np.empty((len(samples), height, width, 3), dtype=np.uint8)
         ids, labels, rejects = [], [], []
         for sample in samples:
-            if sample.label is not None:
-                where = f"sample '{sample.sample_id}'"
-                check_label(sample.label, self.classes[shard.dataset].count, shard.dataset, where)
+            count = self.classes[shard.dataset].count
+            if sample.label is not None and not 0 <= sample.label < count:
+                reason = f"label {sample.label} is outside the classes 0..{count - 1}"
+                rejects.append(Reject(sample.sample_id, reason, sample.offset))
+                continue
             if sample.error is not None:
-                rejects.append((sample.sample_id, sample.error))
+                rejects.append(Reject(sample.sample_id, sample.error, sample.offset))
                 continue
             try:
                 with Image.open(io.BytesIO(sample.image)) as image:
@@ -73,7 +76,8 @@ class DecodeImages:
             except DECODE_ERRORS as error:
                 reason = f"cannot be decoded: {type(error).__name__}: {error}"
                 # PIL puts the address of its buffer into the message; no two runs would agree
-                rejects.append((sample.sample_id, reason.split(" <_io.")[0]))
+                reason, digest = reason.split(" <_io.")[0], sha256(sample.image).hexdigest()
+                rejects.append(Reject(sample.sample_id, reason, sample.offset, digest))
                 continue
             images[len(ids)] = crop
             ids.append(sample.sample_id)
@@ -82,6 +86,7 @@ class DecodeImages:
             name=chunk_name(shard, start),
             dataset=shard.dataset,
             shard=shard.name,
+            shard_key=shard.key,
             sample_ids=ids,
             labels=labels,
             images=images[: len(ids)],

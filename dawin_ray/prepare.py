@@ -13,6 +13,7 @@ import torch
 
 import dawin_ray
 from dawin_ray.cache import cache_key
+from dawin_ray.chunks import chunk_name
 from dawin_ray.classes import DatasetClasses, label_folders, resolve_classes
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, list_files, make_shards
@@ -33,6 +34,7 @@ from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import filesystem, sha256
 
+NOT_IN_FINGERPRINT = {"run_dir", "compute", "max_reject_fraction"}
 PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Prepared:
     preprocessing: Preprocessing
     shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards
     parameters: int  # floating values that are merged
+    versions: Mapping[str, str]  # data set -> digest of its files' times or etags
     cache_keys: Mapping[str, str]  # data set -> key of its crops
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
 
@@ -103,6 +106,8 @@ def prepare(job: Job) -> Prepared:
         exact_rank=job.mixture.exact_rank,
         even_interpolation=job.baselines.even_interpolation,
         batch_size=job.compute.batch_size,
+        # the first chunk of each data set, so that small ones have a figure too
+        compared=frozenset(chunk_name(of_set[0], 0) for of_set in shards.values()),
     )
     if job.exact:
         _check_exact(experts, job)
@@ -113,6 +118,7 @@ def prepare(job: Job) -> Prepared:
         preprocessing=experts.preprocessing,
         shards=shards,
         parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
+        versions={name: listing.versions for name, listing in listings.items()},
         cache_keys={
             name: cache_key(preprocessing, job.compute.chunk_size, listing.versions)
             for name, listing in listings.items()
@@ -120,7 +126,9 @@ def prepare(job: Job) -> Prepared:
         fingerprint={
             "code": dawin_ray.__version__,
             # what does not change a single value is left out: a run may be resumed elsewhere
-            "job": job.model_dump(mode="json", exclude={"run_dir", "compute"})
+            "job": job.model_dump(
+                mode="json", exclude={"run_dir", "compute", "max_reject_fraction"}
+            )
             | {"chunk_size": job.compute.chunk_size},
             "checkpoints": {address: _checkpoint_hash(address) for address in addresses},
             "preprocessing": preprocessing,

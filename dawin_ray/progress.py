@@ -49,9 +49,10 @@ class Timing:
         """Count a chunk's summary."""
         self.rows[chunk["dataset"]] += int(chunk["rows"])
         self.rejects[chunk["dataset"]] += int(chunk["rejects"])
-        self.seconds[chunk["dataset"]] += float(chunk["end"] - chunk["begin"])
-        self.first = min(self.first, float(chunk["begin"]))
-        self.last = max(self.last, float(chunk["end"]))
+        self.seconds[chunk["dataset"]] += float(chunk["done"] - chunk["begun"])
+        if chunk["chunk"]:
+            self.first = min(self.first, float(chunk["begun"]))
+            self.last = max(self.last, float(chunk["done"]))
         self.merges += int(chunk.get("merges", 0))
 
     def busy_share(self, actors: int) -> float | None:

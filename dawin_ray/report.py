@@ -34,11 +34,13 @@ def summarise(
 ) -> dict[str, Any]:
     """The report of a run. Accuracies are over the rows with a label, and null without any."""
     names = [expert.name for expert in prepared.job.experts]
-    rejects = Counter(d for table in run.rejects() for d in table["dataset"].to_pylist())
+    rejects = Counter(
+        d for t in run.read_parts("rejects", columns=["dataset"]) for d in t["dataset"].to_pylist()
+    )
     datasets = []
     for dataset in prepared.shards:
         tally = _Tally(names, fits[dataset], even=prepared.spec.even_interpolation)
-        for table in run.read_all("predictions", dataset, COLUMNS):
+        for table in run.read_parts("predictions", f"dataset={dataset}", columns=COLUMNS):
             if table.num_rows:
                 tally.add(table)
         busy = sum(timing.seconds[dataset] for timing in timings.values()) / on.actors

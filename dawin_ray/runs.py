@@ -1,38 +1,53 @@
 """The run directory: fingerprint, commit of outputs, resume or refuse.
 
-    <run_dir>/job.yaml                                   the job, resolved
-              fingerprint.json                           what the outputs depend on
-              experts/dataset=NAME/<chunk>.parquet       pass 1
-              rejects/<dataset>--<chunk>.parquet         samples that could not be used, and why
-              mixture.json                               offsets and mixtures
-              predictions/dataset=NAME/<chunk>.parquet   pass 2
+    <run_dir>/job.yaml                                     the job, resolved
+              fingerprint.json                             what the outputs depend on
+              mixture.json                                 offsets and mixtures
+              work/<kind>/<data set>/<shard>/<chunk>.parquet   while it runs: a file a chunk
+              work/marks/<pass>/<data set>/<shard>.json        a shard is complete in a pass
+              <kind>/dataset=NAME/part-00000.parquet       compacted; kind: experts, predictions
+              rejects/part-00000.parquet                   samples that could not be used, and why
               report.json
-              manifest.json                              written last: the run is complete
+              manifest.json                                written last: the run is complete
 
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
-if its file exists. A task that runs twice writes the same bytes twice.
+if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
+of a shard are there, so that a resumed run need not read the shard to know. `work/` goes when the
+manifest is there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dawin_ray.errors import UserError
+from dawin_ray.locking import LOCK
 from dawin_ray.storage import filesystem, join, unreadable, write_whole
 
-Kind = Literal["experts", "predictions"]
+Kind = Literal["experts", "rejects", "predictions"]
 State = Literal["new", "unfinished", "finished"]
 
 ABSENT = "absent"  # in the list of differences, of which MAX_DIFFERENCES are shown
 MAX_DIFFERENCES = 20
 
-FINGERPRINT, MANIFEST = "fingerprint.json", "manifest.json"
+FINGERPRINT, MIXTURE, MANIFEST = "fingerprint.json", "mixture.json", "manifest.json"
+WORK = "work"
+# All that a run writes into its directory, besides the lock.
+OURS = {
+    FINGERPRINT, MIXTURE, MANIFEST, WORK, "job.yaml", "report.json", "experts", "predictions",
+    "rejects", "cache",
+}  # fmt: skip
+# Size of a compacted part, before its last row group: one PUT, and few files for a reader.
+PART_BYTES = 128 << 20
+ROW_GROUP = 1 << 16  # rows of a part that are read at a time
 
 
 class RunDirectory:
@@ -77,7 +92,8 @@ class RunDirectory:
         try:
             if state == "new":
                 root = filesystem(self.address)[1]
-                if fs.exists(root) and fs.ls(root):
+                found = fs.ls(root, detail=False) if fs.exists(root) else []
+                if any(posixpath.basename(path) != LOCK for path in found):
                     raise UserError(
                         f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no "
                         "run directory. Give another run_dir, or empty this one."
@@ -104,48 +120,146 @@ class RunDirectory:
                 lines.append(f"  and {len(differing) - MAX_DIFFERENCES} more")
             raise UserError(
                 f"The run_dir {self.address!r} holds the run of another job, and their outputs "
-                "must not mix. Give another run_dir, or remove this one. They differ in:\n"
-                + "\n".join(lines)
+                "must not mix. Give another run_dir, or start this one "
+                "anew with --restart. They differ in:\n" + "\n".join(lines)
             )
 
-    def commit(self, kind: Kind, dataset: str, chunk: str, table: pa.Table) -> None:
-        """Write a chunk's table under its final name, whole or not at all."""
-        fs, path = self.path(kind, f"dataset={dataset}", f"{chunk}.parquet")
+    def commit(self, kind: Kind, dataset: str, shard: str, chunk: str, table: pa.Table) -> None:
+        """Write a chunk's table under its final name, whole or not at all.
+
+        Rejects are committed before the chunk itself, so that none is lost in between.
+        """
+        fs, path = self.path(WORK, kind, dataset, shard, f"{chunk}.parquet")
         write_whole(fs, path, _parquet_bytes(table))
 
-    def commit_rejects(self, dataset: str, chunk: str, table: pa.Table) -> None:
-        """Write a chunk's rejects; before the chunk itself, so that none is lost in between."""
-        fs, path = self.path("rejects", f"{dataset}--{chunk}.parquet")
-        write_whole(fs, path, _parquet_bytes(table))
-
-    def chunks(self, kind: Kind, dataset: str, prefix: str = "") -> list[str]:
-        """Names of the committed chunks that begin with `prefix`, sorted."""
-        fs, folder = self.path(kind, f"dataset={dataset}")
-        found = (path.rsplit("/", 1)[1] for path in _parquet_files(fs, folder))
-        return [name.removesuffix(".parquet") for name in found if name.startswith(prefix)]
+    def chunks(self, kind: Kind, dataset: str, shard: str) -> list[str]:
+        """Names of a shard's committed chunks, sorted."""
+        fs, folder = self.path(WORK, kind, dataset, shard)
+        return [path.rsplit("/", 1)[1].removesuffix(".parquet") for path in _files(fs, folder)]
 
     def read(
-        self, kind: Kind, dataset: str, chunk: str, columns: list[str] | None = None
+        self, kind: Kind, dataset: str, shard: str, chunk: str, columns: list[str] | None = None
     ) -> pa.Table:
         """A committed chunk."""
-        fs, path = self.path(kind, f"dataset={dataset}", f"{chunk}.parquet")
+        return self._read(self.path(WORK, kind, dataset, shard, f"{chunk}.parquet"), columns)
+
+    def read_shard(
+        self, kind: Kind, dataset: str, shard: str, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """A shard's committed chunks, one at a time, in the order of their names."""
+        for chunk in self.chunks(kind, dataset, shard):
+            yield self.read(kind, dataset, shard, chunk, columns)
+
+    def count(self, kind: Kind, dataset: str, shard: str, chunk: str) -> int:
+        """Rows of a committed chunk; 0 where there is none."""
+        fs, path = self.path(WORK, kind, dataset, shard, f"{chunk}.parquet")
+        try:
+            with fs.open(path, "rb") as stream:
+                return pq.ParquetFile(stream).metadata.num_rows
+        except FileNotFoundError:
+            return 0
+
+    def mark(self, kind: Kind, dataset: str, shard: str, mark: Mapping[str, Any]) -> None:
+        """Note that a shard is complete in the pass of `kind`."""
+        fs, path = self.path(WORK, "marks", kind, dataset, f"{shard}.json")
+        write_whole(fs, path, json.dumps(mark).encode())
+
+    def marks(self, kind: Kind, dataset: str) -> set[str]:
+        """The shards that are complete in the pass of `kind`."""
+        fs, folder = self.path(WORK, "marks", kind, dataset)
+        found = _files(fs, folder, ".json")
+        return {path.rsplit("/", 1)[1].removesuffix(".json") for path in found}
+
+    def read_mark(self, kind: Kind, dataset: str, shard: str) -> dict[str, Any]:
+        """What `mark` noted."""
+        fs, path = self.path(WORK, "marks", kind, dataset, f"{shard}.json")
+        return json.loads(fs.cat_file(path))
+
+    def write_parts(
+        self, folder: Sequence[str], schema: pa.Schema, tables: Iterable[pa.Table]
+    ) -> list[dict[str, Any]]:
+        """Write tables as parts of about PART_BYTES; returns path, rows, bytes and hash of each.
+
+        The names and bytes depend on the tables alone. At least one part is written, so that an
+        empty table has its columns.
+        """
+        parts: list[dict[str, Any]] = []
+        buffer, writer, rows = io.BytesIO(), None, 0
+
+        def flush() -> None:
+            writer.close()
+            data = buffer.getvalue()
+            name = join(*folder, f"part-{len(parts):05d}.parquet")
+            write_whole(*self.path(name), data)
+            digest = hashlib.sha256(data).hexdigest()
+            parts.append({"path": name, "rows": rows, "bytes": len(data), "sha256": digest})
+
+        for table in _grouped(tables):
+            if writer is None:
+                buffer, rows = io.BytesIO(), 0
+                writer = pq.ParquetWriter(buffer, schema, compression="zstd")
+            writer.write_table(table)
+            rows += table.num_rows
+            if buffer.tell() >= PART_BYTES:
+                flush()
+                writer = None
+        if writer is None and not parts:
+            buffer, rows = io.BytesIO(), 0
+            writer = pq.ParquetWriter(buffer, schema, compression="zstd")
+        if writer is not None:
+            flush()
+        return parts
+
+    def read_parts(self, *folder: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Compacted parts, a row group at a time, in the order of their names."""
+        fs, path = self.path(*folder)
+        for part in _files(fs, path):
+            with fs.open(part, "rb") as stream:
+                file = pq.ParquetFile(stream)
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group, columns=columns)
+
+    def remove_work(self) -> None:
+        """Delete the files of chunks and marks; the manifest must be there."""
+        fs, path = self.path(WORK)
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+
+    def _read(self, where: tuple[Any, str], columns: list[str] | None) -> pa.Table:
+        fs, path = where
         with fs.open(path, "rb") as stream:
             # ParquetFile, as read_table would take "dataset=..." in the path for a column
             return pq.ParquetFile(stream).read(columns=columns)
 
-    def read_all(
-        self, kind: Kind, dataset: str, columns: list[str] | None = None
-    ) -> Iterator[pa.Table]:
-        """All committed chunks, one at a time, in the order of their names."""
-        for chunk in self.chunks(kind, dataset):
-            yield self.read(kind, dataset, chunk, columns)
+    def describe(self, name: str) -> dict[str, Any]:
+        """Path, bytes and hash of a file of the run."""
+        fs, path = self.path(name)
+        data = fs.cat_file(path)
+        return {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
-    def rejects(self) -> Iterator[pa.Table]:
-        """All tables of rejects."""
-        fs, folder = self.path("rejects")
-        for path in _parquet_files(fs, folder):
-            with fs.open(path, "rb") as stream:
-                yield pq.ParquetFile(stream).read()
+    def clear(self) -> None:
+        """Delete a run's files, and no others.
+
+        Raises:
+            UserError: there are files, but it is no run directory.
+        """
+        fs, root = filesystem(self.address)
+        found = fs.ls(root, detail=False, refresh=True) if fs.exists(root) else []
+        names = {posixpath.basename(path.rstrip("/")): path for path in found}
+        if names.keys() - {LOCK} and FINGERPRINT not in names:
+            raise UserError(
+                f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no run "
+                "directory, and nothing in it was deleted. Give another run_dir."
+            )
+        # the fingerprint last: until then it is a run directory, and this can be done again
+        for name in (*sorted(OURS - {FINGERPRINT}), FINGERPRINT):
+            if name in names:
+                fs.rm(names[name], recursive=True)
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of the run is there."""
+        fs, path = self.path(name)
+        return fs.exists(path)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
@@ -158,13 +272,25 @@ class RunDirectory:
         return json.loads(fs.cat_file(path))
 
 
-def _parquet_files(fs: Any, folder: str) -> list[str]:
+def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of about ROW_GROUP rows, which become row groups."""
+    pending: list[pa.Table] = []
+    for table in tables:
+        pending.append(table)
+        if sum(t.num_rows for t in pending) >= ROW_GROUP:
+            yield pa.concat_tables(pending).combine_chunks()
+            pending = []
+    if pending:
+        yield pa.concat_tables(pending).combine_chunks()
+
+
+def _files(fs: Any, folder: str, suffix: str = ".parquet") -> list[str]:
     """Sorted paths. No glob: the run directory's own name may hold `[` or `*`."""
     try:
         found = fs.ls(folder, detail=False, refresh=True)  # other processes write there
     except FileNotFoundError:
         return []
-    return sorted(path for path in found if path.endswith(".parquet"))
+    return sorted(path for path in found if path.endswith(suffix))
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

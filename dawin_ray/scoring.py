@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from dawin_ray import pipeline, tables
 from dawin_ray.cache import CropCache, ReadChunks, plan_cache
@@ -19,13 +21,18 @@ from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.fitting import Fit, fit
+from dawin_ray.ledger import PassLedger, check_shard
+from dawin_ray.locking import exclusive
+from dawin_ray.manifest import manifest_of
 from dawin_ray.precision import resolve
 from dawin_ray.prepare import Prepared
-from dawin_ray.progress import Timing
+from dawin_ray.progress import PHASES, Timing
 from dawin_ray.report import summarise
-from dawin_ray.runs import MANIFEST, Kind, RunDirectory, State
+from dawin_ray.runs import FINGERPRINT, MANIFEST, MIXTURE, Kind, RunDirectory, State
 
 logger = logging.getLogger(__name__)
+
+SHOWN_REASONS = 10  # of rejects, the most frequent first
 
 
 class Progress(Protocol):
@@ -38,12 +45,10 @@ class Progress(Protocol):
         """One line for a person."""
 
 
-class RowsLostError(RuntimeError):
-    """Rows read are not rows predicted plus rows rejected: a fault of ours, never ignored."""
-
-
-def score(prepared: Prepared, progress: Progress) -> dict[str, Any]:
+def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> dict[str, Any]:
     """Run a job, or resume it, and return its report; a finished one is only read.
+
+    With `restart`, what the run directory holds of a run is deleted first.
 
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
@@ -52,10 +57,19 @@ def score(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     """
     job = prepared.job
     run = RunDirectory(job.run_dir)
+    if restart:
+        with exclusive(job.run_dir):
+            run.clear()
     if run.state(prepared.fingerprint) == "finished":
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
+        run.remove_work()  # where the run ended between its manifest and this
         return run.read_json("report.json")
+    with exclusive(job.run_dir):
+        return _score(run, prepared, progress)
 
+
+def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str, Any]:
+    job = prepared.job
     with pipeline.ray_session(job.compute.address):
         on = pipeline.resources(job.compute)
         precision = resolve(job.compute.precision, on.device)
@@ -64,38 +78,47 @@ def score(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             progress.say(f"{job.run_dir} is unfinished; its finished chunks are kept.")
         spec = replace(prepared.spec, device=on.device, precision=precision)
         shards = list(itertools.chain.from_iterable(prepared.shards.values()))
-        cache = _cache(prepared, on, progress)
         decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
-        stream = (shards, ReadChunks(decode, cache))
+        cache = _cache(prepared, on, progress)
+        read = ReadChunks(decode, cache)
         timings: dict[str, Timing] = {}
 
-        def run_pass(name: str, chunks: Iterator[Mapping[str, Any]]) -> None:
-            size = sum(shard.bytes for shard in shards)
+        def run_pass(name: str, kinds: Sequence[Kind], stream: Callable, *arguments: Any) -> None:
+            ledger = PassLedger(run, kinds, shards)
+            if skipped := len(shards) - len(ledger.remaining):
+                progress.say(f"{PHASES[name]}: {skipped} of {len(shards)} shards are there already")
+            finished = _Finished(run, state, kinds[-1])
+            size = sum(shard.bytes for shard in ledger.remaining)
+            chunks = stream(ledger.remaining, read, finished, spec, on, run, *arguments)
             with progress.phase(name, size) as advance, Timing.of(timings, name) as timing:
                 for chunk in chunks:
+                    ledger.add(chunk)
                     timing.add(chunk)
                     advance(chunk)
+            ledger.check_complete()
+            _check_usable(run, prepared)
 
         if job.one_pass:
             fits = dict.fromkeys(prepared.shards, Fit())
-            finished = _Finished(run, state, "predictions")
-            run_pass("at_once", pipeline.score_at_once(*stream, finished, spec, on, run, fits))
-            _check_usable(run, prepared)
+            kinds: tuple[Kind, ...] = ("experts", "predictions")
+            run_pass("at_once", kinds, pipeline.score_at_once, fits)
             fits = _fit(run, prepared, progress)
         else:
-            finished = _Finished(run, state, "experts")
-            run_pass("experts", pipeline.score_experts(*stream, finished, spec, on, run))
-            _check_usable(run, prepared)
+            run_pass("experts", ("experts",), pipeline.score_experts)
             fits = _fit(run, prepared, progress)
-            finished = _Finished(run, state, "predictions", of="experts")
-            merged = pipeline.predict(*stream, finished, spec, on, run, fits)
-            run_pass("exact" if job.exact else "merged", merged)
+            name = "exact" if job.exact else "merged"
+            run_pass(name, ("predictions",), pipeline.predict, fits)
 
-    _check_conserved(run, prepared, next(iter(timings.values())), fresh=state == "new")
+    counts = {
+        dataset: [check_shard(run, shard) for shard in shards]
+        for dataset, shards in prepared.shards.items()
+    }
+    outputs = _compact(run, prepared)
     report = summarise(run, prepared, fits, on, precision, timings)
     run.write_json("report.json", report)
-    rows = {d["dataset"]: {k: d[k] for k in ("rows", "rejects")} for d in report["datasets"]}
-    run.write_json(MANIFEST, {"rows": rows, "fingerprint": prepared.fingerprint})
+    outputs += [run.describe(name) for name in ("job.yaml", FINGERPRINT, MIXTURE, "report.json")]
+    run.write_json(MANIFEST, manifest_of(prepared, counts, outputs, precision))
+    run.remove_work()
     if cache is not None and not job.compute.keep_cache:
         cache.remove()
     return report
@@ -103,24 +126,33 @@ def score(prepared: Prepared, progress: Progress) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Finished:
-    """Names of a shard's committed chunks; None where they are all chunks that `of` has.
-
-    `of` is a kind whose pass is complete; without it nobody knows how many chunks a shard has.
-    """
+    """Names of a shard's committed chunks of a kind."""
 
     run: RunDirectory
     state: State
     kind: Kind
-    of: Kind | None = None
 
-    def __call__(self, shard: Shard) -> Collection[str] | None:
+    def __call__(self, shard: Shard) -> Collection[str]:
         if self.state == "new":
             return ()
-        done = self._chunks(self.kind, shard)
-        return None if self.of is not None and done == self._chunks(self.of, shard) else done
+        return self.run.chunks(self.kind, shard.dataset, shard.key)
 
-    def _chunks(self, kind: Kind, shard: Shard) -> set[str]:
-        return set(self.run.chunks(kind, shard.dataset, prefix=f"{shard.key}-"))
+
+def _compact(run: RunDirectory, prepared: Prepared) -> list[dict[str, Any]]:
+    """Put the chunks' files together; what was written, with its hashes."""
+    outputs = []
+
+    def tables_of(kind: Kind, shards: Iterable[Shard]) -> Iterator[pa.Table]:
+        for shard in shards:
+            yield from run.read_shard(kind, shard.dataset, shard.key)
+
+    for dataset, shards in prepared.shards.items():
+        for kind, schema in (("experts", tables.EXPERTS), ("predictions", tables.PREDICTIONS)):
+            folder = (kind, f"dataset={dataset}")
+            outputs += run.write_parts(folder, schema, tables_of(kind, shards))
+    everything = itertools.chain.from_iterable(prepared.shards.values())
+    outputs += run.write_parts(("rejects",), tables.REJECTS, tables_of("rejects", everything))
+    return outputs
 
 
 def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> CropCache | None:
@@ -144,14 +176,23 @@ def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> Cr
 def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str, Fit]:
     """The fit of each data set; all of them go into mixture.json."""
     job, names = prepared.job, list(prepared.shards)
+    if run.exists(MIXTURE):  # pass 2 may have begun with it
+        written = run.read_json(MIXTURE)["fits"]
+        return {
+            name: fitted
+            for group in written.values()
+            for fitted in [Fit.from_dict(group)]
+            for name in group["datasets"]
+        }
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
     fits: dict[str, Fit] = {}
     written: dict[str, Any] = {}
     for group, members in groups.items():
+        shards = [shard for name in members for shard in prepared.shards[name]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             fitted = fit(
-                partial(_log_expertise, run, members, len(job.experts)),
+                partial(_log_expertise, run, shards, len(job.experts)),
                 len(job.experts),
                 job.coefficient,
                 job.mixture,
@@ -163,52 +204,56 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
         progress.say(f"fit of {group}: {fitted.describe()}")
         written[group] = {"datasets": members, "warnings": notes} | fitted.to_dict()
     names = [expert.name for expert in job.experts]
-    run.write_json("mixture.json", {"experts": names, "fits": written})
+    run.write_json(MIXTURE, {"experts": names, "fits": written})
     return fits
 
 
-def _log_expertise(run: RunDirectory, datasets: list[str], experts: int) -> Iterator[np.ndarray]:
-    for dataset in datasets:
-        for table in run.read_all("experts", dataset, ["log_expertise"]):
+def _log_expertise(
+    run: RunDirectory, shards: Sequence[Shard], experts: int
+) -> Iterator[np.ndarray]:
+    for shard in shards:
+        for table in run.read_shard("experts", shard.dataset, shard.key, ["log_expertise"]):
             if table.num_rows:
                 yield tables.rows_of(table["log_expertise"], experts)
 
 
 def _check_usable(run: RunDirectory, prepared: Prepared) -> None:
-    for dataset in prepared.shards:
-        if any(t.num_rows for t in run.read_all("experts", dataset, ["sample_id"])):
+    """Refuse data of which nothing, or too little, can be used.
+
+    Raises:
+        UserError: with the reasons, and how often each occurred.
+    """
+    limit = prepared.job.max_reject_fraction
+    for dataset, shards in prepared.shards.items():
+        rows = rejected = 0
+        for shard in shards:
+            chunks = run.read_mark("experts", dataset, shard.key)["chunks"].values()
+            rows += sum(scored for scored, _ in chunks)
+            rejected += sum(count for _, count in chunks)
+        if rows and rejected <= limit * (rows + rejected):
             continue
-        rejects = [
-            row for table in run.rejects() for row in table.to_pylist() if row["dataset"] == dataset
-        ]
-        first = f"; the first: {rejects[0]['sample_id']}: {rejects[0]['reason']}" if rejects else ""
+        reasons: Counter[str] = Counter()
+        first = None
+        for shard in shards:
+            for table in run.read_shard("rejects", dataset, shard.key):
+                reasons.update(map(_kind_of, table["reason"].to_pylist()))
+                first = first or table.slice(0, 1).to_pylist()[0]
+        told = "".join(
+            f"\n  {count:,} x {why}" for why, count in reasons.most_common(SHOWN_REASONS)
+        )
+        example = f"\nThe first: {first['sample_id']}: {first['reason']}" if first else ""
+        if not rows:
+            raise UserError(
+                f"Data set '{dataset}' has no usable image: {rejected:,} samples were read and all "
+                f"rejected:{told}{example}"
+            )
         raise UserError(
-            f"Data set '{dataset}' has no usable image: {len(rejects)} samples were read and all "
-            f"rejected{first}. All reasons are in {run.address}/rejects."
+            f"Data set '{dataset}': {rejected:,} of {rows + rejected:,} samples were rejected, "
+            f"which is more than max_reject_fraction ({limit:g}):{told}{example}\nMend the data, "
+            "or raise max_reject_fraction in the job and run it again: the work done is kept."
         )
 
 
-def _check_conserved(run: RunDirectory, prepared: Prepared, first: Timing, *, fresh: bool) -> None:
-    """Rows read = predictions + rejects, by chunk and by data set."""
-    rejected = Counter(
-        dataset for table in run.rejects() for dataset in table["dataset"].to_pylist()
-    )
-    for dataset in prepared.shards:
-        counts = {}
-        for kind in ("experts", "predictions"):
-            counts[kind] = {
-                chunk: run.read(kind, dataset, chunk, ["sample_id"]).num_rows
-                for chunk in run.chunks(kind, dataset)
-            }
-        if counts["experts"] != counts["predictions"]:
-            differing = counts["experts"].items() ^ counts["predictions"].items()
-            raise RowsLostError(
-                f"data set '{dataset}': pass 1 and pass 2 differ in chunks "
-                f"{sorted({name for name, _ in differing})[:5]} of {run.address}"
-            )
-        kept, read = sum(counts["predictions"].values()), first.rows[dataset]
-        if fresh and (kept, rejected[dataset]) != (read, first.rejects[dataset]):
-            raise RowsLostError(
-                f"data set '{dataset}': {read} rows scored and {first.rejects[dataset]} rejected, "
-                f"but {kept} predictions and {rejected[dataset]} rejects in {run.address}"
-            )
+def _kind_of(reason: str) -> str:
+    """A reason without what is particular to a sample."""
+    return re.sub(r"\d+", "#", reason)[:100]

@@ -49,7 +49,9 @@ REJECTS = pa.schema(
         ("dataset", pa.string()),
         ("shard", pa.string()),
         ("sample_id", pa.string()),
+        ("offset", pa.int64()),  # in the shard, in bytes; null where it has none
         ("reason", pa.string()),
+        ("sha256", pa.string()),  # of the encoded image; null where there is none
     ]
 )
 

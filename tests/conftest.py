@@ -48,6 +48,7 @@ class Small:
             "datasets": datasets,
             "mixture": {"clusters": 2},
             "compute": {"batch_size": 16, "chunk_size": 16},
+            "max_reject_fraction": 1,
         }
         return job | sections
 

@@ -50,7 +50,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
         return np.stack([crop(Image.open(io.BytesIO(data))) for data in encoded])
 
     chunk = Chunk(
-        name="c", dataset="d", shard="s", images=decode(), labels=[None] * IMAGES,
+        name="c", dataset="d", shard="s", shard_key="s", images=decode(), labels=[None] * IMAGES,
         sample_ids=[str(i) for i in range(IMAGES)],
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import tarfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -218,27 +219,58 @@ def test_another_job_is_refused_with_what_differs(first):
     assert "job.experts.1.temperature: 1.0 there, 1.5 here" in result.output
 
 
-def test_an_unfinished_run_is_resumed_and_done_work_is_kept(first, small, data, tmp_path):
+@pytest.fixture
+def unfinished(small, data, tmp_path, monkeypatch):
+    """A job whose first run ends just before compaction; its run directory; files of its chunks."""
     datasets = [{"name": name, "path": str(data / name)} for name in ("folder", "damaged")]
     job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets)
-    run(job)
-    files = sorted((tmp_path / "run").rglob("*.parquet"))
-    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
-    lost = [p for p in files if "experts" in str(p)][:1] + [
-        p for p in files if "predictions" in str(p)
-    ][1:3]
-    for path in [*lost, tmp_path / "run" / "manifest.json"]:
-        path.unlink()
 
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dawin_ray.scoring.check_shard", stop)
+        result = CliRunner().invoke(app, ["run", job])
+    assert result.exit_code == 130, result.output
+    return job, tmp_path / "run", sorted((tmp_path / "run" / "work").rglob("*.parquet"))
+
+
+def test_an_unfinished_run_is_resumed_and_done_work_is_kept(unfinished, first, monkeypatch):
+    job, run_dir, files = unfinished
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+    marks = run_dir / "work" / "marks"
+    lost = [
+        next((run_dir / "work" / "experts" / "folder").rglob("*.parquet")),
+        *sorted((run_dir / "work" / "predictions" / "folder").rglob("*.parquet"))[1:3],
+    ]
+    for path in [*lost, *marks.rglob("experts/folder/*"), *marks.rglob("predictions/folder/*")]:
+        path.unlink()
+    after = {}
+    whole = RunDirectory.remove_work
+
+    def look(run):
+        after.update({p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files})
+        whole(run)
+
+    monkeypatch.setattr(RunDirectory, "remove_work", look)
     result = run(job)
 
     assert "unfinished" in result.output
-    after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+    assert "pass 1, experts: 1 of 2 shards are there already" in result.output
     assert {p: content for p, (_, content) in after.items()} == {
         p: content for p, (_, content) in before.items()
     }
     assert {p for p in files if after[p][0] != before[p][0]} == set(lost)
-    assert (tmp_path / "run" / "manifest.json").exists()
+    assert not (run_dir / "work").exists()
+    assert_same(predictions(run_dir, "folder"), predictions(first, "folder"))
+
+
+def test_nothing_is_run_where_only_compaction_is_left(unfinished, monkeypatch):
+    job, run_dir, _ = unfinished
+    monkeypatch.setattr(pipeline, "ScoreExpertsActor", None)
+    monkeypatch.setattr(pipeline, "PredictActor", None)
+    run(job)
+    assert len(predictions(run_dir, "folder")) == IMAGES
 
 
 def test_three_task_experts_over_a_base(small, data, tmp_path):
@@ -295,7 +327,7 @@ class _OneChunk:
 
     def __call__(self, shard: Shard, finished: Collection[str]) -> Iterator[Chunk]:
         yield Chunk(
-            name="c", dataset=str(os.getpid()), shard=shard.name, sample_ids=[], labels=[],
+            name="c", dataset="d", shard=str(os.getpid()), shard_key="", sample_ids=[], labels=[],
             images=np.empty((0, 2, 2, 3), np.uint8),
         )  # fmt: skip
 
@@ -311,7 +343,9 @@ class _ProcessOfModel:
         pass
 
     def __call__(self, packed) -> dict[str, list]:
-        return {"decode": [unpack(packed).dataset], "model": [str(os.getpid())]}
+        chunk = unpack(packed)
+        end = chunk.end is not None
+        return {"decode": [chunk.shard], "model": [str(os.getpid())], "end": [end]}
 
 
 def test_decoding_stays_out_of_the_model_actors(tmp_path):
@@ -323,8 +357,9 @@ def test_decoding_stays_out_of_the_model_actors(tmp_path):
     on = pipeline.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1)
     run_dir = RunDirectory(str(tmp_path))
     rows = list(pipeline._stream(shards, _OneChunk(), _nothing, on, run_dir, _ProcessOfModel, {}))
-    assert len(rows) == 4
-    assert all(row["decode"] != row["model"] for row in rows)
+    chunks = [row for row in rows if not row["end"]]
+    assert (len(chunks), len(rows)) == (4, 8)
+    assert all(row["decode"] != row["model"] for row in chunks)
 
 
 def test_a_local_ray_listens_on_loopback_alone():
@@ -375,22 +410,24 @@ def test_the_exact_mode_scores_in_one_pass_with_the_weights_of_each_sample(
         np.testing.assert_allclose(row["top_probabilities"], top.values[0], atol=ATOL)
 
 
-def test_a_one_pass_run_is_resumed_within_a_shard(small, data, tmp_path):
+def test_a_one_pass_run_is_resumed_within_a_shard(small, data, tmp_path, monkeypatch):
     datasets = [{"name": "tars", "path": str(data / "tars")}]
-    job = small.job_file(
-        tmp_path / "job.yaml", tmp_path / "run", datasets, mixture={"clusters": "exact"}
-    )
-    run(job)
-    before = predictions(tmp_path / "run", "tars")
-    chunks = sorted((tmp_path / "run" / "predictions").rglob("*.parquet"))
+    exact = {"mixture": {"clusters": "exact"}}
+    whole = small.job_file(tmp_path / "whole.yaml", tmp_path / "whole", datasets, **exact)
+    run(whole)
+    job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets, **exact)
+    with monkeypatch.context() as patch:
+        patch.setattr("dawin_ray.scoring.check_shard", lambda *_: sys.exit(9))
+        assert CliRunner().invoke(app, ["run", job]).exit_code == 9
+    work = tmp_path / "run" / "work"
+    chunks = sorted((work / "predictions").rglob("*.parquet"))
     assert len(chunks) == 4
-    for path in (chunks[1], chunks[3]):  # the second chunk of each shard, in both kinds
-        path.unlink()
-        (tmp_path / "run" / "experts" / "dataset=tars" / path.name).unlink()
-    (tmp_path / "run" / "manifest.json").unlink()
+    for path in (chunks[1], chunks[3], *(work / "marks").rglob("*.json")):
+        path.unlink()  # the second chunk of each shard: its experts' files are still there
     run(job)
-    after = predictions(tmp_path / "run", "tars")
-    pd.testing.assert_frame_equal(before, after)
+    pd.testing.assert_frame_equal(
+        predictions(tmp_path / "whole", "tars"), predictions(tmp_path / "run", "tars")
+    )
 
 
 def test_the_exact_mode_with_offset_takes_two_passes(small, data, tmp_path):
@@ -444,7 +481,7 @@ def test_a_kept_cache_serves_the_next_run(small, data, tmp_path):
 
 @pytest.mark.parametrize("clusters", [2, "exact"])
 def test_lower_precision_reports_its_agreement_with_float32(first, small, data, tmp_path, clusters):
-    """Samples 0, 64, ... of a chunk; here the first of each chunk of 16."""
+    """Every eighth sample of chunks that are drawn, the data set's first among them."""
     compute = {"precision": "bfloat16", "chunk_size": 16}
     job = small.job_file(
         tmp_path / "job.yaml",
@@ -456,12 +493,12 @@ def test_lower_precision_reports_its_agreement_with_float32(first, small, data, 
     result = run(job)
     rows = predictions(tmp_path / "run", "folder")
     compared = rows["float32_prediction"].notna()
-    assert list(np.flatnonzero(compared)) == [0, 16, 32]
+    assert list(np.flatnonzero(compared)) == [0, 8]
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     equal = int((rows["float32_prediction"] == rows["prediction"])[compared].sum())
-    assert report["datasets"][0]["float32_agreement"] == {"rows": 3, "equal": equal}
+    assert report["datasets"][0]["float32_agreement"] == {"rows": 2, "equal": equal}
     assert report["compute"]["precision"] == "bfloat16"
-    assert f"{equal} of 3 sampled predictions agree with float32" in result.output
+    assert f"{equal} of 2 sampled predictions agree with float32" in result.output
     # the towers ran in bfloat16, whose 8 bits give entropies that are close, and not equal
     difference = np.stack(rows["expert_entropy"]) - np.stack(
         predictions(first, "folder")["expert_entropy"]

@@ -151,15 +151,19 @@ def test_folder_label_outside_the_classes(job, tmp_path):
 def test_label_outside_the_classes_found_while_reading(job, tmp_path, local_ray):
     write_tar(tmp_path / "tars" / "s.tar", make_images(3), [0, CLASSES, 1])
     job["datasets"][0]["path"] = str(tmp_path / "tars")
+    job["max_reject_fraction"] = 0.01
     message = outcome(job, tmp_path)
-    assert "Label 6 of sample 's.tar/0001' in data set 'set' is outside its classes 0..5" in message
+    assert "Data set 'set': 1 of 3 samples were rejected" in message
+    assert "s.tar/0001: label 6 is outside the classes 0..5" in message
+    assert "raise max_reject_fraction" in message
 
 
 def test_no_image_that_can_be_used(job, tmp_path, local_ray):
     write_tar(tmp_path / "tars" / "s.tar", [b"not an image"] * 3, None)
     job["datasets"][0]["path"] = str(tmp_path / "tars")
     message = outcome(job, tmp_path)
-    assert "Data set 'set' has no usable image: 3 samples were read and all rejected" in message
+    assert "Data set 'set' has no usable image: 3 samples were read and all rejected:" in message
+    assert "3 x cannot be decoded" in message
     assert "s.tar/0000: cannot be decoded" in message
 
 

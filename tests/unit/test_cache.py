@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dawin_ray.cache import CropCache, ReadChunks, cache_key, plan_cache
-from dawin_ray.chunks import Chunk
+from dawin_ray.chunks import Chunk, Reject
 from dawin_ray.datasets import Shard
 
 SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")
@@ -14,9 +14,10 @@ KEY = cache_key({"size": 4}, 2, "files")
 def chunk(start: int) -> Chunk:
     rng = np.random.default_rng(start)
     return Chunk(
-        name=f"s-{start}", dataset="set", shard="s.tar", sample_ids=[f"a{start}", "b"],
+        name=f"s-{start}", dataset="set", shard="s.tar", shard_key="s",
+        sample_ids=[f"a{start}", "b"],
         labels=[start, None], images=rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),
-        rejects=[("c", "broken")], bytes=5,
+        rejects=[Reject("c", "broken", 512, "ab")], bytes=5,
     )  # fmt: skip
 
 

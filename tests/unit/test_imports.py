@@ -12,19 +12,20 @@ import dawin_ray
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
     {"errors", "settings"},
-    {"storage", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
+    {"storage"},
+    {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "models", "fitting", "samplewise"},
     {"chunks"},
     {"decoding", "stages"},
     {"cache", "runs"},
-    {"pipeline"},
+    {"ledger", "pipeline"},
     {"config"},
     {"prepare"},
-    {"plan", "progress"},
+    {"manifest", "plan", "progress"},
     {"report"},
     {"scoring"},
     {"demo"},
-    {"bench"},
+    {"bench", "verify"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -52,7 +52,7 @@ def test_a_run_is_new_then_unfinished_then_finished(address):
     run = RunDirectory(address)
     assert run.open(FINGERPRINT, "job: 1\n") == "new"
     assert run.open(FINGERPRINT, "job: 1\n") == "unfinished"
-    run.commit("experts", "set", "chunk", scored(0))
+    run.commit("experts", "set", "s", "chunk", scored(0))
     assert run.open(FINGERPRINT, "job: 1\n") == "unfinished"
     run.write_json(MANIFEST, {})
     assert run.open(FINGERPRINT, "job: 1\n") == "finished"
@@ -143,45 +143,89 @@ def test_a_claim_that_was_cut_short_can_be_made_again(tmp_path, run, monkeypatch
 def test_what_is_committed_is_read_back(address):
     run = RunDirectory(address)
     table = scored(0)
-    run.commit("experts", "set", "chunk", table)
-    assert run.read("experts", "set", "chunk").equals(table)
-    assert run.read("experts", "set", "chunk", ["sample_id"]).column_names == ["sample_id"]
-    assert run.chunks("experts", "set") == ["chunk"]
-    assert run.chunks("predictions", "set") == []
-    assert run.chunks("experts", "other") == []
+    run.commit("experts", "set", "s", "chunk", table)
+    assert run.read("experts", "set", "s", "chunk").equals(table)
+    assert run.read("experts", "set", "s", "chunk", ["sample_id"]).column_names == ["sample_id"]
+    assert run.chunks("experts", "set", "s") == ["chunk"]
+    assert run.chunks("predictions", "set", "s") == []
+    assert run.chunks("experts", "set", "t") == []
+    assert run.chunks("experts", "other", "s") == []
+    assert run.count("experts", "set", "s", "chunk") == 3
+    assert run.count("rejects", "set", "s", "chunk") == 0
 
 
 def test_chunks_are_listed_and_read_in_the_order_of_their_names(address):
     run = RunDirectory(address)
     for start in (9, 0, 3, 6):
-        run.commit("experts", "set", f"shard-{start:09d}", scored(start))
-    run.commit("experts", "set", "other-000000000", scored(100))
-    run.commit("experts", "set2", "shard-000000000", scored(200))
-    assert run.chunks("experts", "set", prefix="shard-") == [
-        f"shard-{start:09d}" for start in (0, 3, 6, 9)
-    ]
-    ids = [i for table in run.read_all("experts", "set") for i in table["sample_id"].to_pylist()]
-    assert ids == [f"s.tar/{i}" for i in (100, 101, 102, *range(12))]
-    [column] = {tuple(t.column_names) for t in run.read_all("experts", "set", ["label"])}
+        run.commit("experts", "set", "s", f"shard-{start:09d}", scored(start))
+    run.commit("experts", "set", "t", "other-000000000", scored(100))
+    assert run.chunks("experts", "set", "s") == [f"shard-{start:09d}" for start in (0, 3, 6, 9)]
+    read = run.read_shard("experts", "set", "s")
+    ids = [i for table in read for i in table["sample_id"].to_pylist()]
+    assert ids == [f"s.tar/{i}" for i in range(12)]
+    [column] = {tuple(t.column_names) for t in run.read_shard("experts", "set", "s", ["label"])}
     assert column == ("label",)
 
 
 def test_a_run_directory_may_have_any_name(tmp_path):
     run = RunDirectory(str(tmp_path / "lr=[1e-5] *best*" / "run"))
     run.open(FINGERPRINT, "")
-    run.commit("experts", "set", "chunk", scored(0))
-    run.commit_rejects("set", "chunk", tables.table(tables.REJECTS, {"sample_id": ["x"]}))
-    assert run.chunks("experts", "set") == ["chunk"]
-    assert [table.num_rows for table in run.rejects()] == [1]
+    run.commit("experts", "set", "s", "chunk", scored(0))
+    assert run.chunks("experts", "set", "s") == ["chunk"]
+    run.write_parts(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
+    assert [table.num_rows for table in run.read_parts("experts", "dataset=set")] == [3]
+
+
+def test_marks_say_which_shards_are_complete(address):
+    run = RunDirectory(address)
+    assert run.marks("experts", "set") == set()
+    run.mark("experts", "set", "s", {"chunks": {"a": [3, 1]}})
+    assert run.marks("experts", "set") == {"s"}
+    assert run.marks("predictions", "set") == set()
+    assert run.read_mark("experts", "set", "s") == {"chunks": {"a": [3, 1]}}
+
+
+def test_parts_hold_all_rows_and_are_described_truly(address, monkeypatch):
+    monkeypatch.setattr(runs, "PART_BYTES", 1500)
+    monkeypatch.setattr(runs, "ROW_GROUP", 5)
+    run = RunDirectory(address)
+    folder = ("experts", "dataset=set")
+    given = [scored(start) for start in range(0, 30, 3)]
+    parts = run.write_parts(folder, tables.EXPERTS, given)
+    assert len(parts) > 1
+    assert sum(part["rows"] for part in parts) == 30
+    for part in parts:
+        described = run.describe(part["path"])
+        assert described == {key: part[key] for key in ("path", "bytes", "sha256")}
+    read = pa.concat_tables(run.read_parts(*folder))
+    assert read.equals(pa.concat_tables(given))
+    assert run.write_parts(folder, tables.EXPERTS, given) == parts
+
+
+def test_a_table_without_rows_is_a_part_with_its_columns(address):
+    run = RunDirectory(address)
+    [part] = run.write_parts(("rejects",), tables.REJECTS, [])
+    assert part["rows"] == 0
+    assert list(run.read_parts("rejects", columns=["reason"])) == []
+
+
+def test_a_run_is_cleared_and_nothing_else(tmp_path, run):
+    run.open(FINGERPRINT, "")
+    run.commit("experts", "set", "s", "chunk", scored(0))
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    run.clear()
+    assert files_below(tmp_path / "run") == {"notes.txt"}
+    with pytest.raises(UserError, match="nothing in it was deleted"):
+        run.clear()
 
 
 def test_committing_twice_writes_the_same_bytes(tmp_path, run):
-    path = tmp_path / "run" / "experts" / "dataset=set" / "chunk.parquet"
-    run.commit("experts", "set", "chunk", scored(0))
+    path = tmp_path / "run" / "work" / "experts" / "set" / "s" / "chunk.parquet"
+    run.commit("experts", "set", "s", "chunk", scored(0))
     before = path.read_bytes()
-    run.commit("experts", "set", "chunk", scored(0))
+    run.commit("experts", "set", "s", "chunk", scored(0))
     assert path.read_bytes() == before
-    assert files_below(tmp_path / "run") == {"experts/dataset=set/chunk.parquet"}
+    assert files_below(tmp_path / "run") == {"work/experts/set/s/chunk.parquet"}
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -192,13 +236,13 @@ def test_a_commit_that_fails_midway_leaves_nothing(tmp_path, run, monkeypatch, s
     with monkeypatch.context() as patch:
         patch.setattr(os, step, fail)
         with pytest.raises(OSError, match="no space"):
-            run.commit("experts", "set", "chunk", scored(0))
+            run.commit("experts", "set", "s", "chunk", scored(0))
     assert files_below(tmp_path / "run") == set()
-    assert run.chunks("experts", "set") == []
+    assert run.chunks("experts", "set", "s") == []
 
 
 def test_a_commit_that_fails_midway_leaves_what_was_there(run, monkeypatch):
-    run.commit("experts", "set", "chunk", scored(0))
+    run.commit("experts", "set", "s", "chunk", scored(0))
 
     def fail(*_):
         raise OSError("no space left on device")
@@ -206,8 +250,8 @@ def test_a_commit_that_fails_midway_leaves_what_was_there(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match="no space"):
-            run.commit("experts", "set", "chunk", scored(50))
-    assert run.read("experts", "set", "chunk").equals(scored(0))
+            run.commit("experts", "set", "s", "chunk", scored(50))
+    assert run.read("experts", "set", "s", "chunk").equals(scored(0))
 
 
 def test_nobody_sees_a_part_of_a_file(tmp_path, run, monkeypatch):
@@ -215,26 +259,13 @@ def test_nobody_sees_a_part_of_a_file(tmp_path, run, monkeypatch):
     replace = os.replace
 
     def look(source, target):
-        listed.append(run.chunks("experts", "set"))
+        listed.append(run.chunks("experts", "set", "s"))
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", look)
-    run.commit("experts", "set", "chunk", scored(0))
+    run.commit("experts", "set", "s", "chunk", scored(0))
     assert listed == [[]]  # written in full by then, and not among the chunks
-    assert run.chunks("experts", "set") == ["chunk"]
-
-
-def test_rejects_of_all_data_sets_are_read_in_a_fixed_order(address):
-    run = RunDirectory(address)
-    for dataset, chunk in (("b", "1"), ("a", "2"), ("a", "1")):
-        columns = {"dataset": [dataset], "sample_id": [f"{dataset}{chunk}"], "reason": ["broken"]}
-        run.commit_rejects(dataset, chunk, tables.table(tables.REJECTS, columns))
-    found = [row["sample_id"] for table in run.rejects() for row in table.to_pylist()]
-    assert found == ["a1", "a2", "b1"]
-
-
-def test_a_run_without_rejects_has_none(address):
-    assert list(RunDirectory(address).rejects()) == []
+    assert run.chunks("experts", "set", "s") == ["chunk"]
 
 
 def test_json_comes_back_as_it_was(address):
@@ -245,5 +276,5 @@ def test_json_comes_back_as_it_was(address):
 
 
 def test_a_run_directory_survives_the_way_to_a_worker(run):
-    run.commit("experts", "set", "chunk", scored(0))
-    assert pickle.loads(pickle.dumps(run)).chunks("experts", "set") == ["chunk"]  # noqa: S301
+    run.commit("experts", "set", "s", "chunk", scored(0))
+    assert pickle.loads(pickle.dumps(run)).chunks("experts", "set", "s") == ["chunk"]  # noqa: S301

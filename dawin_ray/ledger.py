@@ -1,0 +1,117 @@
+"""Which shards a pass has finished, and that no row of them was lost.
+
+A shard is finished in a pass when its reader has come to its end and all its chunks are committed.
+The ledger learns of both from the summaries of the stream, in any order, writes the shard's mark,
+and remembers only the shards that are under way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dawin_ray.datasets import Shard
+from dawin_ray.runs import Kind, RunDirectory
+
+
+class RowsLostError(RuntimeError):
+    """Rows read are not rows predicted plus rows rejected: a fault of ours, never ignored."""
+
+
+@dataclass
+class _Open:
+    """A shard under way: rows and rejects of its committed chunks, and its end once it is read."""
+
+    done: dict[str, tuple[int, int]] = field(default_factory=dict)
+    end: dict[str, Any] | None = None
+
+
+class PassLedger:
+    """One pass over the shards of a run."""
+
+    def __init__(self, run: RunDirectory, kinds: Sequence[Kind], shards: Sequence[Shard]):
+        """Reads which shards are marked; the pass commits all of `kinds`, the last one last."""
+        self.run, self.kinds = run, kinds
+        self.shards = [(shard.dataset, shard.key) for shard in shards]
+        datasets = dict.fromkeys(shard.dataset for shard in shards)
+        self.marked = {(d, key) for d in datasets for key in run.marks(kinds[-1], d)}
+        self.remaining = [s for s in shards if (s.dataset, s.key) not in self.marked]
+        self.open: dict[tuple[str, str], _Open] = {}
+
+    def add(self, summary: Mapping[str, Any]) -> None:
+        """Take note of a chunk's summary, and mark its shard if it was the last.
+
+        Raises:
+            RowsLostError: a chunk has other rows than were read for it.
+        """
+        where = (summary["dataset"], summary["shard"])
+        if where in self.marked:  # a task that Ray ran twice
+            return
+        shard, end = self.open.setdefault(where, _Open()), json.loads(summary["end"])
+        if end is None:
+            shard.done[summary["chunk"]] = (int(summary["rows"]), int(summary["rejects"]))
+        else:
+            shard.end = end
+        if shard.end is None or shard.end["read"].keys() - shard.done.keys():
+            return
+        for chunk, read in shard.end["read"].items():
+            if sum(shard.done[chunk]) != read:
+                raise RowsLostError(
+                    f"chunk {chunk} of data set '{where[0]}': {read} samples were read, but "
+                    f"{shard.done[chunk][0]} scored and {shard.done[chunk][1]} rejected"
+                )
+        for chunk in shard.end["before"]:  # of an earlier try, whose counts are in its files
+            shard.done[chunk] = (
+                self.run.count(self.kinds[-1], *where, chunk),
+                self.run.count("rejects", *where, chunk),
+            )
+        for kind in self.kinds:
+            self.run.mark(kind, *where, {"chunks": dict(sorted(shard.done.items()))})
+        self.marked.add(where)
+        del self.open[where]
+
+    def check_complete(self) -> None:
+        """All shards are marked.
+
+        Raises:
+            RowsLostError: one is not, though its stream has ended.
+        """
+        if missing := [shard for shard in self.shards if shard not in self.marked]:
+            raise RowsLostError(
+                f"the pass ended, but {len(missing)} shards of {self.run.address} did not, such as "
+                f"{missing[0]}"
+            )
+
+
+def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
+    """Rows and rejects of a shard, the same in both passes, by chunk and with unique ids.
+
+    Raises:
+        RowsLostError: naming the shard and what differs.
+    """
+    where = (shard.dataset, shard.key)
+    first, second = (run.read_mark(k, *where)["chunks"] for k in ("experts", "predictions"))
+    names = f"shard '{shard.name}' of data set '{shard.dataset}' in {run.address}"
+    if first.keys() != second.keys():
+        raise RowsLostError(f"{names}: pass 2 has other chunks than pass 1")
+    rows = rejects = 0
+    ids: set[str] = set()
+    for chunk, (scored, rejected) in first.items():
+        rows, rejects = rows + scored, rejects + rejected
+        found = run.read("predictions", *where, chunk, ["sample_id"])["sample_id"].to_pylist()
+        refused = _ids_of_rejects(run, where, chunk) if rejected else []
+        if (len(found), len(refused)) != (scored, rejected):
+            raise RowsLostError(
+                f"{names}: of chunk {chunk} {scored} samples were scored and {rejected} rejected, "
+                f"but there are {len(found)} predictions and {len(refused)} rejects"
+            )
+        ids.update(found, refused)
+    if len(ids) != rows + rejects:
+        raise RowsLostError(f"{names}: {rows + rejects} samples have only {len(ids)} names")
+    return rows, rejects
+
+
+def _ids_of_rejects(run: RunDirectory, where: tuple[str, str], chunk: str) -> Iterable[str]:
+    return run.read("rejects", *where, chunk, ["sample_id"])["sample_id"].to_pylist()

@@ -1,0 +1,63 @@
+"""The manifest: what a finished run was made of, and what it made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import dawin_ray
+from dawin_ray.prepare import Prepared
+
+# Whose versions may change a digit.
+LIBRARIES = (
+    "torch", "open_clip_torch", "timm", "torchvision", "numpy", "pyarrow", "pillow", "ray", "scipy",
+    "scikit-learn",
+)  # fmt: skip
+
+
+def manifest_of(
+    prepared: Prepared,
+    shards: Mapping[str, Sequence[tuple[int, int]]],
+    outputs: Sequence[Mapping[str, Any]],
+    precision: str,
+) -> dict[str, Any]:
+    """What goes into manifest.json.
+
+    Args:
+        prepared: the job.
+        shards: rows and rejects of each shard of a data set, in the order of its shards.
+        outputs: path, bytes and sha256 of every file, and rows of the Parquet ones.
+        precision: of the towers.
+    """
+    content = {
+        "code": dawin_ray.__version__,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "precision": precision,
+        "fingerprint": prepared.fingerprint,
+        "inputs": {
+            dataset: [
+                {"shard": shard.name, "bytes": shard.bytes, "rows": rows, "rejects": rejects}
+                for shard, (rows, rejects) in zip(prepared.shards[dataset], counts, strict=True)
+            ]
+            for dataset, counts in shards.items()
+        },
+        "input_versions": prepared.versions,
+        "rows": {
+            dataset: {
+                "predictions": sum(rows for rows, _ in counts),
+                "rejects": sum(rejects for _, rejects in counts),
+            }
+            for dataset, counts in shards.items()
+        },
+        "outputs": list(outputs),
+    }
+    return content | {"seal": seal_of(content)}
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """Hash of a manifest's content; it shows a slip, not a forger."""
+    content = {key: value for key, value in manifest.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

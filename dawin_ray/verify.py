@@ -1,0 +1,201 @@
+"""Is a finished run still what its manifest says, and do its figures come out again?"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from dawin_ray.chunks import chunk_name
+from dawin_ray.config import make_job
+from dawin_ray.datasets import Shard
+from dawin_ray.decoding import DecodeImages
+from dawin_ray.errors import UserError
+from dawin_ray.fitting import Fit
+from dawin_ray.manifest import seal_of
+from dawin_ray.models import load_experts
+from dawin_ray.prepare import Prepared, prepare
+from dawin_ray.runs import MANIFEST, MIXTURE, RunDirectory
+from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts
+from dawin_ray.storage import join, unreadable
+
+# On the machine of the run all values come out to the last bit; another one sums in another order.
+# Probabilities of lower-precision towers move by their rounding, some 2^-8 of a logit.
+TOLERANCE = {"float32": 1e-4, "tf32": 5e-2, "bfloat16": 2e-1, "float16": 5e-2}
+SHOWN_ROWS = 5  # of a chunk that comes out otherwise
+
+
+def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
+    """What is wrong with a run, a line each; empty where all is well.
+
+    Rehashes and recounts every output, compares the inputs' and checkpoints' hashes, and scores
+    about `sample` of the samples again, in whole chunks.
+
+    Raises:
+        UserError: it is no finished run, or cannot be read.
+    """
+    run = RunDirectory(run_dir)
+    try:
+        if not run.exists(MANIFEST):
+            raise UserError(
+                f"{run_dir!r} holds no {MANIFEST}: it is no finished run. Finish it with dawin-ray "
+                "run, or check the path."
+            )
+        manifest = run.read_json(MANIFEST)
+    except (OSError, ValueError) as error:
+        raise unreadable(join(run_dir, MANIFEST), "manifest", error) from error
+    wrong = list(_of_manifest(manifest))
+    if wrong:  # nothing that it says can be believed
+        return wrong
+    wrong += _of_outputs(run, manifest)
+    fs, path = run.path("job.yaml")
+    try:
+        prepared = prepare(make_job(yaml.safe_load(fs.cat_file(path)), path))
+    except UserError as error:
+        return [*wrong, f"the job cannot be prepared again: {error}"]
+    changed = list(_of_inputs(prepared, manifest))
+    wrong += changed
+    if sample and not changed:
+        wrong += _of_rescoring(run, prepared, manifest, sample, random.Random(seed))
+    return wrong
+
+
+def _of_manifest(manifest: Mapping[str, Any]) -> Iterator[str]:
+    if manifest.get("seal") != seal_of(manifest):
+        yield f"{MANIFEST} was changed: its seal is not that of its content"
+
+
+def _of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]:
+    rows: dict[str, int] = {}
+    for output in manifest["outputs"]:
+        fs, path = run.path(output["path"])
+        try:
+            data = fs.cat_file(path)
+        except FileNotFoundError:
+            yield f"{output['path']} is missing"
+            continue
+        if hashlib.sha256(data).hexdigest() != output["sha256"]:
+            yield f"{output['path']} was changed: its sha256 is not the manifest's"
+            continue
+        if "rows" in output:
+            found = pq.ParquetFile(pa.BufferReader(data)).metadata.num_rows
+            if found != output["rows"]:
+                yield f"{output['path']} has {found} rows; the manifest says {output['rows']}"
+            folder = output["path"].rsplit("/", 1)[0]
+            rows[folder] = rows.get(folder, 0) + found
+    listed = {output["path"] for output in manifest["outputs"]}
+    for folder in rows:
+        fs, path = run.path(folder)
+        for name in fs.ls(path, detail=False, refresh=True):
+            if (file := join(folder, name.rsplit("/", 1)[1])) not in listed:
+                yield f"{file} is not in the manifest"
+    for dataset, counts in manifest["rows"].items():
+        for kind in ("experts", "predictions"):
+            found = rows.get(f"{kind}/dataset={dataset}", 0)
+            if found != counts["predictions"]:
+                yield f"{kind} of '{dataset}': {found} rows; the manifest says {counts}"
+    rejects = sum(counts["rejects"] for counts in manifest["rows"].values())
+    if rows.get("rejects", 0) != rejects:
+        yield f"rejects: {rows.get('rejects', 0)} rows; the manifest says {rejects}"
+
+
+def _of_inputs(prepared: Prepared, manifest: Mapping[str, Any]) -> Iterator[str]:
+    theirs, ours = manifest["fingerprint"], prepared.fingerprint
+    for key in ("code", "checkpoints", "classes", "data", "preprocessing"):
+        if theirs[key] != ours[key]:
+            yield f"{key}: {theirs[key]} then, {ours[key]} now"
+
+
+def _of_rescoring(
+    run: RunDirectory,
+    prepared: Prepared,
+    manifest: Mapping[str, Any],
+    sample: float,
+    draw: random.Random,
+) -> Iterator[str]:
+    job = prepared.job
+    spec = replace(prepared.spec, precision=manifest["precision"])
+    groups = run.read_json(MIXTURE)["fits"].values()
+    fits = {name: Fit.from_dict(group) for group in groups for name in group["datasets"]}
+    experts = load_experts(spec.model)
+    score = ScoreExperts(spec, experts)
+    predict = (PredictExact if job.exact else PredictMerged)(spec, fits, experts)
+    decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
+    for shard, names, start in _drawn(prepared, manifest, sample, draw):
+        name = chunk_name(shard, start)
+        for chunk in decode(shard, set(names) - {name}):
+            again = predict(chunk, score(chunk))
+            stored = _stored(run, shard.dataset, set(chunk.sample_ids))
+            yield from _of_rows(shard, again, stored, TOLERANCE[manifest["precision"]])
+
+
+def _drawn(
+    prepared: Prepared, manifest: Mapping[str, Any], sample: float, draw: random.Random
+) -> list[tuple[Shard, list[str], int]]:
+    """Chunks that hold about `sample` of the samples: shard, names of its chunks, start."""
+    size = prepared.job.compute.chunk_size
+    chunks, total = [], 0
+    for dataset, shards in prepared.shards.items():
+        for shard, entry in zip(shards, manifest["inputs"][dataset], strict=True):
+            read = entry["rows"] + entry["rejects"]
+            starts = range(0, read, size)
+            names = [chunk_name(shard, start) for start in starts]
+            chunks += [(shard, names, start, min(size, read - start)) for start in starts]
+            total += read
+    draw.shuffle(chunks)
+    wanted, drawn = math.ceil(sample * total), []
+    for shard, names, start, count in chunks:
+        if wanted <= 0:
+            break
+        drawn.append((shard, names, start))
+        wanted -= count
+    return drawn
+
+
+def _stored(run: RunDirectory, dataset: str, ids: set[str]) -> dict[str, dict[str, Any]]:
+    """The rows of these samples in the run's predictions, by id."""
+    found = {}
+    for table in run.read_parts("predictions", f"dataset={dataset}"):
+        mask = [name in ids for name in table["sample_id"].to_pylist()]
+        found |= {row["sample_id"]: row for row in table.filter(pa.array(mask)).to_pylist()}
+    return found
+
+
+def _of_rows(
+    shard: Shard, again: pa.Table, stored: Mapping[str, Mapping[str, Any]], tolerance: float
+) -> Iterator[str]:
+    told = 0
+    for row in again.to_pylist():
+        there = stored.get(row["sample_id"])
+        where = f"sample '{row['sample_id']}' of data set '{shard.dataset}'"
+        if there is None:
+            line = f"{where} has no prediction"
+        elif differing := [k for k in row if not _same(row[k], there[k], tolerance)]:
+            column = differing[0]
+            line = f"{where}: {column} is {there[column]}, scored again {row[column]}"
+        else:
+            continue
+        told += 1
+        if told > SHOWN_ROWS:
+            yield f"and more samples of shard '{shard.name}'"
+            return
+        yield line
+
+
+def _same(one: Any, other: Any, tolerance: float) -> bool:
+    if one is None or other is None or isinstance(one, str):
+        return one == other
+    a, b = np.asarray(one), np.asarray(other)
+    if a.shape != b.shape:
+        return False
+    if a.dtype.kind == "i":
+        return bool((a == b).all())
+    return bool(np.allclose(a, b, rtol=0, atol=tolerance))
