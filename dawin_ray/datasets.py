@@ -45,6 +45,11 @@ LABEL_COLUMNS = ("label", "labels", "cls")
 # Images of a folder that one reading task takes. Fixed, because chunk names depend on it; small
 # enough that a few thousand images keep several cores busy.
 FOLDER_SHARD_IMAGES = 512
+# What Arrow raises on damaged files: a length that was hit may ask for any memory, and so on.
+PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
+# Larger members are rejected unread: data are not trusted to be what a header says of them.
+MAX_MEMBER_BYTES = 256 << 20
+MAX_LABEL_BYTES = 1024
 PARQUET_READ_ROWS = 64  # rows decoded at a time: a few MB of encoded images
 
 
@@ -230,7 +235,7 @@ def count_samples(shard: Shard) -> int | None:
         try:
             with fs.open(path, "rb") as stream:
                 return pq.ParquetFile(stream).metadata.num_rows
-        except (pa.ArrowInvalid, OSError):
+        except PARQUET_ERRORS:
             return None  # reading it will say why
     if not is_local(fs) or not path.endswith(".tar"):
         return None
@@ -249,9 +254,6 @@ def read_samples(shard: Shard, wanted: Callable[[int], bool] = lambda _: True) -
     `wanted` tells for a sample's ordinal in the shard whether its image will be used; the others
     are named, but not read where that saves work. A sample that cannot be read has an `error`; a
     shard that breaks keeps the samples before the break and ends with one such sample.
-
-    Raises:
-        UserError: a Parquet file has no column of images, or labels that are no integers.
     """
     readers = {"folder": _read_folder, "webdataset": _read_tar, "parquet": _read_parquet}
     return readers[shard.format](shard, wanted)
@@ -286,6 +288,7 @@ class _StrictHeader(tarfile.TarInfo):
 def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
     fs, path = filesystem(shard.address)
     ordinal, seen, key, members, position, offset = 0, set(), None, {}, 0, 0
+    faults: list[str] = []  # of the members of the sample that is being read
     try:
         # "r|*": one pass over a stream, compressed or not, whatever the storage
         with (
@@ -297,12 +300,16 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
                 if parts is None:
                     continue
                 if parts[0] != key and members:
-                    yield _tar_sample(shard, key, members, seen, position, offset)
+                    yield _tar_sample(shard, key, members, faults, seen, position, offset)
                     ordinal, members = ordinal + 1, {}
                 if not members:
-                    offset = member.offset
+                    offset, faults = member.offset, []
                 key, extension = parts
                 position = member.offset_data + member.size
+                if fault := _member_fault(member):
+                    faults.append(fault)
+                    members[extension] = None
+                    continue
                 # read what is not wanted too: the stream passes it anyway, and a break is noticed
                 data = tar.extractfile(member).read()
                 keep = extension == "cls" or (extension in IMAGE_MEMBERS and wanted(ordinal))
@@ -312,7 +319,7 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
             # its image may have been the one that broke off
             complete = any(e in members for e in IMAGE_MEMBERS)
             if complete:
-                yield _tar_sample(shard, key, members, seen, position, offset)
+                yield _tar_sample(shard, key, members, faults, seen, position, offset)
         yield Sample(
             sample_id=f"{shard.name}/@{position}",
             image=None,
@@ -322,20 +329,21 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
         )
         return
     if members:
-        yield _tar_sample(shard, key, members, seen, position, offset)
+        yield _tar_sample(shard, key, members, faults, seen, position, offset)
 
 
 def _tar_sample(
     shard: Shard,
     key: str,
     members: dict[str, bytes | None],
+    faults: list[str],
     seen: set[str],
     position: int,
     offset: int,
 ) -> Sample:
     image_member = next((e for e in IMAGE_MEMBERS if e in members), None)
-    label, error = None, None
-    if image_member is None:
+    label, error = None, faults[0] if faults else None
+    if error is None and image_member is None:
         error = f"no image member ({', '.join(IMAGE_MEMBERS)}) among {', '.join(sorted(members))}"
     if (text := members.get("cls")) is not None:
         try:
@@ -361,15 +369,16 @@ def _read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sampl
     with fs.open(path, "rb") as stream:
         try:
             file = pq.ParquetFile(stream)
-        except (pa.ArrowInvalid, OSError) as failure:
+            image_column, label_column = _parquet_columns(file.schema_arrow, shard)
+        except (*PARQUET_ERRORS, UserError) as failure:
+            known = isinstance(failure, UserError)
             yield Sample(
                 sample_id=f"{shard.name}/@0",
                 image=None,
-                error=f"the file is no readable Parquet: {failure}",
+                error=str(failure) if known else f"the file is no readable Parquet: {failure}",
                 position=shard.bytes,
             )
             return
-        image_column, label_column = _parquet_columns(file.schema_arrow, shard)
         columns = [image_column, *([label_column] if label_column else [])]
         rows, ordinal = file.metadata.num_rows, 0
         try:
@@ -389,7 +398,7 @@ def _read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sampl
                         error="the row has no image bytes" if missing else None,
                         position=shard.bytes * ordinal // max(rows, 1),
                     )
-        except (pa.ArrowInvalid, OSError) as failure:
+        except PARQUET_ERRORS as failure:
             yield Sample(
                 sample_id=f"{shard.name}/@{ordinal}",
                 image=None,
@@ -426,11 +435,21 @@ def _parquet_columns(schema: pa.Schema, shard: Shard) -> tuple[str, str | None]:
     return image, label
 
 
+def _member_fault(member: tarfile.TarInfo) -> str | None:
+    """Why a member is not read: it is no file, or larger than any image or label."""
+    if not member.isfile():
+        return f"its member {member.name!r} is a link or a device, not a file"
+    limit = MAX_LABEL_BYTES if member.name.lower().endswith(".cls") else MAX_MEMBER_BYTES
+    if member.size > limit:
+        return f"its member {member.name!r} has {member.size:,} bytes; at most {limit:,} are read"
+    return None
+
+
 def _member_key(member: tarfile.TarInfo) -> tuple[str, str] | None:
     """(key, extension) of a tar member as WebDataset splits it: at the first dot of its name."""
     folder, name = posixpath.split(member.name.removeprefix("./"))
     stem, dot, extension = name.partition(".")
-    if not member.isfile() or not stem or not dot:
+    if member.isdir() or not stem or not dot:
         return None
     return posixpath.join(folder, stem), extension.lower()
 

@@ -116,7 +116,8 @@ def _lease(fs: Any, path: str, owner: dict[str, Any], run_dir: str) -> Iterator[
     finally:
         done.set()
         thread.join()
-        fs.rm_file(path)
+        if holder().get("id") == owner["id"]:
+            fs.rm_file(path)
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class ConsoleProgress:
 
     def say(self, message: str) -> None:
         """One line for a person."""
-        self.console.print(message, highlight=False)
+        self.console.print(message, highlight=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, total_bytes: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:

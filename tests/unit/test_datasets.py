@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import shutil
 import tarfile
 
@@ -195,13 +196,25 @@ def test_compressed_tars_are_read(tmp_path, suffix, mode):
     ]
 
 
-def test_folders_and_links_in_a_tar_are_no_samples(tmp_path):
+def test_a_folder_in_a_tar_is_no_sample_and_a_link_is_one_that_cannot_be_used(tmp_path):
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         for name, kind in (("d.jpg", tarfile.DIRTYPE), ("l.jpg", tarfile.SYMTYPE)):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "d.jpg"
             tar.addfile(info)
-    assert samples_of(tmp_path) == []
+    [sample] = samples_of(tmp_path)
+    assert (sample.sample_id, sample.image) == ("s.tar/l", None)
+    assert "is a link or a device, not a file" in sample.error
+
+
+def test_a_member_larger_than_any_image_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("dawin_ray.datasets.MAX_MEMBER_BYTES", 100)
+    tar_with(tmp_path / "s.tar", {"a.jpg": b"1" * 101, "b.jpg": b"2" * 100})
+    first, second = samples_of(tmp_path)
+    assert (first.image, first.error) == (
+        None, "its member 'a.jpg' has 101 bytes; at most 100 are read"
+    )  # fmt: skip
+    assert second.image == b"2" * 100
 
 
 @pytest.mark.parametrize("text", [b"cat", b"1.5", b"", b"\xff"])
@@ -384,12 +397,13 @@ def test_labels_of_any_integer_type_are_read_and_null_is_no_label(tmp_path, kind
         ({"a": [b"1"], "b": [b"2"]}, {}, r"a, b.*image_column"),
     ],
 )
-def test_columns_that_cannot_be_used_are_refused_with_a_remedy(
+def test_columns_that_cannot_be_used_are_one_error_sample_with_a_remedy(
     tmp_path, columns, settings, message
 ):
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")
-    with pytest.raises(UserError, match=message):
-        samples_of(tmp_path, **settings)
+    [sample] = samples_of(tmp_path, **settings)
+    assert sample.image is None
+    assert re.search(message, sample.error)
 
 
 def test_a_file_that_is_no_parquet_is_one_error_sample(tmp_path):

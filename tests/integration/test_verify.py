@@ -1,0 +1,121 @@
+"""`dawin-ray verify` passes a sound run and finds what was changed behind its back."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from dawin_ray.cli import app
+from dawin_ray.manifest import seal_of
+from dawin_ray.runs import RunDirectory
+from tests.conftest import CLASSES, make_images, write_tar
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def sound(small, local_ray, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    labels = [i % CLASSES for i in range(IMAGES)]
+    write_tar(folder / "data" / "a.tar", [*make_images(IMAGES), b"broken"], [*labels, 0])
+    datasets = [{"name": "set", "path": str(folder / "data")}]
+    job = small.job_file(folder / "job.yaml", folder / "run", datasets)
+    result = CliRunner().invoke(app, ["run", job])
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+@pytest.fixture
+def run_dir(sound, tmp_path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(sound, tmp_path / "run"))
+
+
+def verify(run_dir: Path, sample: float = 1.0):
+    return CliRunner().invoke(app, ["verify", str(run_dir), "--sample", str(sample)])
+
+
+def part(run_dir: Path, kind: str = "predictions") -> Path:
+    return run_dir / kind / "dataset=set" / "part-00000.parquet"
+
+
+def test_a_sound_run_passes(run_dir):
+    result = verify(run_dir)
+    assert result.exit_code == 0, result.output
+    assert "is what its manifest says" in result.output
+
+
+@pytest.mark.parametrize("kind", ["predictions", "experts"])
+def test_a_flipped_byte_is_found(run_dir, kind):
+    data = bytearray(part(run_dir, kind).read_bytes())
+    data[len(data) // 2] ^= 1
+    part(run_dir, kind).write_bytes(data)
+    result = verify(run_dir)
+    assert result.exit_code == 1
+    assert f"{kind}/dataset=set/part-00000.parquet was changed" in result.output
+
+
+def test_a_deleted_part_is_found(run_dir):
+    part(run_dir).unlink()
+    result = verify(run_dir, sample=0)
+    assert result.exit_code == 1
+    assert "predictions/dataset=set/part-00000.parquet is missing" in result.output
+
+
+def test_a_part_too_many_is_found(run_dir):
+    shutil.copy(part(run_dir), part(run_dir).with_name("part-00001.parquet"))
+    result = verify(run_dir, sample=0)
+    assert result.exit_code == 1
+    assert "part-00001.parquet is not in the manifest" in result.output
+
+
+def test_a_changed_manifest_is_found(run_dir):
+    path = run_dir / "manifest.json"
+    path.write_text(path.read_text().replace('"predictions": 40', '"predictions": 41'))
+    result = verify(run_dir)
+    assert result.exit_code == 1
+    assert "manifest.json was changed" in result.output
+
+
+def test_a_prediction_edited_by_hand_is_found_even_with_its_hashes(run_dir):
+    table = pq.ParquetFile(part(run_dir)).read()
+    values = table["prediction"].to_pylist()
+    values[7] = (values[7] + 1) % CLASSES
+    index = table.schema.get_field_index("prediction")
+    edited = table.set_column(index, table.schema.field(index), pa.array(values, pa.int32()))
+    pq.write_table(edited, part(run_dir))
+    run, manifest = RunDirectory(str(run_dir)), json.loads((run_dir / "manifest.json").read_text())
+    for output in manifest["outputs"]:
+        if output["path"] == "predictions/dataset=set/part-00000.parquet":
+            output |= run.describe(output["path"])
+    manifest["seal"] = seal_of(manifest)
+    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+    result = verify(run_dir)
+    assert result.exit_code == 1
+    assert "sample 'a.tar/0007' of data set 'set': prediction is" in result.output
+    assert verify(run_dir, sample=0).exit_code == 0  # only scoring again can tell
+
+
+def test_changed_data_is_found(run_dir, sound):
+    path = sound.parent / "data" / "a.tar"
+    kept = path.read_bytes()
+    try:
+        write_tar(path, make_images(3), [0, 1, 2])
+        result = verify(run_dir)
+    finally:
+        path.write_bytes(kept)
+    assert result.exit_code == 1
+    assert "data: " in result.output
+
+
+def test_an_unfinished_run_is_no_run_to_verify(run_dir):
+    (run_dir / "manifest.json").unlink()
+    result = verify(run_dir)
+    assert result.exit_code == 2
+    assert "Finish it with dawin-ray" in result.output

@@ -1,0 +1,119 @@
+"""The ledger marks a shard when its end and all its chunks are known, and counts every row."""
+
+import json
+
+import pytest
+
+from dawin_ray import tables
+from dawin_ray.datasets import Shard
+from dawin_ray.ledger import PassLedger, RowsLostError, check_shard
+from dawin_ray.runs import RunDirectory
+
+SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")
+OTHER = Shard(dataset="set", name="t.tar", address="", format="webdataset", bytes=9, key="t")
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    return RunDirectory(str(tmp_path / "run"))
+
+
+def chunk(name: str, rows: int, rejects: int = 0, shard: str = "s") -> dict:
+    return {"dataset": "set", "shard": shard, "chunk": name, "end": "null", "rows": rows,
+            "rejects": rejects}  # fmt: skip
+
+
+def end(read: dict[str, int], before: tuple[str, ...] = (), shard: str = "s") -> dict:
+    told = json.dumps({"read": read, "before": list(before)})
+    return {"dataset": "set", "shard": shard, "chunk": "", "end": told, "rows": 0, "rejects": 0}
+
+
+def commit(run: RunDirectory, kind: str, name: str, ids: list[str]) -> None:
+    schema = {"experts": tables.EXPERTS, "predictions": tables.PREDICTIONS,
+              "rejects": tables.REJECTS}[kind]  # fmt: skip
+    run.commit(kind, "set", "s", name, tables.table(schema, {"sample_id": ids}))
+
+
+ORDERS = [
+    [chunk("a", 3), chunk("b", 1, 1), end({"a": 3, "b": 2})],
+    [end({"a": 3, "b": 2}), chunk("b", 1, 1), chunk("a", 3)],
+    [chunk("b", 1, 1), end({"a": 3, "b": 2}), chunk("a", 3)],
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_shard_is_marked_with_its_last_summary_whatever_it_is(run, order):
+    ledger = PassLedger(run, ["experts"], [SHARD])
+    for summary in order[:-1]:
+        ledger.add(summary)
+        assert run.marks("experts", "set") == set()
+    with pytest.raises(RowsLostError, match=r"1 shards of .* did not"):
+        ledger.check_complete()
+    ledger.add(order[-1])
+    assert run.read_mark("experts", "set", "s") == {"chunks": {"a": [3, 0], "b": [1, 1]}}
+    ledger.check_complete()
+    assert not ledger.open  # nothing is remembered of a shard that is complete
+
+
+def test_marked_shards_do_not_remain(run):
+    run.mark("experts", "set", "t", {"chunks": {}})
+    assert PassLedger(run, ["experts"], [SHARD, OTHER]).remaining == [SHARD]
+
+
+def test_chunks_of_an_earlier_try_are_counted_from_their_files(run):
+    commit(run, "experts", "a", ["1", "2"])
+    commit(run, "rejects", "a", ["3"])
+    ledger = PassLedger(run, ["experts"], [SHARD])
+    ledger.add(end({"b": 1}, before=("a",)))
+    ledger.add(chunk("b", 1))
+    assert run.read_mark("experts", "set", "s")["chunks"] == {"a": [2, 1], "b": [1, 0]}
+
+
+def test_a_task_that_ran_twice_changes_nothing(run):
+    ledger = PassLedger(run, ["experts"], [SHARD])
+    for summary in [*ORDERS[0], *ORDERS[0]]:
+        ledger.add(summary)
+    ledger.check_complete()
+    assert run.read_mark("experts", "set", "s")["chunks"] == {"a": [3, 0], "b": [1, 1]}
+
+
+def test_a_chunk_that_lost_a_row_is_named(run):
+    ledger = PassLedger(run, ["experts"], [SHARD])
+    ledger.add(chunk("a", 2))
+    with pytest.raises(RowsLostError, match=r"chunk a .*3 samples were read, but 2 scored and 0"):
+        ledger.add(end({"a": 3}))
+
+
+def finished(run: RunDirectory, predictions: list[str], rejects: list[str]) -> None:
+    for kind in ("experts", "predictions"):
+        run.mark(kind, "set", "s", {"chunks": {"a": [2, 1]}})
+    commit(run, "predictions", "a", predictions)
+    commit(run, "rejects", "a", rejects)
+
+
+def test_a_sound_shard_is_counted(run):
+    finished(run, ["1", "2"], ["3"])
+    assert check_shard(run, SHARD) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "rejects", "message"),
+    [
+        (["1"], ["3"], "2 samples were scored and 1 rejected, but there are 1 predictions and 1"),
+        (["1", "2"], ["3", "4"], "there are 2 predictions and 2 rejects"),
+        (["1", "1"], ["3"], "3 samples have only 2 names"),
+        (["1", "2"], ["2"], "3 samples have only 2 names"),
+    ],
+)
+def test_a_violated_count_names_the_shard(run, predictions, rejects, message):
+    finished(run, predictions, rejects)
+    with pytest.raises(RowsLostError, match=message) as caught:
+        check_shard(run, SHARD)
+    assert "shard 's.tar' of data set 'set'" in str(caught.value)
+
+
+def test_passes_that_differ_are_found(run):
+    finished(run, ["1", "2"], ["3"])
+    run.mark("predictions", "set", "s", {"chunks": {"b": [2, 1]}})
+    with pytest.raises(RowsLostError, match="pass 2 has other chunks than pass 1"):
+        check_shard(run, SHARD)
