@@ -290,10 +290,13 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
     ordinal, seen, key, members, position, offset = 0, set(), None, {}, 0, 0
     faults: list[str] = []  # of the members of the sample that is being read
     try:
-        # "r|*": one pass over a stream, compressed or not, whatever the storage
+        # "r|*": one pass over a stream, compressed or not, whatever the storage. A block of zeros
+        # ends an archive; where it is damage, what follows must not be lost with it.
         with (
             fs.open(path, "rb") as stream,
-            tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader) as tar,
+            tarfile.open(
+                fileobj=stream, mode="r|*", tarinfo=_StrictHeader, ignore_zeros=True
+            ) as tar,
         ):
             for member in tar:
                 parts = _member_key(member)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -61,9 +62,8 @@ def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
         prepared = prepare(make_job(yaml.safe_load(fs.cat_file(path)), path))
     except UserError as error:
         return [*wrong, f"the job cannot be prepared again: {error}"]
-    changed = list(_of_inputs(prepared, manifest))
-    wrong += changed
-    if sample and not changed:
+    wrong += _of_inputs(prepared, manifest)
+    if sample and not wrong:  # what was changed need not be scored to be known
         wrong += _of_rescoring(run, prepared, manifest, sample, random.Random(seed))
     return wrong
 
@@ -108,7 +108,7 @@ def _of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]
 
 
 def _of_inputs(prepared: Prepared, manifest: Mapping[str, Any]) -> Iterator[str]:
-    theirs, ours = manifest["fingerprint"], prepared.fingerprint
+    theirs, ours = manifest["fingerprint"], json.loads(json.dumps(prepared.fingerprint))
     for key in ("code", "checkpoints", "classes", "data", "preprocessing"):
         if theirs[key] != ours[key]:
             yield f"{key}: {theirs[key]} then, {ours[key]} now"

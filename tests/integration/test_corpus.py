@@ -174,7 +174,7 @@ def test_a_reject_says_where_it_lies_and_what_it_is(run_dir):
         stream.seek(int(refused.loc["s.tar/html", "offset"]))
         assert tarfile.TarInfo.frombuf(stream.read(512), "utf-8", "strict").name == "html.jpg"
     assert len(refused.loc["s.tar/html", "sha256"]) == 64
-    assert refused.loc["s.tar/lonely", "sha256"] is None
+    assert pd.isna(refused.loc["s.tar/lonely", "sha256"])
 
 
 def test_a_broken_shard_keeps_the_samples_before_the_break(run_dir):

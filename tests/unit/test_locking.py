@@ -21,7 +21,9 @@ def run_dir(request, tmp_path, monkeypatch):
         yield str(tmp_path / "run")
     else:
         yield f"memory://{tmp_path.name}/run"
-        fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+        memory = fsspec.filesystem("memory")
+        if memory.exists(f"/{tmp_path.name}"):
+            memory.rm(f"/{tmp_path.name}", recursive=True)
 
 
 def test_a_second_holder_is_refused_and_told_who_has_it(run_dir):
