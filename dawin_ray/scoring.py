@@ -74,6 +74,8 @@ def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[st
         on = pipeline.resources(job.compute)
         precision = resolve(job.compute.precision, on.device)
         state = run.open({**prepared.fingerprint, "precision": precision}, job.to_yaml())
+        if state == "finished":  # by another run, just before this one had the lock
+            return run.read_json("report.json")
         if state == "unfinished":
             progress.say(f"{job.run_dir} is unfinished; its finished chunks are kept.")
         spec = replace(prepared.spec, device=on.device, precision=precision)
@@ -117,10 +119,10 @@ def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[st
     report = summarise(run, prepared, fits, on, precision, timings)
     run.write_json("report.json", report)
     outputs += [run.describe(name) for name in ("job.yaml", FINGERPRINT, MIXTURE, "report.json")]
+    if cache is not None and not job.compute.keep_cache:
+        cache.remove()  # before the manifest: behind it, nobody would come back to do it
     run.write_json(MANIFEST, manifest_of(prepared, counts, outputs, precision))
     run.remove_work()
-    if cache is not None and not job.compute.keep_cache:
-        cache.remove()
     return report
 
 
