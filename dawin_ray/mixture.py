@@ -21,7 +21,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import digamma, gammaln, polygamma
-from sklearn.cluster import KMeans
 
 from dawin_ray.errors import UserError
 from dawin_ray.settings import Settings
@@ -261,6 +260,9 @@ def _fit_clusters(
     rows_NM: np.ndarray, weights_N: np.ndarray, K: int, config: MixtureConfig
 ) -> Mixture:
     """Fit K components; the best restart keeps its own parameters, likelihood and flag."""
+    # here, as its import takes over a second and actors never fit
+    from sklearn.cluster import KMeans
+
     x_MN = np.ascontiguousarray(rows_NM.T)
     statistics_SN = np.concatenate([x_MN, (x_MN**2).sum(axis=0, keepdims=True), np.log(x_MN)])
     fits = []
