@@ -29,6 +29,7 @@ import torchvision
 from dawin_ray.chunks import Chunk, pack, unpack
 from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
+from dawin_ray.errors import UserError
 from dawin_ray.storage import filesystem, is_local, write_whole
 
 logger = logging.getLogger(__name__)
@@ -120,10 +121,11 @@ class CropCache:
 
     def finish(self, shard: Shard, chunks: Collection[str]) -> None:
         """Note that all chunks of a shard are there."""
-        write_whole(
-            *filesystem(str(self._folder(shard.dataset) / f"{shard.key}.json")),
-            json.dumps(sorted(chunks)).encode(),
-        )
+        path = self._folder(shard.dataset) / f"{shard.key}.json"
+        try:
+            write_whole(*filesystem(str(path)), json.dumps(sorted(chunks)).encode())
+        except UserError as error:
+            logger.warning("the crop cache cannot be written and is left out: %s", error)
 
     def chunks(self, shard: Shard) -> list[str] | None:
         """Names of a shard's chunks, in order; None where not all of them are there."""

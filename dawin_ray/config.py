@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from dawin_ray.datasets import DatasetConfig
 from dawin_ray.errors import UserError
@@ -19,7 +19,7 @@ from dawin_ray.mixture import MixtureConfig
 from dawin_ray.models import ExpertConfig, ModelConfig
 from dawin_ray.pipeline import ComputeConfig
 from dawin_ray.settings import Settings
-from dawin_ray.storage import read_bytes
+from dawin_ray.storage import check_no_secrets, read_bytes
 
 
 class BaselinesConfig(Settings):
@@ -33,6 +33,8 @@ class Job(Settings):
 
     `fit: joint` fits one offset and one mixture to all data sets together. A run fails at the end
     of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
+    `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`; credentials
+    are refused there, as they belong in the environment.
     """
 
     run_dir: str
@@ -46,6 +48,13 @@ class Job(Settings):
     baselines: BaselinesConfig = BaselinesConfig()
     max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
     compute: ComputeConfig = ComputeConfig()
+    storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("storage_options")
+    @classmethod
+    def _check_storage(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        check_no_secrets(options)
+        return options
 
     @model_validator(mode="after")
     def _check(self) -> Job:

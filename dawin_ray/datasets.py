@@ -31,7 +31,7 @@ from pydantic import Field
 
 from dawin_ray.errors import UserError
 from dawin_ray.settings import Settings
-from dawin_ray.storage import filesystem, is_local, join, unreadable
+from dawin_ray.storage import filesystem, is_local, join, open_stream, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowE
 # Larger members are rejected unread: data are not trusted to be what a header says of them.
 MAX_MEMBER_BYTES = 256 << 20
 MAX_LABEL_BYTES = 1024
+FOLDER_READ_AHEAD = 64  # images that are read at once
+OF_ONE_IMAGE = (FileNotFoundError, PermissionError, IsADirectoryError)
 PARQUET_READ_ROWS = 64  # rows decoded at a time: a few MB of encoded images
 
 
@@ -79,6 +81,7 @@ class Shard:
     address: str  # of the tar or Parquet file; of the folder for a folder's range
     format: Format
     bytes: int
+    version: str = ""  # of its file, or a digest of its images' versions
     key: str  # safe in a file name, unique in the data set; begins the names of its chunks
     images: tuple[tuple[str, int, int | None], ...] = ()  # folder: (name, bytes, label)
     image_column: str | None = None
@@ -102,7 +105,7 @@ class Listing:
     format: Format
     root: str
     files: tuple[tuple[str, int], ...]  # (name relative to root, bytes), sorted
-    versions: str = ""  # digest of the files' times or etags, where the storage tells them
+    versions: tuple[str, ...]  # of each file: its etag, or the time of its last change
     folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
     class_names: str | None = None  # address of classnames.txt, where the set brings one
     templates: str | None = None  # address of zeroshot_classification_templates.txt
@@ -140,16 +143,13 @@ def list_files(config: DatasetConfig) -> Listing:
     except Exception as error:  # every storage client has its own exceptions
         raise unreadable(config.path, f"data set '{config.name}'", error) from error
 
-    files = sorted(
-        (posixpath.relpath(name, root), int(info.get("size") or 0))
-        for name, info in found.items()
-        if info.get("type") != "directory"
-        and not any(p.startswith(".") for p in posixpath.relpath(name, root).split("/"))
-    )
-    versions = sorted(
-        (name, str(info.get("ETag") or info.get("mtime") or info.get("LastModified")))
-        for name, info in found.items()
-    )
+    files, versions = [], {}
+    for where, info in found.items():
+        name = posixpath.relpath(where, root)
+        if info.get("type") != "directory" and not any(p.startswith(".") for p in name.split("/")):
+            files.append((name, int(info.get("size") or 0)))
+            versions[name] = _version(info)
+    files.sort()
     kinds: dict[Format, list] = {
         "webdataset": [f for f in files if f[0].lower().endswith(TAR_SUFFIXES)],
         "parquet": [f for f in files if f[0].lower().endswith(".parquet")],
@@ -181,11 +181,16 @@ def list_files(config: DatasetConfig) -> Listing:
         format=chosen,
         root=fs.unstrip_protocol(root) if not is_local(fs) else root,
         files=tuple(kinds[chosen]),
-        versions=hashlib.sha256(json.dumps(versions).encode()).hexdigest(),
+        versions=tuple(versions[name] for name, _ in kinds[chosen]),
         folders=_class_folders(fs, root, kinds[chosen]) if chosen == "folder" else (),
         class_names=_address(fs, side_files.get("classnames.txt")),
         templates=_address(fs, side_files.get("zeroshot_classification_templates.txt")),
     )
+
+
+def _version(info: dict) -> str:
+    """A file's etag, or the time of its last change, as its storage tells it."""
+    return str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or "").strip('"')
 
 
 def make_shards(
@@ -200,17 +205,19 @@ def make_shards(
                 address=join(listing.root, name),
                 format=listing.format,
                 bytes=size,
+                version=version,
                 key=_file_key(name),
                 image_column=config.image_column,
                 label_column=config.label_column,
             )
-            for name, size in listing.files
+            for (name, size), version in zip(listing.files, listing.versions, strict=True)
         ]
     shards = []
     for start in range(0, len(listing.files), FOLDER_SHARD_IMAGES):
+        rows = slice(start, start + FOLDER_SHARD_IMAGES)
         images = tuple(
             (name, size, (labels or {}).get(name.split("/")[0]) if "/" in name else None)
-            for name, size in listing.files[start : start + FOLDER_SHARD_IMAGES]
+            for name, size in listing.files[rows]
         )
         shards.append(
             Shard(
@@ -219,6 +226,7 @@ def make_shards(
                 address=listing.root,
                 format="folder",
                 bytes=sum(size for _, size, _ in images),
+                version=hashlib.sha256(json.dumps(listing.versions[rows]).encode()).hexdigest(),
                 key=f"images-{start:09d}",
                 images=images,
             )
@@ -262,15 +270,25 @@ def read_samples(shard: Shard, wanted: Callable[[int], bool] = lambda _: True) -
 def _read_folder(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
     fs, root = filesystem(shard.address)
     position = 0
-    for ordinal, (name, size, label) in enumerate(shard.images):
-        image = error = None
-        if wanted(ordinal):
-            try:
-                image = fs.cat_file(join(root, name))
-            except OSError as failure:
-                error = f"cannot be read: {type(failure).__name__}: {failure}"
-        position += size
-        yield Sample(sample_id=name, image=image, label=label, error=error, position=position)
+    for start in range(0, len(shard.images), FOLDER_READ_AHEAD):
+        group = list(enumerate(shard.images))[start : start + FOLDER_READ_AHEAD]
+        ordinals = [ordinal for ordinal, _ in group if wanted(ordinal)]
+        paths = [join(root, shard.images[ordinal][0]) for ordinal in ordinals]
+        # many at once where the storage is far away; no `cat`, which takes `[` for a pattern
+        whole = [None] * len(paths)
+        found = fs.cat_ranges(paths, whole, whole, on_error="return") if paths else []
+        read = dict(zip(ordinals, found, strict=True))
+        for ordinal, (name, size, label) in group:
+            image = error = None
+            if isinstance(content := read.get(ordinal), bytes):
+                image = content
+            elif content is not None:
+                # one image that is gone is a reject; a storage that fails is the run's business
+                if not is_local(fs) and not isinstance(content, OF_ONE_IMAGE):
+                    raise unreadable(join(shard.address, name), "image", content)
+                error = f"cannot be read: {type(content).__name__}: {content}"
+            position += size
+            yield Sample(sample_id=name, image=image, label=label, error=error, position=position)
 
 
 class _StrictHeader(tarfile.TarInfo):
@@ -286,14 +304,13 @@ class _StrictHeader(tarfile.TarInfo):
 
 
 def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
-    fs, path = filesystem(shard.address)
     ordinal, seen, key, members, position, offset = 0, set(), None, {}, 0, 0
     faults: list[str] = []  # of the members of the sample that is being read
     try:
         # "r|*": one pass over a stream, compressed or not, whatever the storage. A block of zeros
         # ends an archive; where it is damage, what follows must not be lost with it.
         with (
-            fs.open(path, "rb") as stream,
+            open_stream(shard.address, "shard") as stream,
             tarfile.open(
                 fileobj=stream, mode="r|*", tarinfo=_StrictHeader, ignore_zeros=True
             ) as tar,
@@ -368,8 +385,7 @@ def _tar_sample(
 
 
 def _read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
-    fs, path = filesystem(shard.address)
-    with fs.open(path, "rb") as stream:
+    with open_stream(shard.address, "shard") as stream:
         try:
             file = pq.ParquetFile(stream)
             image_column, label_column = _parquet_columns(file.schema_arrow, shard)

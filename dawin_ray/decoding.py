@@ -14,6 +14,7 @@ from PIL import Image
 from dawin_ray.chunks import Chunk, Reject, chunk_name
 from dawin_ray.classes import DatasetClasses
 from dawin_ray.datasets import Shard, read_samples
+from dawin_ray.errors import StageError
 from dawin_ray.models import Preprocessing
 
 # What Pillow's decoders raise on damaged data. Anything else is a fault of ours and ends the run.
@@ -79,6 +80,11 @@ class DecodeImages:
                 reason, digest = reason.split(" <_io.")[0], sha256(sample.image).hexdigest()
                 rejects.append(Reject(sample.sample_id, reason, sample.offset, digest))
                 continue
+            except Exception as error:
+                raise StageError(
+                    f"decoding of sample '{sample.sample_id}' of data set '{shard.dataset}', shard "
+                    f"{shard.name}: {type(error).__name__}: {error}"
+                ) from error
             images[len(ids)] = crop
             ids.append(sample.sample_id)
             labels.append(sample.label)

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake a person can repair."""
+"""What can go wrong: by a mistake that a person can repair, or by one of ours."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class StageError(RuntimeError):
+    """A fault of ours in a worker: which stage, data set and samples it happened at."""

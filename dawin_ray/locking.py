@@ -106,7 +106,7 @@ def _lease(fs: Any, path: str, owner: dict[str, Any], run_dir: str) -> Iterator[
         while not done.wait(RENEWAL_SECONDS):
             try:
                 write()
-            except OSError:
+            except UserError:
                 continue  # tried again at the next renewal; the lease lasts for several
 
     thread = threading.Thread(target=renew, daemon=True)

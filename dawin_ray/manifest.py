@@ -39,12 +39,17 @@ def manifest_of(
         "fingerprint": prepared.fingerprint,
         "inputs": {
             dataset: [
-                {"shard": shard.name, "bytes": shard.bytes, "rows": rows, "rejects": rejects}
+                {
+                    "shard": shard.name,
+                    "bytes": shard.bytes,
+                    "version": shard.version,
+                    "rows": rows,
+                    "rejects": rejects,
+                }
                 for shard, (rows, rejects) in zip(prepared.shards[dataset], counts, strict=True)
             ]
             for dataset, counts in shards.items()
         },
-        "input_versions": prepared.versions,
         "rows": {
             dataset: {
                 "predictions": sum(rows for rows, _ in counts),

@@ -12,13 +12,12 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
-import io
 import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,11 +30,10 @@ from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import nn
 from torchvision.transforms import Normalize
 
+from dawin_ray.checkpoints import CHECKPOINT_SUFFIXES, is_tag, read_tensors
 from dawin_ray.errors import UserError
 from dawin_ray.merge import StateDict, check_mergeable
 from dawin_ray.settings import Settings
@@ -43,7 +41,6 @@ from dawin_ray.storage import read_bytes, read_lines
 
 HEAD = "classification_head"  # the head in a checkpoint, as naver-ai/dawin and WiSE-FT name it
 CHECKPOINT_HEAD = "checkpoint"  # the key of the head that comes with the checkpoint
-CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 KNOWN_CLASS_NAMES = {"imagenet": tuple(open_clip.IMAGENET_CLASSNAMES)}
 KNOWN_TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
     "openai-imagenet": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
@@ -160,6 +157,7 @@ class ModelSpec:
     experts: tuple[ExpertConfig, ...]
     base: str | None
     heads: tuple[HeadSpec, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)  # address of a checkpoint -> its hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,46 +255,21 @@ def read_templates(spec: str) -> Sequence[Callable[[str], str] | str]:
     return templates
 
 
-def read_checkpoint(address: str, architecture: str) -> dict[str, torch.Tensor]:
+def read_checkpoint(
+    address: str, architecture: str, digest: str | None = None
+) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint in open_clip's names, and `classification_head.*` if it has one.
 
     `address` is a .safetensors file, a .pt state dict, or an open_clip pretrained tag of the
-    architecture.
+    architecture; `digest` is what `checkpoint_digest` said of it.
 
     Raises:
-        UserError: it is missing, no state dict, or would have to be unpickled.
+        UserError: it is missing, no state dict, other than its digest, or would have to be
+            unpickled.
     """
-    path = address.lower()
-    if not path.endswith(CHECKPOINT_SUFFIXES) and "/" not in address:
+    if is_tag(address):
         return _read_pretrained(address, architecture)
-    data = read_bytes(address, "checkpoint")
-    try:
-        if path.endswith(".safetensors"):
-            state = load_safetensors(data)
-        else:
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise UserError(
-            f"The checkpoint {address!r} is no valid safetensors file: {error}"
-        ) from error
-    except Exception as error:  # damaged bytes make torch's unpickler raise almost anything
-        raise UserError(
-            f"The checkpoint {address!r} is no plain state dict: PyTorch refuses it with "
-            "weights_only=True, and nothing is ever unpickled here. Where you trust the file, load "
-            "it yourself and save model.state_dict() with safetensors.torch.save_file."
-        ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    tensors = (
-        {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
-        if isinstance(state, Mapping)
-        else {}
-    )
-    if not tensors:
-        raise UserError(
-            f"The checkpoint {address!r} holds no tensors by name: expected a state dict, got "
-            f"{type(state).__name__}."
-        )
+    tensors = read_tensors(address, digest)
     if all(key.startswith("module.") for key in tensors):  # saved under DataParallel
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     if any(key.startswith("model.visual.") for key in tensors):  # naver-ai/dawin, WiSE-FT
@@ -324,7 +297,7 @@ def load_experts(
         if checkpoints is not None and address in checkpoints:
             tensors = checkpoints[address]
         else:
-            tensors = read_checkpoint(address, spec.config.architecture)
+            tensors = read_checkpoint(address, spec.config.architecture, spec.digests.get(address))
         states[name] = _expert_state(model, tensors, spec, features, name, address)
     check_mergeable(states)
     base = states.pop("merge.base", None)

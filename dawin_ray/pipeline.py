@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -28,13 +28,14 @@ from dawin_ray import tables
 from dawin_ray.cache import ReadChunks
 from dawin_ray.chunks import Chunk, end_of, pack, unpack
 from dawin_ray.datasets import Shard
-from dawin_ray.errors import UserError
+from dawin_ray.errors import StageError, UserError
 from dawin_ray.fitting import Fit
 from dawin_ray.models import load_experts
 from dawin_ray.precision import Precision
 from dawin_ray.runs import RunDirectory
 from dawin_ray.settings import Settings
 from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts, ScoringSpec
+from dawin_ray.storage import configure
 
 # Chunks are larger than this, so every chunk becomes a block of its own and leaves at once.
 TARGET_BLOCK_BYTES = 32 << 20
@@ -87,7 +88,9 @@ class Resources:
     cpus: float  # reserved for each actor
     gpus: int  # reserved for each actor
     threads: int  # of PyTorch in each actor
+    readers: int  # tasks that read and decode at once, in the whole cluster
     nodes: int = 1  # of the cluster
+    storage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # fsspec's options
 
 
 @contextmanager
@@ -148,8 +151,10 @@ def _without_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def resources(compute: ComputeConfig) -> Resources:
-    """Fit the job to the cluster.
+def resources(
+    compute: ComputeConfig, storage: Mapping[str, Mapping[str, Any]] | None = None
+) -> Resources:
+    """Fit the job to the cluster; `storage` are its options of file systems.
 
     Raises:
         UserError: the cluster has less than the job asks for; the message says what is missing.
@@ -175,19 +180,14 @@ def resources(compute: ComputeConfig) -> Resources:
         threads = int(max(1, min(MAX_THREADS, *nodes, max(nodes))))
         fitting = int(sum(n // threads for n in nodes))
         actors = max(fitting, 1) if compute.actors == "auto" else compute.actors
-        # half an actor's threads stay unreserved: the decoding tasks run there
-        reserved = min(threads / 2, (cpus - 1) / actors if cpus > 1 else 0.5)
+        # Half of an actor's threads stay unreserved: the decoding tasks run there, and should a
+        # node be lost, another one of its size can take its actors.
+        reserved = min(threads / 2, cpus / actors)
         threads = int(max(1, min(threads, cpus // actors)))
-    # one CPU must be left for reading, or nothing ever arrives at the actors
-    if actors * reserved + 1 > cpus and device == "cuda":
+    if actors * reserved > cpus:
         raise UserError(
-            f"{actors} GPU actors and a reading task need {actors + 1} CPUs, but the cluster has "
-            f"{cpus:g}. Lower compute.actors or add CPUs."
-        )
-    if actors * reserved + 1 > cpus:
-        raise UserError(
-            f"A run needs at least 2 CPUs, one for the model and one for reading, but the cluster "
-            f"has {cpus:g}. Start Ray with more CPUs."
+            f"{actors} GPU actors need a CPU each, but the cluster has {cpus:g}. Lower "
+            "compute.actors or add CPUs."
         )
     return Resources(
         device=device,
@@ -195,7 +195,9 @@ def resources(compute: ComputeConfig) -> Resources:
         cpus=reserved,
         gpus=int(device == "cuda"),
         threads=threads,
+        readers=int(max(1, cpus - actors * reserved)),
         nodes=sum(node["Alive"] for node in ray.nodes()),
+        storage=storage or {},
     )
 
 
@@ -226,25 +228,28 @@ def score_at_once(
 class ScoreExpertsActor:
     """A model actor of pass 1."""
 
-    def __init__(self, run: RunDirectory, threads: int, spec: ScoringSpec):
+    def __init__(self, run: RunDirectory, on: Resources, spec: ScoringSpec):
         """Loads the experts on this worker, once."""
-        _settle(threads)
+        _settle(on)
         self.run, self.score = run, ScoreExperts(spec)
 
     def __call__(self, packed: pa.Table) -> dict[str, list]:
         """Score a chunk, commit it, and say how it went."""
         chunk, begin = unpack(packed), time.time()
         if chunk.end is None:
-            _commit_experts(self.run, chunk, self.score(chunk))
+            with _named("pass 1", chunk):
+                _commit_experts(self.run, chunk, self.score(chunk))
         return _summary(chunk, begin)
 
 
 class PredictActor:
     """A model actor of pass 2."""
 
-    def __init__(self, run: RunDirectory, threads: int, spec: ScoringSpec, fits: Mapping[str, Fit]):
+    def __init__(
+        self, run: RunDirectory, on: Resources, spec: ScoringSpec, fits: Mapping[str, Fit]
+    ):
         """Loads the experts on this worker, once; merges happen at a data set's first chunk."""
-        _settle(threads)
+        _settle(on)
         self.run, self.predict = run, (PredictExact if spec.exact else PredictMerged)(spec, fits)
 
     def __call__(self, packed: pa.Table) -> dict[str, list]:
@@ -252,17 +257,20 @@ class PredictActor:
         chunk, begin, merges = unpack(packed), time.time(), self.predict.merges
         if chunk.end is None:
             where = (chunk.dataset, chunk.shard_key, chunk.name)
-            experts = self.run.read("experts", *where)
-            self.run.commit("predictions", *where, self.predict(chunk, experts))
+            with _named("pass 2", chunk):
+                experts = self.run.read("experts", *where)
+                self.run.commit("predictions", *where, self.predict(chunk, experts))
         return _summary(chunk, begin) | {"merges": [self.predict.merges - merges]}
 
 
 class ScoreAtOnceActor:
     """A model actor of both passes in one."""
 
-    def __init__(self, run: RunDirectory, threads: int, spec: ScoringSpec, fits: Mapping[str, Fit]):
+    def __init__(
+        self, run: RunDirectory, on: Resources, spec: ScoringSpec, fits: Mapping[str, Fit]
+    ):
         """Loads the experts on this worker, once, for both of its models."""
-        _settle(threads)
+        _settle(on)
         experts = load_experts(spec.model)
         self.run = run
         self.score = ScoreExperts(spec, experts)
@@ -272,28 +280,45 @@ class ScoreAtOnceActor:
         """Score and predict a chunk, commit both, and say how it went."""
         chunk, begin = unpack(packed), time.time()
         if chunk.end is None:
-            experts = self.score(chunk)
-            predictions = self.predict(chunk, experts)
-            _commit_experts(self.run, chunk, experts)
             where = (chunk.dataset, chunk.shard_key, chunk.name)
-            self.run.commit("predictions", *where, predictions)
+            with _named("both passes", chunk):
+                experts = self.score(chunk)
+                predictions = self.predict(chunk, experts)
+                _commit_experts(self.run, chunk, experts)
+                self.run.commit("predictions", *where, predictions)
         return _summary(chunk, begin)
 
 
-def _settle(threads: int) -> None:
+def _settle(on: Resources) -> None:
     """Make this worker's process fit for forwards.
 
     Activations are tens of MB, which glibc returns to the system when they are freed and takes
     again, page by page, for the next layer. Kept, a ViT-B/32 forward of 64 images in float32 took
     51 ms instead of 58 ms an image on two cores.
     """
-    torch.set_num_threads(threads)
+    configure(on.storage)
+    torch.set_num_threads(on.threads)
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return  # another C library, with habits of its own
     mallopt(M_MMAP_THRESHOLD, 1 << 30)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def _named(stage: str, chunk: Chunk) -> Iterator[None]:
+    """Says of an error that is ours where it happened; a person's mistakes pass as they are."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        ids = chunk.sample_ids or ["none"]
+        raise StageError(
+            f"{stage} of chunk {chunk.name} of data set '{chunk.dataset}', samples '{ids[0]}' to "
+            f"'{ids[-1]}': {type(error).__name__}: {error}"
+        ) from error
 
 
 def _commit_experts(run: RunDirectory, chunk: Chunk, scored: pa.Table) -> None:
@@ -332,7 +357,7 @@ def _stream(
     if not shards:
         return
     import ray
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -344,10 +369,16 @@ def _stream(
         )
         # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
         # decoding inside a model actor would make the model wait
-        .flat_map(partial(_read_shard, read, finished), num_cpus=1)
+        # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
+        # readers that had to wait for one would wait forever. Their number is bounded instead.
+        .flat_map(
+            partial(_read_shard, read, finished, on),
+            num_cpus=0,
+            compute=TaskPoolStrategy(size=on.readers),
+        )
         .map_batches(
             actor,
-            fn_constructor_kwargs={"run": run, "threads": on.threads, **arguments},
+            fn_constructor_kwargs={"run": run, "on": on, **arguments},
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -367,8 +398,9 @@ def _stream(
 
 
 def _read_shard(
-    read: ReadChunks, finished: Finished, row: dict[str, Any]
+    read: ReadChunks, finished: Finished, on: Resources, row: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
+    configure(on.storage)
     shard, counts = Shard.from_json(row["shard"]), {}
     before = finished(shard)
     for chunk in read(shard, before):

@@ -13,6 +13,7 @@ import torch
 
 import dawin_ray
 from dawin_ray.cache import cache_key
+from dawin_ray.checkpoints import checkpoint_digest
 from dawin_ray.chunks import chunk_name
 from dawin_ray.classes import DatasetClasses, label_folders, resolve_classes
 from dawin_ray.config import Job
@@ -32,9 +33,10 @@ from dawin_ray.models import (
 )
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.stages import ScoringSpec
-from dawin_ray.storage import filesystem, sha256
+from dawin_ray.storage import configure
 
-NOT_IN_FINGERPRINT = {"run_dir", "compute", "max_reject_fraction"}
+# What does not change a single value: a run may be resumed elsewhere, or with other limits.
+NOT_IN_FINGERPRINT = {"run_dir", "compute", "max_reject_fraction", "storage_options"}
 PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,6 @@ class Prepared:
     preprocessing: Preprocessing
     shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards
     parameters: int  # floating values that are merged
-    versions: Mapping[str, str]  # data set -> digest of its files' times or etags
     cache_keys: Mapping[str, str]  # data set -> key of its crops
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
 
@@ -60,13 +61,15 @@ def prepare(job: Job) -> Prepared:
     Raises:
         UserError: anything that would keep the job from running.
     """
+    configure(job.storage_options)
     listings = {dataset.name: list_files(dataset) for dataset in job.datasets}
     addresses = list(
         dict.fromkeys(
             [e.checkpoint for e in job.experts] + ([job.merge.base] if job.merge.base else [])
         )
     )
-    checkpoints = {a: read_checkpoint(a, job.model.architecture) for a in addresses}
+    digests = {address: checkpoint_digest(address) for address in addresses}
+    checkpoints = {a: read_checkpoint(a, job.model.architecture, digests[a]) for a in addresses}
     has_head = f"{HEAD}.weight" in checkpoints[job.experts[0].checkpoint]
     heads = {
         dataset.name: _head(job, dataset, listings[dataset.name], has_head)
@@ -77,6 +80,7 @@ def prepare(job: Job) -> Prepared:
         experts=job.experts,
         base=job.merge.base,
         heads=tuple({head.key: head for head in heads.values()}.values()),
+        digests=digests,
     )
     experts = load_experts(model, checkpoints)
     classes = {
@@ -118,19 +122,17 @@ def prepare(job: Job) -> Prepared:
         preprocessing=experts.preprocessing,
         shards=shards,
         parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
-        versions={name: listing.versions for name, listing in listings.items()},
         cache_keys={
-            name: cache_key(preprocessing, job.compute.chunk_size, listing.versions)
+            name: cache_key(
+                preprocessing, job.compute.chunk_size, _digest([listing.files, listing.versions])
+            )
             for name, listing in listings.items()
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            # what does not change a single value is left out: a run may be resumed elsewhere
-            "job": job.model_dump(
-                mode="json", exclude={"run_dir", "compute", "max_reject_fraction"}
-            )
+            "job": job.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
             | {"chunk_size": job.compute.chunk_size},
-            "checkpoints": {address: _checkpoint_hash(address) for address in addresses},
+            "checkpoints": digests,
             "preprocessing": preprocessing,
             "classes": {name: _digest([c.names, c.members]) for name, c in classes.items()},
             "data": {name: _digest(listing.files) for name, listing in listings.items()},
@@ -188,12 +190,6 @@ def _classes(
                 "the head's classes it has: datasets[].classes."
             )
     return classes
-
-
-def _checkpoint_hash(address: str) -> str:
-    """sha256 of a checkpoint file; a pretrained tag stands for itself."""
-    fs, path = filesystem(address)
-    return sha256(address, "checkpoint") if "/" in address or fs.exists(path) else f"tag {address}"
 
 
 def _digest(value: Any) -> str:

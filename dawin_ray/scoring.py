@@ -71,7 +71,7 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
 def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str, Any]:
     job = prepared.job
     with pipeline.ray_session(job.compute.address):
-        on = pipeline.resources(job.compute)
+        on = pipeline.resources(job.compute, job.storage_options)
         precision = resolve(job.compute.precision, on.device)
         state = run.open({**prepared.fingerprint, "precision": precision}, job.to_yaml())
         if state == "finished":  # by another run, just before this one had the lock

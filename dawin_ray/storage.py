@@ -1,28 +1,74 @@
-"""Addresses: local paths and everything that fsspec reads, behind three small functions."""
+"""Addresses: local paths and everything that fsspec reads, and what can go wrong with them.
+
+Faults that pass (a busy server, a broken connection) are retried with growing pauses by the
+clients themselves, s3fs five times over botocore's five. What still fails after that is a UserError
+that names the file.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import posixpath
+import re
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
 from dawin_ray.errors import UserError
 
 READ_BLOCK = 1 << 20  # bytes at a time, for hashing
+# user:password@host, or the signature of an address that was signed in advance
+SECRET_ADDRESS = re.compile(r"://[^/?]*@|[?&](x-amz-)?(signature|sig|token|key)=", re.IGNORECASE)
+# Names of options that hold a secret, in fsspec's clients and in boto's.
+SECRET_OPTION = re.compile(
+    r"secret|token|passw|credential|username|(^|_|access)key(_id)?$|^sas", re.IGNORECASE
+)
+
+
+def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set this process's options of file systems, by protocol: those of fsspec's config."""
+    for protocol, values in options.items():
+        fsspec.config.conf[protocol] = dict(values)
+
+
+def check_no_secrets(options: Mapping[str, Any], where: str = "storage_options") -> None:
+    """Refuse options that hold credentials: a job file is copied into its run directory.
+
+    Raises:
+        ValueError: naming the option, never its value.
+    """
+    for name, value in options.items():
+        if SECRET_OPTION.search(str(name)) or SECRET_ADDRESS.search(str(value)):
+            raise ValueError(
+                f"{where}.{name} is a credential, which a job file must not hold. Give it by the "
+                "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE) or the "
+                "machine's role"
+            )
+        if isinstance(value, Mapping):
+            check_no_secrets(value, f"{where}.{name}")
 
 
 def filesystem(address: str, what: str = "address") -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of an address, and the path in it.
 
     Raises:
-        UserError: the protocol is unknown, or what reads it is not installed.
+        UserError: the protocol is unknown, what reads it is not installed, or the address holds
+            credentials.
     """
+    if SECRET_ADDRESS.search(address):
+        raise UserError(
+            f"The {what} {address.split('://')[0]}://... holds credentials, which would end in "
+            "logs and files. Give them by the environment, and a plain address."
+        )
     try:
-        fs, path = fsspec.core.url_to_fs(os.path.expanduser(address))
+        # no listings cache: other processes write what is listed here
+        fs, path = fsspec.core.url_to_fs(os.path.expanduser(address), use_listings_cache=False)
     except (ValueError, ImportError, OSError) as error:
         raise UserError(
             f"Cannot open the {what} {address!r}: {error}. Expected a local path or an address "
@@ -38,11 +84,43 @@ def is_local(fs: fsspec.AbstractFileSystem) -> bool:
 
 def read_bytes(address: str, what: str) -> bytes:
     """The whole file at an address; `what` it is goes into the error."""
-    fs, path = filesystem(address)
+    fs, path = filesystem(address, what)
     try:
         return fs.cat_file(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # every storage client has its own exceptions
         raise unreadable(address, what, error) from error
+
+
+class _Stream:
+    """An open file whose failures are the storage's, told apart from those of its content."""
+
+    def __init__(self, file: Any, address: str, what: str):
+        self._file, self._address, self._what = file, address, what
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's."""
+        try:
+            return self._file.read(size)
+        except Exception as error:  # every storage client has its own exceptions
+            raise unreadable(self._address, self._what, error) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextmanager
+def open_stream(address: str, what: str) -> Iterator[Any]:
+    """A file to read from, whose reads raise UserError; `what` it is goes into the error.
+
+    So an OSError that a parser raises is about the content, and one of the network never is.
+    """
+    fs, path = filesystem(address, what)
+    try:
+        file = fs.open(path, "rb")
+    except Exception as error:  # every storage client has its own exceptions
+        raise unreadable(address, what, error) from error
+    with file:
+        yield _Stream(file, address, what)
 
 
 def read_lines(address: str, what: str) -> tuple[str, ...]:
@@ -64,26 +142,35 @@ def read_lines(address: str, what: str) -> tuple[str, ...]:
 def unreadable(address: str, what: str, error: Exception) -> UserError:
     """The error for something that should be there and is not, or may not be read."""
     reason = (
-        "it does not exist"
-        if isinstance(error, FileNotFoundError)
+        "it does not exist" if isinstance(error, FileNotFoundError) and "bucket" not in str(error)
         else f"{type(error).__name__}: {error}"
-    )
+    )  # fmt: skip
     return UserError(
         f"Cannot read the {what} {address!r}: {reason}. Check the path, and for a remote address "
         "its endpoint, credentials and permissions."
     )
 
 
+def unwritable(address: str, error: Exception) -> UserError:
+    """The error for something that cannot be written."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"Cannot write {address!r}: no space is left there. Make room and run the job again: "
+            "the work done is kept."
+        )
+    return UserError(
+        f"Cannot write {address!r}: {type(error).__name__}: {error}. Check the path, and for a "
+        "remote address its bucket, endpoint, credentials and permissions; run again afterwards, "
+        "the work done is kept."
+    )
+
+
 def sha256(address: str, what: str) -> str:
     """Hash of a file's content, read as a stream."""
-    fs, path = filesystem(address)
     digest = hashlib.sha256()
-    try:
-        with fs.open(path, "rb") as stream:
-            while block := stream.read(READ_BLOCK):
-                digest.update(block)
-    except (OSError, ValueError) as error:
-        raise unreadable(address, what, error) from error
+    with open_stream(address, what) as stream:
+        while block := stream.read(READ_BLOCK):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -92,21 +179,31 @@ def write_whole(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
 
     Locally by a temporary name beside it and a rename; elsewhere by one PUT of the whole object,
     which object stores make visible at once or not at all.
+
+    Raises:
+        UserError: it cannot be written; the message says why.
     """
-    if is_local(fs):
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    else:
-        fs.pipe_file(path, data)
+    try:
+        if is_local(fs):
+            _write_local(Path(path), data)
+        else:
+            fs.pipe_file(path, data)
+    except Exception as error:  # every storage client has its own exceptions
+        address = path if is_local(fs) else fs.unstrip_protocol(path)
+        raise unwritable(address, error) from error
+
+
+def _write_local(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def join(*parts: str) -> str:

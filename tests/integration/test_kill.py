@@ -1,29 +1,21 @@
 """Killed at any moment, a run goes on to the same outputs: nothing lost, nothing twice.
 
 Every case runs `dawin-ray run` in a process of its own, which SIGKILLs itself at a call of one of
-its own functions, or whose actor is taken away. Drivers are killed one after the other
-in one run directory, so that what one leaves the next one has to take up.
+its own functions, or whose actor or node is taken away. Drivers are killed one after the other in
+one run directory, so that what one leaves the next one has to take up.
 """
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import uuid
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 
-from tests.conftest import CLASSES, make_images, write_folder, write_tar
+from tests.integration.processes import DRIVER, KILLED, assert_equal_runs, job_file, rows
 
 pytestmark = pytest.mark.slow
 
-IMAGES = 60
-KILLED = -signal.SIGKILL
 # Where the driver dies: the function and the number of its call. There are eight chunks in three
 # shards. A point of the compaction comes after the others of its try: nothing is left to stream.
 POINTS = [
@@ -38,114 +30,6 @@ POINTS = [
     ("manifest", "dawin_ray.scoring:manifest_of", 1),
     ("removal of work", "dawin_ray.runs:RunDirectory.remove_work", 1),
 ]
-DRIVER = """
-import importlib, os, signal, sys
-target, call, job = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-if target:
-    module, _, path = target.partition(":")
-    owner = importlib.import_module(module)
-    *parents, name = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent)
-    original, calls = getattr(owner, name), []
-    def killing(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **kwargs)
-    setattr(owner, name, killing)
-from dawin_ray.cli import main
-sys.argv = ["dawin-ray", "run", job]
-main()
-"""
-
-
-class Tries:
-    """Runs drivers and ends whatever they leave behind, by a mark in their environment."""
-
-    def __init__(self):
-        self.mark = f"DAWIN_RAY_TEST={uuid.uuid4().hex}"
-
-    def start(self, script: str, *arguments: object) -> subprocess.Popen:
-        name, _, value = self.mark.partition("=")
-        return subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            env=os.environ | {name: value}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-
-    def run(self, script: str, *arguments: object) -> tuple[int, str]:
-        process = self.start(script, *arguments)
-        output, _ = process.communicate(timeout=300)
-        self.end_orphans()
-        return process.returncode, output
-
-    def ours(self) -> list[psutil.Process]:
-        name, _, value = self.mark.partition("=")
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(name) == value:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
-
-    def end_orphans(self) -> None:
-        for process in self.ours():
-            try:
-                process.kill()
-            except psutil.Error:
-                continue
-        psutil.wait_procs(self.ours(), timeout=20)
-
-
-@pytest.fixture(scope="module")
-def tries():
-    made = Tries()
-    yield made
-    made.end_orphans()
-
-
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory) -> list[dict]:
-    root = tmp_path_factory.mktemp("data")
-    images, labels = make_images(IMAGES), [i % CLASSES for i in range(IMAGES)]
-    write_tar(root / "tars" / "a.tar", [*images[:30], b"no image"], None)
-    write_tar(root / "tars" / "b.tar", images[30:50], None)
-    write_folder(root / "folder", images, sorted(labels))
-    return [{"name": name, "path": str(root / name)} for name in ("tars", "folder")]
-
-
-def job_file(small, folder: Path, datasets: list[dict], **sections) -> Path:
-    compute = {"batch_size": 8, "chunk_size": 16}
-    job = {"compute": compute, "max_reject_fraction": 0.1} | sections
-    path = folder / "job.yaml"
-    folder.mkdir(parents=True, exist_ok=True)
-    small.job_file(path, folder / "run", datasets, **job)
-    return path
-
-
-@pytest.fixture(scope="module")
-def undisturbed(small, datasets, tries, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    code, output = tries.run(DRIVER, "", 0, job_file(small, folder, datasets))
-    assert code == 0, output
-    return folder / "run"
-
-
-def rows(run_dir: Path, kind: str = "predictions") -> pd.DataFrame:
-    """All rows of a run, by data set and sample."""
-    table = pd.read_parquet(run_dir / kind)
-    return table.sort_values(["dataset", "sample_id"]).reset_index(drop=True)
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    """The same ids, each once, and every value the same to the last bit."""
-    for kind in ("predictions", "rejects", "experts"):
-        a, b = rows(one, kind), rows(other, kind)
-        assert not a.duplicated(["dataset", "sample_id"]).any()
-        pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
 def chunk_files(run_dir: Path) -> dict[str, int]:
@@ -197,6 +81,40 @@ def test_an_actor_is_killed(small, datasets, tries, undisturbed, tmp_path, kind)
     assert process.returncode == 0, output
     assert killed, "the pass was over before its actor could be killed"
     assert_equal_runs(undisturbed, run_dir)
+
+
+# Two nodes in one process tree; the second one goes while chunks of the given pass are committed.
+LOSING_A_NODE = """
+import os, sys
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+node = cluster.add_node(num_cpus=2)
+os.environ["RAY_ADDRESS"] = cluster.address
+pass_name, job = sys.argv[1:]
+from dawin_ray import ledger, scoring
+add, adds = ledger.PassLedger.add, []
+def losing(self, summary):
+    add(self, summary)
+    adds.append(self.kinds[-1] == pass_name)
+    if sum(adds) == 2 and adds[-1]:
+        from ray import nodes
+        before = sum(node["Alive"] for node in nodes())
+        cluster.remove_node(node, allow_graceful=False)
+        print("LOST a node of", before, flush=True)
+ledger.PassLedger.add = losing
+from dawin_ray.cli import main
+sys.argv = ["dawin-ray", "run", job]
+main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["experts", "predictions"])
+def test_a_node_is_lost(small, datasets, tries, undisturbed, tmp_path, kind):
+    code, output = tries.run(LOSING_A_NODE, kind, job_file(small, tmp_path, datasets))
+    assert code == 0, output
+    assert "LOST a node of 2" in output
+    assert_equal_runs(undisturbed, tmp_path / "run")
 
 
 def test_a_second_run_on_one_directory_is_refused(small, datasets, tries, tmp_path):

@@ -1,0 +1,211 @@
+"""Data, checkpoints and run directory on S3, emulated by moto, behind a proxy with faults."""
+
+import hashlib
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from dawin_ray import storage
+from dawin_ray.datasets import DatasetConfig, list_files, make_shards, read_samples
+from dawin_ray.errors import UserError
+from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
+from tests.integration.processes import DRIVER, assert_equal_runs, job_file, rows
+from tests.integration.proxy import FaultyProxy
+
+BUCKET = "scores"
+SECRET = "wJalrXUtnFEMI-not-a-real-one"
+KEY = "AKIAIOSFODNN7EXAMPLE"
+FAULTS = {503: 0.025, 500: 0.025, "reset": 0.01, "delay": 0.02}
+
+
+@pytest.fixture(scope="module")
+def server():
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells every request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()[1]
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3(server):
+    """The bucket, as the tests see it: without faults."""
+    fs = fsspec.filesystem(
+        "s3", endpoint_url=f"http://127.0.0.1:{server}", key=KEY, secret=SECRET,
+        use_listings_cache=False,
+    )  # fmt: skip
+    fs.mkdir(BUCKET)
+    return fs
+
+
+@pytest.fixture(scope="module")
+def uploaded(small, s3, tmp_path_factory) -> Path:
+    """What lies in the bucket, and a folder with the same."""
+    root = tmp_path_factory.mktemp("s3")
+    images, labels = make_images(48), [i % CLASSES for i in range(48)]
+    write_tar(root / "data" / "tars" / "a.tar", [*images[:24], b"no image"], None)
+    write_tar(root / "data" / "tars" / "b.tar", images[24:], None)
+    write_folder(root / "data" / "folder", images, sorted(labels))
+    write_parquet(root / "data" / "parquet" / "a.parquet", images, labels)
+    shutil.copytree(small.folder, root / "models")
+    for path in root.rglob("*"):
+        if path.is_file():
+            s3.put(str(path), f"{BUCKET}/{path.relative_to(root)}")
+    return root
+
+
+@pytest.fixture
+def aws(monkeypatch, server):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server}")
+    kept = dict(fsspec.config.conf)
+    yield
+    fsspec.config.conf.clear()
+    fsspec.config.conf.update(kept)
+
+
+def job_at(small, folder: Path, root: str, run_dir: str, **sections) -> Path:
+    """A job whose data and models lie under `root`."""
+    path = job_file(
+        small, folder,
+        [
+            {"name": name, "path": f"{root}/data/{name}"}
+            for name in ("tars", "folder", "parquet")
+        ],
+        model={"architecture": f"{root}/models/{Path(small.config).name}"},
+        experts=[
+            {"name": Path(p).stem, "checkpoint": f"{root}/models/{Path(p).name}"}
+            for p in small.checkpoints[:2]
+        ],
+        run_dir=run_dir, max_reject_fraction=0.05, **sections,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.slow
+def test_a_run_on_faulty_s3_equals_the_local_one(
+    small, s3, server, uploaded, tries, aws, tmp_path, monkeypatch
+):
+    code, output = tries.run(
+        DRIVER, "", 0, job_at(small, tmp_path / "local", str(uploaded), str(tmp_path / "there"))
+    )
+    assert code == 0, output
+    proxy = FaultyProxy(server, FAULTS)
+    ray_folder = tempfile.mkdtemp(prefix="dawin", dir="/tmp")  # its sockets need a short path
+    monkeypatch.setenv("RAY_TMPDIR", ray_folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    options = {"s3": {"endpoint_url": proxy.address}}
+    job = job_at(
+        small, tmp_path / "far", f"s3://{BUCKET}", f"s3://{BUCKET}/run", storage_options=options
+    )
+    try:
+        code, output = tries.run(DRIVER, "", 0, job)
+    finally:
+        proxy.stop()
+    assert code == 0, output
+    s3.get(f"{BUCKET}/run", str(tmp_path / "fetched"), recursive=True)
+    assert_equal_runs(tmp_path / "there", tmp_path / "fetched")
+    assert not s3.exists(f"{BUCKET}/run/work")
+    met = {fault: proxy.met[fault] for fault in FAULTS}
+    print(f"{proxy.met.total()} requests, faults {met}; {len(rows(tmp_path / 'fetched'))} "
+          "predictions equal to the local run's")  # fmt: skip
+    assert all(met.values())
+
+    for path in small.checkpoints[:2]:  # read once, whatever the number of actors and passes
+        kept = tmp_path / "cache/dawin_ray/checkpoints"
+        assert (kept / hashlib.sha256(Path(path).read_bytes()).hexdigest()).exists()
+    written = [output.encode(), *(p.read_bytes() for p in Path(ray_folder).rglob("*.*")
+                                  if p.is_file())]  # fmt: skip
+    written += [s3.cat_file(path) for path in s3.find(f"{BUCKET}/run")]
+    assert len(written) > 20
+    assert not any(SECRET.encode() in content for content in written)
+    shutil.rmtree(ray_folder)
+
+
+def test_a_wrong_key_is_told(small, s3, uploaded, tries, aws, tmp_path, monkeypatch):
+    from moto import settings
+
+    job = job_at(small, tmp_path, f"s3://{BUCKET}", f"s3://{BUCKET}/refused")
+    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)  # moto knows no key
+    code, output = tries.run(DRIVER, "", 0, job)
+    assert code == 2, output
+    assert "credentials and permissions" in output
+    assert "Access Key Id" in output or "Forbidden" in output
+    assert "Traceback" not in output
+    assert SECRET not in output
+
+
+def test_a_missing_bucket_is_told(small, s3, uploaded, tries, aws, tmp_path):
+    job = job_at(small, tmp_path / "a", "s3://nowhere", str(tmp_path / "run"))
+    code, output = tries.run(DRIVER, "", 0, job)
+    assert code == 2, output
+    assert "s3://nowhere/data/tars" in output
+    assert "Traceback" not in output
+    job = job_at(small, tmp_path / "b", str(uploaded), "s3://nowhere/run")
+    code, output = tries.run(DRIVER, "", 0, job)
+    assert code == 2, output
+    assert "Cannot write" in output
+    assert "bucket" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("name", ["tars", "folder", "parquet"])
+def test_a_storage_that_fails_is_no_reject(server, uploaded, s3, aws, name, monkeypatch):
+    import s3fs
+
+    proxy = FaultyProxy(server, {})
+    storage.configure(
+        {"s3": {"endpoint_url": proxy.address, "config_kwargs": {"retries": {"max_attempts": 1}}}}
+    )
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
+    try:
+        config = DatasetConfig(name=name, path=f"s3://{BUCKET}/data/{name}")
+        shard = make_shards(config, list_files(config))[0]
+        assert all(sample.error is None or "@" in sample.sample_id or sample.image == b"no image"
+                   for sample in read_samples(shard))  # fmt: skip
+        proxy.faults = {500: 1.0}
+        with pytest.raises(UserError, match=f"Cannot read the (shard|image) 's3://{BUCKET}/data"):
+            list(read_samples(shard))
+    finally:
+        proxy.stop()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"s3": {"key": "AKIA"}},
+        {"s3": {"secret": "abc"}},
+        {"s3": {"client_kwargs": {"aws_secret_access_key": "abc"}}},
+        {"s3": {"client_kwargs": {"aws_access_key_id": "abc"}}},
+        {"s3": {"endpoint_url": "http://user:abc@127.0.0.1"}},
+        {"http": {"token": "abc"}},
+    ],
+)
+def test_credentials_in_options_are_refused(options):
+    with pytest.raises(ValueError, match="is a credential") as caught:
+        storage.check_no_secrets(options)
+    assert "abc" not in str(caught.value)
+
+
+def test_plain_options_pass():
+    options = {"s3": {"endpoint_url": "http://127.0.0.1:9000", "anon": True, "profile": "x",
+                      "client_kwargs": {"region_name": "us-east-1"}}}  # fmt: skip
+    storage.check_no_secrets(options)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://user:abc@host/a.tar", "https://host/a.tar?X-Amz-Signature=abc&x=1"]
+)
+def test_credentials_in_an_address_are_refused(address):
+    with pytest.raises(UserError, match="holds credentials") as caught:
+        storage.filesystem(address)
+    assert "abc" not in str(caught.value)
