@@ -362,6 +362,7 @@ def _stream(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = TARGET_BLOCK_BYTES
+    context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
     stream = (
         ray.data.from_items(
             [{"shard": shard.to_json()} for shard in shards],

@@ -1,8 +1,11 @@
 """Whole runs on a local Ray: formats, sizes, damaged data, resume, many experts."""
 
+import hashlib
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tarfile
 from collections.abc import Collection, Iterator
@@ -23,6 +26,7 @@ from dawin_ray import pipeline, tables
 from dawin_ray.chunks import Chunk, unpack
 from dawin_ray.cli import app
 from dawin_ray.datasets import Shard
+from dawin_ray.errors import StageError
 from dawin_ray.runs import RunDirectory
 from tests.conftest import (
     CLASSES,
@@ -235,6 +239,27 @@ def unfinished(small, data, tmp_path, monkeypatch):
     return job, tmp_path / "run", sorted((tmp_path / "run" / "work").rglob("*.parquet"))
 
 
+def test_a_swapped_checkpoint_is_refused_with_its_hashes(small, data, tmp_path):
+    """Of equal shape, so that nothing but its hash gives it away."""
+    path = tmp_path / "expert.safetensors"
+    shutil.copy(small.checkpoints[1], path)
+    experts = [
+        {"name": "expert_0", "checkpoint": small.checkpoints[0]},
+        {"name": "expert_1", "checkpoint": str(path)},
+    ]
+    job = small.job_file(
+        tmp_path / "job.yaml", tmp_path / "run",
+        [{"name": "folder", "path": str(data / "folder")}], experts=experts,
+    )  # fmt: skip
+    run(job)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    shutil.copy(small.checkpoints[2], path)
+    after = hashlib.sha256(path.read_bytes()).hexdigest()
+    result = CliRunner().invoke(app, ["run", job])
+    assert result.exit_code == 2
+    assert f"checkpoints.{path}: {before} there, {after} here" in " ".join(result.output.split())
+
+
 def test_an_unfinished_run_is_resumed_and_done_work_is_kept(unfinished, first, monkeypatch):
     job, run_dir, files = unfinished
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
@@ -339,7 +364,7 @@ def _nothing(shard: Shard) -> Collection[str]:
 class _ProcessOfModel:
     """Stands for a model actor; says in which processes chunk and model were."""
 
-    def __init__(self, run: RunDirectory, threads: int):
+    def __init__(self, run: RunDirectory, on: pipeline.Resources):
         pass
 
     def __call__(self, packed) -> dict[str, list]:
@@ -348,13 +373,21 @@ class _ProcessOfModel:
         return {"decode": [chunk.shard], "model": [str(os.getpid())], "end": [end]}
 
 
+class _FaultyModel(_ProcessOfModel):
+    """Stands for a model actor with a fault of ours."""
+
+    def __call__(self, packed) -> dict[str, list]:
+        with pipeline._named("pass 3", unpack(packed)):
+            raise ZeroDivisionError("by zero")
+
+
 def test_decoding_stays_out_of_the_model_actors(tmp_path):
     shards = [
         Shard(dataset="d", name=str(i), address="", format="webdataset", bytes=1, key=str(i))
         for i in range(4)
     ]
     # equal reservations, as Ray fuses operators of equal resources
-    on = pipeline.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1)
+    on = pipeline.Resources(device="cpu", actors=1, cpus=0, gpus=0, threads=1, readers=1)
     run_dir = RunDirectory(str(tmp_path))
     rows = list(pipeline._stream(shards, _OneChunk(), _nothing, on, run_dir, _ProcessOfModel, {}))
     chunks = [row for row in rows if not row["end"]]
@@ -371,6 +404,33 @@ def test_a_local_ray_listens_on_loopback_alone():
     ]
     assert listening
     assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_a_local_ray_wants_its_token(local_ray):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    script = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('JOINED')"
+    base = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+
+    def join(token: str | None) -> subprocess.CompletedProcess:
+        env = base if token is None else base | {"RAY_AUTH_TOKEN": token}
+        return subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120
+        )
+
+    wrong = join("f" * 64)
+    assert wrong.returncode
+    assert "JOINED" not in wrong.stdout
+    assert "JOINED" in join(None).stdout  # with the token of this machine's user
+
+
+def test_an_error_of_ours_names_stage_and_samples(local_ray, tmp_path):
+    shard = Shard(dataset="d", name="0", address="", format="webdataset", bytes=1, key="0")
+    on = pipeline.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1, readers=1)
+    arguments = ([shard], _OneChunk(), _nothing, on, RunDirectory(str(tmp_path)))
+    with pytest.raises(StageError, match=r"pass 3 of chunk c of data set 'd'.*by zero"):
+        list(pipeline._stream(*arguments, _FaultyModel, {}))
 
 
 def test_the_exact_mode_scores_in_one_pass_with_the_weights_of_each_sample(
