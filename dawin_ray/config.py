@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from dawin_ray.comparisons import BaselinesConfig, methods_of
 from dawin_ray.datasets import DatasetConfig
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig
@@ -22,19 +23,14 @@ from dawin_ray.settings import Settings
 from dawin_ray.storage import check_no_secrets, read_bytes
 
 
-class BaselinesConfig(Settings):
-    """What is scored beside DaWin, for comparison."""
-
-    even_interpolation: bool = True  # one more forward per sample in pass 1
-
-
 class Job(Settings):
     """A scoring job.
 
     `fit: joint` fits one offset and one mixture to all data sets together. A run fails at the end
     of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
     `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`; credentials
-    are refused there, as they belong in the environment.
+    are refused there, as they belong in the environment. The report's means are over all data sets
+    but `in_distribution`, against which it draws them.
     """
 
     run_dir: str
@@ -46,6 +42,7 @@ class Job(Settings):
     merge: MergeConfig = MergeConfig()
     fit: Literal["per_dataset", "joint"] = "per_dataset"
     baselines: BaselinesConfig = BaselinesConfig()
+    in_distribution: str | None = None
     max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
     compute: ComputeConfig = ComputeConfig()
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -63,6 +60,23 @@ class Job(Settings):
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise ValueError(f"{what}: the name '{twice}' is given twice; names are unique")
+        names = [dataset.name for dataset in self.datasets]
+        if self.in_distribution is not None and self.in_distribution not in names:
+            raise ValueError(f"in_distribution: expected one of {', '.join(names)}")
+        methods = [
+            m.name for m in methods_of(self.baselines, [e.name for e in self.experts], even=True)
+        ]
+        for name in ("dawin", *methods):
+            if methods.count(name) > (name != "dawin"):
+                raise ValueError(
+                    f"two methods are called '{name}': rename the expert or leave one out"
+                )
+        if self.baselines.static and len(self.experts) != 2:
+            raise ValueError("baselines.static: a static curve is between two experts")
+        if any(c.offset_adjustment for c in self.baselines.coefficients):
+            raise ValueError(
+                "baselines.coefficients: offset_adjustment needs a fit of its own; run it as a job"
+            )
         return self
 
     @property

@@ -38,16 +38,24 @@ def plan_of(prepared: Prepared) -> list[Any]:
             f"{sum(shard.bytes for shard in shards):,}",
             "?" if missing else f"{chunks:,}",
         )
-    experts, even = len(job.experts), int(spec.even_interpolation or spec.coefficient.needs_merged)
+    experts = len(job.experts)
+    static = sum(method.kind == "static" for method in spec.methods)
+    samplewise = sum(method.kind == "samplewise" for method in spec.methods)
     fits = 1 if job.fit == "joint" else len(job.datasets)
     at_least = "at least " if unknown else ""
     clusters = job.mixture.clusters
     most = job.mixture.max_clusters if clusters == "auto" else clusters
     offset = " with offset adjustment" if job.coefficient.offset_adjustment else ""
+    beside = f" + {static} static interpolation{'s' if static > 1 else ''}" if static else ""
     experts_pass = (
-        f"{at_least}{total * (experts + even):,} forwards: {total:,} images x "
-        f"({experts} experts{' + the even interpolation' if even else ''})"
+        f"{at_least}{total * (experts + static):,} forwards: {total:,} images x "
+        f"({experts} experts{beside})"
     )
+    if samplewise:
+        experts_pass += (
+            f"; {at_least}{total * samplewise:,} exact forwards of {samplewise} baselines, each at "
+            f"the price of about {experts}"
+        )
     exact_pass = f"{at_least}{total:,} exact forwards, each at the price of about {experts}"
     if job.one_pass:
         passes = [f"one pass  {experts_pass}", f"          and {exact_pass}"]

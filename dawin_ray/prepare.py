@@ -36,7 +36,13 @@ from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import configure
 
 # What does not change a single value: a run may be resumed elsewhere, or with other limits.
-NOT_IN_FINGERPRINT = {"run_dir", "compute", "max_reject_fraction", "storage_options"}
+NOT_IN_FINGERPRINT = {
+    "run_dir",
+    "compute",
+    "max_reject_fraction",
+    "storage_options",
+    "in_distribution",
+}
 PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
 
 logger = logging.getLogger(__name__)
@@ -50,6 +56,7 @@ class Prepared:
     spec: ScoringSpec
     preprocessing: Preprocessing
     shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards
+    class_names: Mapping[str, tuple[str, ...] | None]  # data set -> names of its classes, if known
     parameters: int  # floating values that are merged
     cache_keys: Mapping[str, str]  # data set -> key of its crops
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
@@ -108,12 +115,12 @@ def prepare(job: Job) -> Prepared:
         scale=job.merge.scale,
         exact=job.exact,
         exact_rank=job.mixture.exact_rank,
-        even_interpolation=job.baselines.even_interpolation,
+        baselines=job.baselines,
         batch_size=job.compute.batch_size,
         # the first chunk of each data set, so that small ones have a figure too
         compared=frozenset(chunk_name(of_set[0], 0) for of_set in shards.values()),
     )
-    if job.exact:
+    if job.exact or any(method.kind == "samplewise" for method in spec.methods):
         _check_exact(experts, job)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
     return Prepared(
@@ -121,6 +128,7 @@ def prepare(job: Job) -> Prepared:
         spec=spec,
         preprocessing=experts.preprocessing,
         shards=shards,
+        class_names={name: c.names for name, c in classes.items()},
         parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
         cache_keys={
             name: cache_key(

@@ -39,7 +39,7 @@ def summarise(
     )
     datasets = []
     for dataset in prepared.shards:
-        tally = _Tally(names, fits[dataset], even=prepared.spec.even_interpolation)
+        tally = _Tally(names, fits[dataset], even=prepared.spec.baselines.even_interpolation)
         for table in run.read_parts("predictions", f"dataset={dataset}", columns=COLUMNS):
             if table.num_rows:
                 tally.add(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import psutil
@@ -18,6 +18,16 @@ import torch
 from dawin_ray import tables
 from dawin_ray.chunks import Chunk
 from dawin_ray.classes import DatasetClasses
+from dawin_ray.comparisons import (
+    EVEN,
+    BaselinesConfig,
+    Method,
+    coefficients_of,
+    compare,
+    methods_of,
+    outcome,
+    output_ensembles,
+)
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig, entropy, log_expertise, pseudo_labels
 from dawin_ray.fitting import Fit
@@ -34,6 +44,7 @@ MERGED_MEMORY_SHARE = 0.4
 # tell the agreement from. Few large batches, as each reads all weights.
 AGREEMENT_STRIDE = 8
 AGREEMENT_CHUNKS = 16
+OF_LABELS = {"baseline_nll", "baseline_brier"}  # NaN where there is no label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +58,30 @@ class ScoringSpec:
     scale: float = TASK_SCALE
     exact: bool = False  # each sample's own weights instead of its cluster's
     exact_rank: int | None = None  # of the differences, in the exact mode
-    even_interpolation: bool = True
+    baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     batch_size: int = 256
     precision: Precision = "float32"
     device: str = "cpu"
     compared: frozenset[str] = frozenset()  # chunks that are scored in float32 too in any case
 
+    @property
+    def even(self) -> bool:
+        """Whether the even interpolation runs, to be compared with or for pseudo labels."""
+        asked = (self.coefficient, *self.baselines.coefficients)
+        return self.baselines.even_interpolation or any(c.needs_merged for c in asked)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What DaWin is compared with."""
+        names = [expert.name for expert in self.model.experts]
+        return methods_of(self.baselines, names, even=self.even)
+
 
 class ScoreExperts:
-    """Pass 1: the experts' predictions, entropies and expertises of a chunk."""
+    """Pass 1: the experts' predictions, entropies and expertises of a chunk, and the baselines."""
 
     def __init__(self, spec: ScoringSpec, experts: Experts | None = None):
-        """Loads the experts; with `even_interpolation`, their even merge as one more model."""
+        """Loads the experts; merges a model for each static baseline, stacks one for the rest."""
         self.spec = spec
         self.device, dtype = torch.device(spec.device), tower_dtype(spec.precision)
         experts = experts or load_experts(spec.model)
@@ -66,13 +89,22 @@ class ScoreExperts:
         self.feed = PixelFeed(experts.preprocessing, self.device, dtype)
         self.temperatures = [expert.temperature for expert in spec.model.experts]
         self.models = [experts.classifier(s, self.device, dtype) for s in experts.states]
-        self.even: Classifier | None = None
-        if spec.even_interpolation or spec.coefficient.needs_merged:
-            share = 1 / len(experts.states)
-            even = merge(
-                experts.states, [share] * len(experts.states), base=experts.base, scale=spec.scale
-            )
-            self.even = experts.classifier(even, self.device, dtype)
+        self.static: dict[str, Classifier] = {}
+        count = len(experts.states)
+        for method in spec.methods:
+            if method.kind == "static":
+                even, last = [1 / count] * count, method.weight
+                state = merge(
+                    experts.states, even if last is None else [1 - last, last],
+                    base=experts.base, scale=spec.scale,
+                )  # fmt: skip
+                self.static[method.name] = experts.classifier(state, self.device, dtype)
+        self.samplewise: SamplewiseClassifier | None = None
+        if any(method.kind == "samplewise" for method in spec.methods):
+            self.samplewise = SamplewiseClassifier(
+                experts.skeleton, experts.states, base=experts.base, scale=spec.scale,
+                device=self.device, dtype=dtype,
+            )  # fmt: skip
 
     @torch.inference_mode()
     def __call__(self, chunk: Chunk) -> pa.Table:
@@ -89,38 +121,63 @@ class ScoreExperts:
             scored = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
             self._check_finite(scored, chunk)
             columns |= {name: values.numpy() for name, values in scored.items()}
-        if not self.spec.even_interpolation:
-            columns.pop("even_prediction", None)
         return tables.table(tables.EXPERTS, columns)
 
     def _score(self, chunk: Chunk, rows: slice, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         spec = self.spec
         classes, head = spec.classes[chunk.dataset], spec.heads[chunk.dataset]
         logits = [classes.project(model(pixels, head)) for model in self.models]
-        even = classes.project(self.even(pixels, head)) if self.even is not None else None
-        probabilities = [
-            (x / temperature).softmax(dim=-1)
-            for x, temperature in zip(logits, self.temperatures, strict=True)
-        ]
-        log_e = log_expertise(
-            spec.coefficient.metric,
-            logits,
-            self.temperatures,
-            self._target(chunk, rows, logits, even),
-        )
-        entropies = [entropy(x, t) for x, t in zip(logits, self.temperatures, strict=True)]
-        columns = {
-            "expert_prediction": torch.stack([x.argmax(dim=-1) for x in logits], dim=-1).int(),
-            "expert_confidence": torch.stack([p.amax(dim=-1) for p in probabilities], dim=-1),
-            "expert_entropy": torch.stack(entropies, dim=-1),
-            "log_expertise": log_e,
-        }
+        even = None
+        if EVEN in self.static:
+            even = classes.project(self.static[EVEN](pixels, head))
+        scaled = [x / t for x, t in zip(logits, self.temperatures, strict=True)]
+        probabilities_MBC = torch.stack([x.softmax(dim=-1) for x in scaled])
+        entropies_BM = torch.stack([entropy(x) for x in scaled], dim=-1)
+        target = self._target(chunk, rows, logits, even)
+        log_e_BM = log_expertise(spec.coefficient.metric, logits, self.temperatures, target)
+        labels_B = self._labels(chunk, rows)
+
+        names = [expert.name for expert in spec.model.experts]
+        known = dict(zip(names, probabilities_MBC, strict=True))
+        known |= output_ensembles(probabilities_MBC, log_e_BM, entropies_BM)
         if even is not None:
+            known[EVEN] = even.softmax(dim=-1)
+
+        def run(method: Method) -> torch.Tensor:
+            if method.kind == "static":
+                found = self.static[method.name](pixels, head)
+            else:
+                shares = coefficients_of(
+                    method, logits, self.temperatures, even, labels_B,
+                    (chunk.name, len(chunk.sample_ids), rows),
+                )  # fmt: skip
+                found = self.samplewise(
+                    pixels, torch.from_numpy(shares.astype(np.float32)).to(self.device), head
+                )
+            return classes.project(found).softmax(dim=-1)
+
+        columns = {
+            "expert_prediction": probabilities_MBC.argmax(dim=-1).T.int(),
+            "expert_confidence": probabilities_MBC.amax(dim=-1).T,
+            "expert_entropy": entropies_BM,
+            "log_expertise": log_e_BM,
+        }
+        if spec.baselines.even_interpolation:
             columns["even_prediction"] = even.argmax(dim=-1).int()
-        return columns
+        return columns | compare(spec.methods, known, run, labels_B)
+
+    def _labels(self, chunk: Chunk, rows: slice) -> torch.Tensor | None:
+        """Labels int64 [B], -1 where there is none; None without any."""
+        labels = chunk.labels[rows]
+        if all(label is None for label in labels):
+            return None
+        known = [-1 if label is None else label for label in labels]
+        return torch.tensor(known, device=self.device)
 
     def _check_finite(self, scored: Mapping[str, torch.Tensor], chunk: Chunk) -> None:
         for name, values in scored.items():
+            if name in OF_LABELS:
+                continue
             if not torch.isfinite(values).all():
                 bad = ~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
                 sample_id = chunk.sample_ids[int(bad.nonzero()[0])]
@@ -188,10 +245,14 @@ class _Predict:
         with matmul_mode(self.spec.precision):
             logits, clusters = self._logits(chunk, coefficients)
         probabilities = logits.softmax(dim=-1)
+        labels = [-1 if label is None else label for label in chunk.labels]
+        scores = outcome(probabilities, torch.tensor(labels, device=self.device))
         top = probabilities.topk(min(tables.TOP_CLASSES, logits.shape[-1]), dim=-1)
         columns |= {
             "prediction": logits.argmax(dim=-1).int().cpu().numpy(),
             "confidence": probabilities.amax(dim=-1).cpu().numpy(),
+            "nll": scores["nll"].cpu().numpy(),
+            "brier": scores["brier"].cpu().numpy(),
             "entropy": entropy(logits).cpu().numpy(),
             "coefficient": coefficients.astype(np.float32),
             "cluster": clusters,
@@ -295,7 +356,8 @@ class Float32Sample:
 
     def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit], experts: Experts):
         """`spec` is that of the lower precision; the fits are its own."""
-        spec = replace(spec, precision="float32", exact_rank=None, even_interpolation=False)
+        alone = BaselinesConfig(even_interpolation=False, output_ensembles=False)
+        spec = replace(spec, precision="float32", exact_rank=None, baselines=alone)
         self.compared = spec.compared
         self.score = ScoreExperts(spec, experts)
         self.predict = (PredictExact if spec.exact else PredictMerged)(spec, fits, experts)

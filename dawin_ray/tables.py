@@ -11,7 +11,9 @@ import pyarrow as pa
 TOP_CLASSES = 5  # entries of top_classes and top_probabilities; fewer where C < 5
 
 # What pass 1 learns of a sample. `log_expertise` is ln e of each expert, from which the driver
-# makes coefficients; `even_*` is the evenly interpolated model, where it is run.
+# makes coefficients; `even_*` is the evenly interpolated model, where it is run. A list column
+# `baseline_*` has an entry for each method of `comparisons.methods_of`, in its order; -1 stands for
+# no prediction, and log loss and Brier score are NaN where there is no label.
 EXPERTS = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -21,6 +23,10 @@ EXPERTS = pa.schema(
         ("expert_entropy", pa.list_(pa.float32())),
         ("log_expertise", pa.list_(pa.float32())),
         ("even_prediction", pa.int32()),
+        ("baseline_prediction", pa.list_(pa.int32())),
+        ("baseline_confidence", pa.list_(pa.float32())),
+        ("baseline_nll", pa.list_(pa.float32())),
+        ("baseline_brier", pa.list_(pa.float32())),
     ]
 )
 
@@ -39,6 +45,8 @@ PREDICTIONS = pa.schema(
         ("even_prediction", pa.int32()),
         ("top_classes", pa.list_(pa.int32())),
         ("top_probabilities", pa.list_(pa.float32())),
+        ("nll", pa.float32()),  # of the true label, in nats; NaN without one
+        ("brier", pa.float32()),
         # where precision or rank is lowered, some samples are scored in float32 as well
         ("float32_prediction", pa.int32()),
     ]

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from dawin_ray.expertise import Moments, Offset, coefficients, log_expertise, pseudo_labels
+from dawin_ray.comparisons import output_ensembles
+from dawin_ray.expertise import (
+    Moments,
+    Offset,
+    coefficients,
+    entropy,
+    log_expertise,
+    pseudo_labels,
+)
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "expertise.json").read_text())
@@ -50,3 +58,51 @@ def test_coefficients_equal_the_reference(key):
 
     np.testing.assert_allclose(ours[:, 1], np.ravel(GOLDEN[key]["coefficient"]), atol=1e-5, rtol=0)
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_the_dynamic_output_ensemble_equals_the_reference(offset):
+    """Their accuracy, to the last sample: probabilities weighed with the sample's coefficients."""
+    probabilities = outputs()
+    log_e = -torch.stack([entropy(p.log()) for p in probabilities], dim=-1).numpy()
+    shift = Offset.from_moments(Moments.of(-log_e)) if offset else None
+    weights = np.log(coefficients(log_e, shift))  # as expertises without an offset
+    found = output_ensembles(
+        probabilities, torch.from_numpy(weights).float(), torch.from_numpy(-log_e)
+    )
+    assert accuracy(found["dynamic_output_ensemble"].argmax(dim=1)) == pytest.approx(
+        GOLDEN[f"dynamic_output_ensemble|offset={offset}"]["accuracy"], abs=1e-7
+    )
+
+
+def test_selection_equals_the_reference():
+    probabilities = outputs()
+    h = torch.stack([entropy(p.log()) for p in probabilities], dim=-1)
+    found = output_ensembles(probabilities, -h, h)["selection"].argmax(dim=1)
+    assert accuracy(found) == pytest.approx(
+        GOLDEN["selective_entropy|offset=0|pseudo=0"]["accuracy"], abs=1e-7
+    )
+    # by the loss of the true label it is the oracle's selection
+    rows = torch.arange(len(found))
+    losses = -probabilities[:, rows, torch.from_numpy(LOGITS["labels"]).long()].log().T
+    found = output_ensembles(probabilities, -losses, losses)["selection"].argmax(dim=1)
+    assert accuracy(found) == pytest.approx(
+        GOLDEN["selective_loss|offset=0|pseudo=0"]["accuracy"], abs=1e-7
+    )
+
+
+def outputs() -> torch.Tensor:
+    """Class probabilities [M, N, C] at the reference's temperatures."""
+    return torch.stack(
+        [
+            torch.softmax(torch.from_numpy(LOGITS[name]) / temperature, dim=-1)
+            for name, temperature in zip(
+                ("zero_shot", "fine_tuned"), LOGITS["temperatures"].tolist(), strict=True
+            )
+        ]
+    )
+
+
+def accuracy(predictions: torch.Tensor) -> float:
+    """Share of right ones; the reference's figures are this in float32."""
+    return (predictions.numpy() == LOGITS["labels"]).mean()

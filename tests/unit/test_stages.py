@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dawin_ray import tables
+from dawin_ray import comparisons, tables
 from dawin_ray.chunks import Chunk
 from dawin_ray.classes import DatasetClasses
+from dawin_ray.comparisons import BaselinesConfig
 from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
@@ -52,6 +53,9 @@ def shards_of(path, **settings) -> list[Shard]:
     config = DatasetConfig(name="set", path=str(path), **settings)
     listing = list_files(config)
     return make_shards(config, listing, {name: i for i, name in enumerate(listing.folders)})
+
+
+NO_EVEN = BaselinesConfig(even_interpolation=False)
 
 
 def make_spec(small, **changes) -> ScoringSpec:
@@ -329,8 +333,8 @@ def test_pixels_may_be_read_only_and_stay_as_they_are(score, chunks):
 
 
 def test_without_the_even_interpolation_its_column_is_null_and_no_model_is_made(small, chunks):
-    stage = ScoreExperts(make_spec(small, even_interpolation=False))
-    assert stage.even is None
+    stage = ScoreExperts(make_spec(small, baselines=NO_EVEN))
+    assert not stage.static
     table = stage(chunks[0])
     assert table["even_prediction"].null_count == len(chunks[0].sample_ids)
     assert table["expert_entropy"].null_count == 0
@@ -338,7 +342,7 @@ def test_without_the_even_interpolation_its_column_is_null_and_no_model_is_made(
 
 def test_a_merged_pseudo_label_needs_no_even_column(small, chunks):
     config = CoefficientConfig(metric="cross_entropy", target="hard_merged")
-    table = ScoreExperts(make_spec(small, coefficient=config, even_interpolation=False))(chunks[0])
+    table = ScoreExperts(make_spec(small, coefficient=config, baselines=NO_EVEN))(chunks[0])
     assert table["even_prediction"].null_count == table.num_rows
     target = exact_logits(chunks[0], mixed(0.5, 0.5)).argmax(axis=1)
     for m in range(2):
@@ -375,7 +379,10 @@ def test_missing_labels_change_nothing_else(score, chunks):
     unlabelled = dataclasses.replace(chunks[0], labels=[None] * len(chunks[0].labels))
     table = score(unlabelled)
     assert table["label"].null_count == table.num_rows
-    assert_same_tables(table.drop(["label"]), score(chunks[0]).drop(["label"]))
+    of_labels = ["label", "baseline_nll", "baseline_brier"]
+    assert_same_tables(table.drop(of_labels), score(chunks[0]).drop(of_labels))
+    assert np.isnan(values(table, "baseline_nll")).all()
+    assert np.isnan(values(table, "baseline_brier")).all()
 
 
 GROUPS = {"set": DatasetClasses(count=3, members=((5,), (0, 2), (1, 4)))}
@@ -385,10 +392,14 @@ def group(logits_NC: np.ndarray) -> np.ndarray:
     return np.stack([logits_NC[:, list(g)].max(axis=1) for g in GROUPS["set"].members], axis=1)
 
 
+def of_groups(chunk: Chunk) -> Chunk:
+    return dataclasses.replace(chunk, labels=[label % 3 for label in chunk.labels])
+
+
 def test_entropies_and_predictions_are_over_the_data_sets_classes(small, score, chunks):
     stage = copy.copy(score)
     stage.spec = make_spec(small, classes=GROUPS)
-    table = stage(chunks[0])
+    table = stage(of_groups(chunks[0]))
     for m, temperature in enumerate(TEMPERATURES):
         logits = group(exact_logits(chunks[0], expert_state(m)))
         expected = entropy(softmax(logits, temperature))
@@ -485,7 +496,8 @@ def test_predictions_do_not_depend_on_the_batch_size(small, score, predict, chun
 def test_predictions_over_grouped_classes_have_as_many_top_classes(small, score, predict, chunks):
     first, second = copy.copy(score), copy.copy(predict)
     first.spec = second.spec = make_spec(small, classes=GROUPS)
-    table = second(chunks[0], first(chunks[0]))
+    chunk = of_groups(chunks[0])
+    table = second(chunk, first(chunk))
     assert values(table, "top_classes").shape == (len(chunks[0].sample_ids), 3)
     np.testing.assert_allclose(values(table, "top_probabilities").sum(axis=1), 1, atol=1e-6)
     clusters = values(table, "cluster")
@@ -575,3 +587,90 @@ def test_an_empty_chunk_passes_all_stages(tmp_path, score, predict):
     assert (experts.schema, experts.num_rows) == (tables.EXPERTS, 0)
     predictions = predict(chunk, experts)
     assert (predictions.schema, predictions.num_rows) == (tables.PREDICTIONS, 0)
+
+
+def test_every_baseline_is_the_model_it_says(small, chunks):
+    """Against models merged by hand for each sample, and outputs combined in numpy."""
+    baselines = BaselinesConfig(
+        static=(0, 0.3, 0.5, 1), exact=True, oracle=True, random=True,
+        coefficients=(CoefficientConfig(metric="confidence"),),
+    )  # fmt: skip
+    stage = ScoreExperts(make_spec(small, baselines=baselines))
+    chunk = chunks[0]
+    table = stage(chunk)
+    names = [method.name for method in stage.spec.methods]
+    assert names == [
+        "e0", "e1", "even_output_ensemble", "dynamic_output_ensemble", "selection",
+        "even_interpolation", "static_0.3", "exact", "exact_confidence", "oracle",
+        "random_uniform", "random_normal_0.5", "random_normal_0.8",
+    ]  # fmt: skip
+    logits = [exact_logits(chunk, expert_state(m)) for m in range(2)]
+    p = [softmax(x, t) for x, t in zip(logits, TEMPERATURES, strict=True)]
+    h = np.stack([entropy(x) for x in p], axis=1)
+    rows, labels = np.arange(len(chunk.labels)), np.array(chunk.labels)
+
+    def shares(scores):
+        e = np.exp(scores)
+        return e / e.sum(axis=1, keepdims=True)
+
+    def of_each(coefficients):
+        """Class probabilities of the model merged with each sample's own coefficients."""
+        found = [
+            exact_logits(chunk.select(slice(i, i + 1)), mixed(*c))[0]
+            for i, c in enumerate(coefficients)
+        ]
+        return softmax(np.stack(found))
+
+    own = shares(-h)
+    losses = np.stack([np.log(x[rows, labels]) for x in map(softmax, logits)], axis=1)
+    confidences = np.stack([x.max(axis=1) for x in p], axis=1)
+    expected = {
+        "e0": p[0],
+        "e1": p[1],
+        "even_output_ensemble": (p[0] + p[1]) / 2,
+        "dynamic_output_ensemble": own[:, :1] * p[0] + own[:, 1:] * p[1],
+        "selection": np.where(h[:, :1] <= h[:, 1:], p[0], p[1]),
+        "even_interpolation": softmax(exact_logits(chunk, mixed(0.5, 0.5))),
+        "static_0.3": softmax(exact_logits(chunk, mixed(0.7, 0.3))),
+        "exact": of_each(own),
+        "exact_confidence": of_each(shares(confidences)),
+        "oracle": of_each(shares(losses)),
+    } | {
+        name: of_each(comparisons.random_coefficients(name, chunk.name, len(rows), 2))
+        for name in names if name.startswith("random")
+    }  # fmt: skip
+    for q, name in enumerate(names):
+        probabilities = expected[name]
+        np.testing.assert_array_equal(
+            values(table, "baseline_prediction")[:, q], probabilities.argmax(axis=1), name
+        )
+        y = np.eye(probabilities.shape[1])[labels]
+        for column, wanted in (
+            ("confidence", probabilities.max(axis=1)),
+            ("nll", -np.log(probabilities[rows, labels])),
+            ("brier", ((probabilities - y) ** 2).sum(axis=1)),
+        ):
+            found = values(table, f"baseline_{column}")[:, q]
+            np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_random_controls_depend_on_the_sample_alone(small, chunks):
+    baselines = BaselinesConfig(random=True)
+    one, other = (
+        ScoreExperts(make_spec(small, baselines=baselines, batch_size=size))(chunks[0])
+        for size in (3, 10)
+    )
+    assert_same_tables(one, other)
+
+
+def test_the_oracle_predicts_nothing_without_a_label(small, chunks):
+    stage = ScoreExperts(make_spec(small, baselines=BaselinesConfig(oracle=True)))
+    labels = [None, *chunks[0].labels[1:]]
+    oracle = [method.name for method in stage.spec.methods].index("oracle")
+    found = values(stage(dataclasses.replace(chunks[0], labels=labels)), "baseline_prediction")
+    assert found[0, oracle] == -1
+    assert (found[1:, oracle] >= 0).all()
+    found = values(
+        stage(dataclasses.replace(chunks[0], labels=[None] * len(labels))), "baseline_prediction"
+    )
+    assert (found[:, oracle] == -1).all()

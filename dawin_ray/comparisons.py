@@ -1,0 +1,214 @@
+"""What DaWin is compared with in the same run: each method's predictions, and its price.
+
+Experts, their output ensembles and the selection of one of them follow from the experts' logits;
+a static interpolation is one more model; a method with a coefficient for each sample is one
+samplewise forward, about two plain ones. All of them run in pass 1, from the same crops.
+
+Shapes: B batch, M experts, C classes, Q methods.
+
+Source: DaWin, section 5 and appendix; dawin_rft/main_dawin.py of naver-ai/dawin at commit 310e0e1;
+the static curve is WiSE-FT's (Wortsman et al., CVPR 2022).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from dawin_ray.expertise import CoefficientConfig, coefficients, log_expertise, pseudo_labels
+from dawin_ray.settings import Settings
+
+# A samplewise forward costs about this many plain ones (README, measured).
+SAMPLEWISE_FORWARDS = 2
+RANDOM_SEED = 0
+# Means and deviation of the reference's normal control, as weights of the last expert.
+NORMAL_MEANS, NORMAL_DEVIATION = (0.5, 0.8), 0.1
+TINY = torch.finfo(torch.float32).tiny
+
+EVEN = "even_interpolation"
+Kind = Literal["expert", "output", "static", "samplewise"]
+
+
+class BaselinesConfig(Settings):
+    """What is scored beside DaWin, for comparison.
+
+    `output_ensembles` (even and dynamic ensemble of the experts' outputs, selection of the more
+    certain expert) costs no forward. `even_interpolation` and each weight in `static` (of the last
+    of two experts; 0, 0.5 and 1 are shared) cost one a sample; `exact`, `oracle` (coefficients from
+    the labels, so no method but a bound), `random` (three controls) and each of `coefficients` a
+    samplewise one, about two.
+    """
+
+    even_interpolation: bool = True
+    output_ensembles: bool = True
+    static: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    exact: bool = False
+    oracle: bool = False
+    random: bool = False
+    coefficients: tuple[CoefficientConfig, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A compared method."""
+
+    name: str
+    kind: Kind
+    weight: float | None = None  # of the last expert, where it is static
+    coefficient: CoefficientConfig | None = None  # of a samplewise one that is not random
+    uses_labels: bool = False
+
+    @property
+    def forwards(self) -> int:
+        """Plain forwards of a sample that it costs, those shared with others included."""
+        return {"output": 0, "samplewise": SAMPLEWISE_FORWARDS}.get(self.kind, 1)
+
+
+def methods_of(
+    baselines: BaselinesConfig, experts: Sequence[str], *, even: bool
+) -> tuple[Method, ...]:
+    """The methods of a job in the order of their columns, the experts first.
+
+    `even` says whether the even interpolation runs, for its own sake or for pseudo labels.
+    """
+    methods = [Method(name=name, kind="expert") for name in experts]
+    if baselines.output_ensembles:
+        methods += [
+            Method(name=name, kind="output")
+            for name in ("even_output_ensemble", "dynamic_output_ensemble", "selection")
+        ]
+    if even:
+        weight = 0.5 if len(experts) == 2 else None
+        methods.append(Method(name=EVEN, kind="static", weight=weight))
+    methods += [
+        Method(name=f"static_{weight:g}", kind="static", weight=weight)
+        for weight in dict.fromkeys(baselines.static)
+        if not (weight in (0, 1) or (weight == 0.5 and even))
+    ]
+    samplewise = [("exact", CoefficientConfig(), False)] if baselines.exact else []
+    samplewise += [(_name_of(c), c, c.needs_labels) for c in baselines.coefficients]
+    if baselines.oracle:
+        oracle = CoefficientConfig(metric="cross_entropy", target="labels")
+        samplewise.append(("oracle", oracle, True))
+    methods += [
+        Method(name=name, kind="samplewise", coefficient=coefficient, uses_labels=uses_labels)
+        for name, coefficient, uses_labels in samplewise
+    ]
+    if baselines.random:
+        controls = ["random_uniform"]
+        if len(experts) == 2:
+            controls += [f"random_normal_{mean:g}" for mean in NORMAL_MEANS]
+        methods += [Method(name=name, kind="samplewise") for name in controls]
+    return tuple(methods)
+
+
+def _name_of(coefficient: CoefficientConfig) -> str:
+    return f"exact_{coefficient.target or coefficient.metric}"
+
+
+def random_coefficients(name: str, key: str, count: int, experts: int) -> np.ndarray:
+    """Coefficients [count, M] of a random control; the same for the same method and `key`."""
+    draw = np.random.default_rng([RANDOM_SEED, zlib.crc32(f"{name}/{key}".encode())])
+    if name == "random_uniform":  # on the simplex; for M = 2 uniform in [0, 1]
+        return draw.dirichlet(np.ones(experts), size=count)
+    last = draw.normal(float(name.rsplit("_", 1)[1]), NORMAL_DEVIATION, size=count).clip(0, 1)
+    return np.stack([1 - last, last], axis=1)
+
+
+def output_ensembles(
+    probabilities_MBC: torch.Tensor, log_e_BM: torch.Tensor, entropies_BM: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Class probabilities [B, C] of the methods that combine outputs.
+
+    The dynamic ensemble weighs the experts' probabilities with the sample's own coefficients,
+    without an offset, which is not known yet; the selection is the expert of the lowest entropy,
+    the first of equal ones.
+    """
+    weights_BM = torch.softmax(log_e_BM, dim=-1)
+    chosen_B = entropies_BM.argmin(dim=-1)
+    rows = torch.arange(len(chosen_B), device=chosen_B.device)
+    return {
+        "even_output_ensemble": probabilities_MBC.mean(dim=0),
+        "dynamic_output_ensemble": torch.einsum("bm,mbc->bc", weights_BM, probabilities_MBC),
+        "selection": probabilities_MBC[chosen_B, rows],
+    }
+
+
+def outcome(
+    probabilities_BC: torch.Tensor, labels_B: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """Prediction, confidence, and (NaN where a label is negative) log loss and Brier score [B].
+
+    The Brier score is the sum over classes of (p - y)^2, in [0, 2].
+    """
+    confidence, prediction = probabilities_BC.max(dim=-1)
+    nll = brier = torch.full_like(confidence, torch.nan)
+    if labels_B is not None:
+        known = labels_B >= 0
+        of_label = probabilities_BC.gather(1, labels_B.clamp(min=0)[:, None])[:, 0]
+        loss = -of_label.clamp(min=TINY).log()
+        squares = probabilities_BC.square().sum(dim=-1) - 2 * of_label + 1
+        nll, brier = torch.where(known, loss, nll), torch.where(known, squares, brier)
+    return {"prediction": prediction.int(), "confidence": confidence, "nll": nll, "brier": brier}
+
+
+def coefficients_of(
+    method: Method,
+    logits: Sequence[torch.Tensor],
+    temperatures: Sequence[float],
+    even: torch.Tensor | None,
+    labels_B: torch.Tensor | None,
+    where: tuple[str, int, slice],
+) -> np.ndarray:
+    """Coefficients [B, M] of a samplewise method; even where it needs a label and there is none.
+
+    `where` is the samples' chunk, its size and their rows in it, on which random ones depend.
+    """
+    count, experts = len(logits[0]), len(logits)
+    if method.coefficient is None:
+        chunk, size, rows = where
+        return random_coefficients(method.name, chunk, size, experts)[rows]
+    target, known = method.coefficient.target, None
+    if target == "labels":
+        if labels_B is None:
+            return np.full((count, experts), 1 / experts)
+        known, targets = labels_B >= 0, labels_B.clamp(min=0)
+    else:
+        targets = target and pseudo_labels(target, logits, temperatures, even)
+    log_e = log_expertise(method.coefficient.metric, logits, temperatures, targets)
+    found = coefficients(log_e.cpu().numpy())
+    if known is not None:
+        found[~known.cpu().numpy()] = 1 / experts
+    return found
+
+
+def compare(
+    methods: Sequence[Method],
+    probabilities: Mapping[str, torch.Tensor],
+    run: Callable[[Method], torch.Tensor],
+    labels_B: torch.Tensor | None,
+) -> dict[str, torch.Tensor]:
+    """The columns `baseline_*` [B, Q]: of `probabilities` where they are there, else of `run`.
+
+    A method that uses labels predicts -1 where there is none.
+    """
+    outcomes = []
+    for method in methods:
+        given = probabilities.get(method.name)
+        found = outcome(run(method) if given is None else given, labels_B)
+        if method.uses_labels:
+            known = torch.zeros_like(found["prediction"]).bool() if labels_B is None else (
+                labels_B >= 0
+            )  # fmt: skip
+            found["prediction"] = torch.where(known, found["prediction"], -1)
+        outcomes.append(found)
+    return {
+        f"baseline_{name}": torch.stack([found[name] for found in outcomes], dim=-1)
+        for name in outcomes[0]
+    }
