@@ -37,6 +37,7 @@ PREDICTION_COLUMNS = [
 class Columns:
     """A data set's predictions as arrays; `label` is -1 where there is none."""
 
+    sample_id: pa.ChunkedArray  # string [N]
     label: np.ndarray  # int64 [N]
     prediction: dict[str, np.ndarray]  # method, DaWin among them -> int32 [N]
     confidence: dict[str, np.ndarray]
@@ -71,6 +72,7 @@ class Columns:
             by_method[name] = found | {DAWIN: second[name].to_numpy()}
         cluster = second["cluster"]
         return cls(
+            sample_id=second["sample_id"],
             label=second["label"].fill_null(-1).to_numpy(),
             coefficient=tables.rows_of(second["coefficient"], experts),
             cluster=None if cluster.null_count else cluster.to_numpy(),
@@ -182,8 +184,8 @@ def _scores(
     aurc, at, curve = statistics.selective(confidence, right)
     return {
         "accuracy": statistics.accuracy(int(right.sum()), len(right)).to_dict(),
-        "nll": float(np.mean(nll, dtype=np.float64)),
-        "brier": float(np.mean(brier, dtype=np.float64)),
+        "nll": statistics.mean(nll).to_dict(),
+        "brier": statistics.mean(brier).to_dict(),
         "ece": error,
         "aurc": aurc,
         "accuracy_at_coverage": at,
@@ -314,7 +316,7 @@ def _said(difference: Mapping[str, Any]) -> str:
     points = (
         f"{100 * difference['value']:+.1f} points "
         f"[{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
-    )
+    ).replace("-", "\N{MINUS SIGN}")
     return {
         "better": f"{points}, a significant gain",
         "worse": f"{points}, a significant loss",

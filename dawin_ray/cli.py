@@ -68,6 +68,29 @@ def verify(
 
 
 @app.command()
+def report(
+    run_dirs: Annotated[list[str], typer.Argument(help="Finished runs; the first is the base.")],
+    out: Annotated[Path | None, typer.Option(help="Where a comparison goes, as JSON.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make the reports of finished runs again from their Parquet files, and compare the runs."""
+    with _friendly(verbose):
+        from dawin_ray.page import as_json, compare_runs, lines_of, write_page
+        from dawin_ray.runs import PAGE, RunDirectory
+        from dawin_ray.storage import join
+
+        runs = [RunDirectory(address) for address in run_dirs]
+        for run in runs:
+            typer.echo(write_page(run)["words"][0])
+            typer.echo(f"report  {join(run.address, PAGE)}")
+        if len(runs) > 1:
+            rows = compare_runs(runs)
+            typer.echo(lines_of(rows, runs[0].address))
+            if out is not None:
+                out.write_text(as_json(rows))
+
+
+@app.command()
 def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
     """Print what a run would do: shards, samples, forwards, bytes. No model scores anything."""
     with _friendly(verbose):

@@ -70,13 +70,17 @@ class Method:
         return {"output": 0, "samplewise": SAMPLEWISE_FORWARDS}.get(self.kind, 1)
 
 
-def methods_of(
-    baselines: BaselinesConfig, experts: Sequence[str], *, even: bool
-) -> tuple[Method, ...]:
-    """The methods of a job in the order of their columns, the experts first.
+def runs_even(baselines: BaselinesConfig, coefficient: CoefficientConfig) -> bool:
+    """Whether the even interpolation runs, to be compared with or for pseudo labels."""
+    asked = (coefficient, *baselines.coefficients)
+    return baselines.even_interpolation or any(c.needs_merged for c in asked)
 
-    `even` says whether the even interpolation runs, for its own sake or for pseudo labels.
-    """
+
+def methods_of(
+    baselines: BaselinesConfig, experts: Sequence[str], coefficient: CoefficientConfig
+) -> tuple[Method, ...]:
+    """The methods of a job in the order of their columns, the experts first."""
+    even = runs_even(baselines, coefficient)
     methods = [Method(name=name, kind="expert") for name in experts]
     if baselines.output_ensembles:
         methods += [

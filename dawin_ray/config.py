@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from dawin_ray.comparisons import BaselinesConfig, methods_of
+from dawin_ray.comparisons import BaselinesConfig, Method, methods_of
 from dawin_ray.datasets import DatasetConfig
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig
@@ -63,9 +63,7 @@ class Job(Settings):
         names = [dataset.name for dataset in self.datasets]
         if self.in_distribution is not None and self.in_distribution not in names:
             raise ValueError(f"in_distribution: expected one of {', '.join(names)}")
-        methods = [
-            m.name for m in methods_of(self.baselines, [e.name for e in self.experts], even=True)
-        ]
+        methods = [method.name for method in self.methods]
         for name in ("dawin", *methods):
             if methods.count(name) > (name != "dawin"):
                 raise ValueError(
@@ -78,6 +76,12 @@ class Job(Settings):
                 "baselines.coefficients: offset_adjustment needs a fit of its own; run it as a job"
             )
         return self
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What DaWin is compared with."""
+        names = [expert.name for expert in self.experts]
+        return methods_of(self.baselines, names, self.coefficient)
 
     @property
     def exact(self) -> bool:

@@ -197,7 +197,7 @@ def footer_of(report: Mapping[str, Any]) -> str:
             "images/s: all passes, time in the models.",
             *agreement,
             f"predictions  {run_dir}/predictions/dataset=NAME/*.parquet",
-            f"report       {run_dir}/report.json",
+            f"report       {run_dir}/report.html",
         ]
     )
 

@@ -8,6 +8,9 @@
               <kind>/dataset=NAME/part-00000.parquet       compacted; kind: experts, predictions
               rejects/part-00000.parquet                   samples that could not be used, and why
               report.json
+              classes.json                                 names of the data sets' classes
+              audit.json  report.html  csv/                from the above, by `report` too;
+                                                           no hash holds them
               manifest.json                                written last: the run is complete
 
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
@@ -39,11 +42,12 @@ ABSENT = "absent"  # in the list of differences, of which MAX_DIFFERENCES are sh
 MAX_DIFFERENCES = 20
 
 FINGERPRINT, MIXTURE, MANIFEST = "fingerprint.json", "mixture.json", "manifest.json"
+CLASSES, AUDIT, PAGE, CSV = "classes.json", "audit.json", "report.html", "csv"
 WORK = "work"
 # All that a run writes into its directory, besides the lock.
 OURS = {
     FINGERPRINT, MIXTURE, MANIFEST, WORK, "job.yaml", "report.json", "experts", "predictions",
-    "rejects", "cache",
+    "rejects", "cache", CLASSES, AUDIT, PAGE, CSV,
 }  # fmt: skip
 # Size of a compacted part, before its last row group: one PUT, and few files for a reader.
 PART_BYTES = 128 << 20
@@ -265,6 +269,15 @@ class RunDirectory:
         """Write a JSON file of the run."""
         fs, path = self.path(name)
         write_whole(fs, path, (json.dumps(value, indent=1) + "\n").encode())
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file of the run."""
+        write_whole(*self.path(name), text.encode())
+
+    def read_text(self, name: str) -> str:
+        """Read a text file of the run."""
+        fs, path = self.path(name)
+        return fs.cat_file(path).decode()
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run."""

@@ -24,11 +24,12 @@ from dawin_ray.fitting import Fit, fit
 from dawin_ray.ledger import PassLedger, check_shard
 from dawin_ray.locking import exclusive
 from dawin_ray.manifest import manifest_of
+from dawin_ray.page import write_page
 from dawin_ray.precision import resolve
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import PHASES, Timing
 from dawin_ray.report import summarise
-from dawin_ray.runs import FINGERPRINT, MANIFEST, MIXTURE, Kind, RunDirectory, State
+from dawin_ray.runs import CLASSES, FINGERPRINT, MANIFEST, MIXTURE, Kind, RunDirectory, State
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,10 @@ def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[st
     outputs = _compact(run, prepared)
     report = summarise(run, prepared, fits, on, precision, timings)
     run.write_json("report.json", report)
-    outputs += [run.describe(name) for name in ("job.yaml", FINGERPRINT, MIXTURE, "report.json")]
+    run.write_json(CLASSES, prepared.class_names)
+    sealed = ("job.yaml", FINGERPRINT, MIXTURE, CLASSES, "report.json")
+    outputs += [run.describe(name) for name in sealed]
+    write_page(run)
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it
     run.write_json(MANIFEST, manifest_of(prepared, counts, outputs, precision))

@@ -65,16 +65,10 @@ class ScoringSpec:
     compared: frozenset[str] = frozenset()  # chunks that are scored in float32 too in any case
 
     @property
-    def even(self) -> bool:
-        """Whether the even interpolation runs, to be compared with or for pseudo labels."""
-        asked = (self.coefficient, *self.baselines.coefficients)
-        return self.baselines.even_interpolation or any(c.needs_merged for c in asked)
-
-    @property
     def methods(self) -> tuple[Method, ...]:
         """What DaWin is compared with."""
         names = [expert.name for expert in self.model.experts]
-        return methods_of(self.baselines, names, even=self.even)
+        return methods_of(self.baselines, names, self.coefficient)
 
 
 class ScoreExperts:

@@ -46,6 +46,15 @@ def accuracy(right: int, n: int) -> Interval:
     return Interval(value=right / n, low=float(found.low), high=float(found.high), n=int(n))
 
 
+def mean(values_N: np.ndarray) -> Interval:
+    """A mean with the normal interval of its standard error."""
+    values_N = np.asarray(values_N, dtype=np.float64)
+    n, value = len(values_N), float(values_N.mean())
+    error = float(values_N.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
+    reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
+    return Interval(value=value, low=value - reach, high=value + reach, n=n)
+
+
 def mcnemar(better: int, worse: int) -> float:
     """Exact two-sided p-value of McNemar's test from the discordant counts; 1 without any."""
     if better + worse == 0:

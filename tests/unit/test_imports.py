@@ -24,6 +24,8 @@ LAYERS = [
     {"prepare"},
     {"manifest", "plan", "progress"},
     {"audit", "report"},
+    {"pictures"},
+    {"page"},
     {"scoring"},
     {"demo"},
     {"bench", "verify"},

@@ -1,0 +1,254 @@
+"""report.html, audit.json and CSV tables: what a person and a spreadsheet read of a finished run.
+
+Made from the run's files alone; made again they are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+import dawin_ray
+from dawin_ray import pictures
+from dawin_ray.audit import ALPHA, DAWIN, Columns, audit
+from dawin_ray.config import Job, make_job
+from dawin_ray.errors import UserError
+from dawin_ray.runs import AUDIT, CLASSES, CSV, MIXTURE, PAGE, RunDirectory
+from dawin_ray.statistics import (
+    BINS,
+    CLASS_PRIOR,
+    COVERAGES,
+    LEVEL,
+    RESAMPLES,
+    accuracy,
+    holm,
+    mcnemar,
+    paired_differences,
+)
+from dawin_ray.storage import join
+
+TEMPLATE = "page.html.j2"
+SHOWN_P = 1e-4  # smaller p-values are shown as smaller than it
+
+
+def write_page(run: RunDirectory) -> dict[str, Any]:
+    """Audit a run whose Parquet files are complete, and write page, JSON and tables.
+
+    Raises:
+        UserError: it is no run with predictions.
+    """
+    job = job_of(run)
+    found = audit_of(run, job)
+    run.write_json(AUDIT, found)
+    for name, frame in tables_of(found).items():
+        run.write_text(join(CSV, f"{name}.csv"), frame.to_csv(index=False))
+    run.write_text(PAGE, page_of(found, run.address))
+    return found
+
+
+def job_of(run: RunDirectory) -> Job:
+    """The job of a run.
+
+    Raises:
+        UserError: there is none, or it has not come to its predictions.
+    """
+    try:
+        text = run.read_text("job.yaml")
+        complete = run.exists(MIXTURE) and run.exists("predictions")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{run.address!r} is no run directory: {error}. Give the run_dir of a finished run."
+        ) from error
+    if not complete:
+        raise UserError(
+            f"The run in {run.address!r} is not finished: it has no predictions to report on yet. "
+            "Finish it with dawin-ray run."
+        )
+    return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
+
+
+def audit_of(run: RunDirectory, job: Job) -> dict[str, Any]:
+    """The audit of a run."""
+    rejects: Counter[str] = Counter()
+    for table in run.read_parts("rejects", columns=["dataset"]):
+        rejects.update(table["dataset"].to_pylist())
+    mixtures = {
+        name: fit["mixture"]
+        for fit in run.read_json(MIXTURE)["fits"].values()
+        for name in fit["datasets"]
+    }
+    return audit(
+        run,
+        [dataset.name for dataset in job.datasets],
+        job.methods,
+        [expert.name for expert in job.experts],
+        rejects,
+        in_distribution=job.in_distribution,
+        class_names=run.read_json(CLASSES),
+        mixtures=mixtures,
+    )
+
+
+def tables_of(found: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """The audit's figures as flat tables: scores, differences, clusters and classes."""
+    scores, differences, clusters, classes = [], [], [], []
+    for row in found["datasets"]:
+        where = {"dataset": row["dataset"]}
+        for name, score in row["methods"].items():
+            flat = {"ece": score["ece"], "aurc": score["aurc"]}
+            for key in ("accuracy", "nll", "brier"):
+                flat |= _flat(key, score[key])
+            at = {f"accuracy_at_{k}": v for k, v in score["accuracy_at_coverage"].items()}
+            scores.append(where | {"method": name} | flat | at)
+        for name, difference in row["differences"].items():
+            differences.append(where | {"method": name} | dict(difference))
+        for cluster in row["clusters"]:
+            shares = cluster["mean_coefficient"] or [None] * len(found["experts"])
+            flat = {f"weight_{n}": s for n, s in zip(found["experts"], shares, strict=True)}
+            sizes = {"cluster": cluster["cluster"], "size": cluster["size"]}
+            clusters.append(where | sizes | flat | _flat("accuracy", cluster["accuracy"] or {}))
+        for kind in ("gains", "losses"):
+            classes += [where | {"kind": kind} | c for c in row.get("classes", {}).get(kind, [])]
+    return {
+        "scores": pd.DataFrame(scores),
+        "differences": pd.DataFrame(differences),
+        "clusters": pd.DataFrame(clusters),
+        "classes": pd.DataFrame(classes),
+    }
+
+
+def _flat(prefix: str, interval: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix if key == "value" else f"{prefix}_{key}": v for key, v in interval.items()}
+
+
+def page_of(found: Mapping[str, Any], address: str) -> str:
+    """The page, whole: no script, no request."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dawin_ray", "."), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "points": _points, "p": _p, "number": _number}
+    labelled = [row for row in found["datasets"] if row["labelled"]]
+    drawn = {
+        "suite": pictures.of_suite(found) if found["suite"] else None,
+        "robustness": pictures.of_robustness(found),
+        "datasets": {row["dataset"]: pictures.of_dataset(row, found) for row in found["datasets"]},
+    }
+    return environment.get_template(TEMPLATE).render(
+        audit=found,
+        labelled=labelled,
+        names=[*(m["name"] for m in found["methods"]), DAWIN],
+        rivals=[m["name"] for m in found["methods"] if not m["uses_labels"]],
+        pictures=drawn,
+        address=address,
+        code=dawin_ray.__version__,
+        conventions={
+            "level": LEVEL, "alpha": ALPHA, "bins": BINS, "prior": CLASS_PRIOR,
+            "resamples": RESAMPLES, "coverages": [f"{c:g}" for c in COVERAGES],
+        },
+        dawin=DAWIN,
+    )  # fmt: skip
+
+
+def _percent(interval: Mapping[str, Any] | float | None) -> str:
+    if interval is None:
+        return "–"
+    if isinstance(interval, Mapping):
+        low, high = 100 * interval["low"], 100 * interval["high"]
+        return f"{100 * interval['value']:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{100 * interval:.1f}"
+
+
+def _points(interval: Mapping[str, Any]) -> str:
+    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"< {SHOWN_P:g}" if value < SHOWN_P else f"{value:.2g}"
+
+
+def _number(value: Mapping[str, Any] | float | None, digits: int = 3) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping):
+        low, high = value["low"], value["high"]
+        return f"{value['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}"
+
+
+def compare_runs(runs: Sequence[RunDirectory]) -> list[dict[str, Any]]:
+    """DaWin of each run against the first one's, on the data sets that have the same samples.
+
+    Raises:
+        UserError: a run is not finished.
+    """
+    jobs = [job_of(run) for run in runs]
+    rows: list[dict[str, Any]] = []
+    for dataset in jobs[0].datasets:
+        columns = []
+        for run, job in zip(runs, jobs, strict=True):
+            if dataset.name not in [d.name for d in job.datasets]:
+                columns.append(None)
+                continue
+            columns.append(Columns.read(run, dataset.name, job.methods, len(job.experts)))
+        first = columns[0]
+        for run, other in zip(runs[1:], columns[1:], strict=True):
+            row = {"dataset": dataset.name, "run": run.address}
+            if other is None or not first.sample_id.equals(other.sample_id):
+                rows.append(row | {"says": "other samples: not comparable pair by pair"})
+                continue
+            known = (first.label >= 0) & (first.label == other.label)
+            changed = float((first.prediction[DAWIN] != other.prediction[DAWIN]).mean())
+            row |= {"rows": len(known), "changed": changed}
+            if known.any():
+                a, b = (c.prediction[DAWIN][known] == c.label[known] for c in (first, other))
+                better, worse = int((b & ~a).sum()), int((a & ~b).sum())
+                n = int(known.sum())
+                row |= {
+                    "first": accuracy(int(a.sum()), n).to_dict(),
+                    "this": accuracy(int(b.sum()), n).to_dict(),
+                    "difference": paired_differences([(better, worse, n)]).to_dict(),
+                    "better": better, "worse": worse, "p": mcnemar(better, worse),
+                }  # fmt: skip
+            rows.append(row)
+    tested = [row for row in rows if "p" in row]
+    for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = adjusted
+        row["says"] = (
+            "no significant difference" if adjusted >= ALPHA
+            else "better" if row["difference"]["value"] > 0 else "worse"
+        )  # fmt: skip
+    return rows
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]], first: str) -> str:
+    """A comparison of runs as text."""
+    lines = [f"DaWin against the run in {first} (p: exact McNemar, Holm over all lines)"]
+    for row in rows:
+        line = f"  {row['dataset']}, {row['run']}: "
+        if "p_holm" in row:
+            line += (
+                f"{_percent(row['this'])} % against {_percent(row['first'])} %, "
+                f"{_points(row['difference'])} points, {row['better']} gained and {row['worse']} "
+                f"lost of {row['rows']:,}, p = {_p(row['p_holm'])}: {row['says']}"
+            )
+        elif "changed" in row:
+            line += f"no labels; {100 * row['changed']:.1f} % of the predictions changed"
+        else:
+            line += row["says"]
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A comparison of runs for another program."""
+    return json.dumps(list(rows), indent=1) + "\n"
