@@ -24,13 +24,6 @@ ALPHA = 1 - statistics.LEVEL
 HISTOGRAM_BINS = 40
 SHOWN_CLASSES = 5  # the largest gains and losses
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-EXPERT_COLUMNS = [
-    "sample_id", "baseline_prediction", "baseline_confidence", "baseline_nll", "baseline_brier",
-]  # fmt: skip
-PREDICTION_COLUMNS = [
-    "sample_id", "label", "prediction", "confidence", "nll", "brier", "coefficient", "cluster",
-    "expert_entropy", "expert_prediction",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +51,30 @@ class Columns:
             RuntimeError: they do not.
         """
         folder = f"dataset={dataset}"
-        first = pa.concat_tables(run.read_parts("experts", folder, columns=EXPERT_COLUMNS))
-        second = pa.concat_tables(run.read_parts("predictions", folder, columns=PREDICTION_COLUMNS))
-        if not first["sample_id"].equals(second["sample_id"]):
+
+        def column(kind: str, name: str) -> pa.ChunkedArray:
+            # one at a time: together they would be held twice
+            return pa.concat_tables(run.read_parts(kind, folder, columns=[name]))[name]
+
+        sample_id = column("predictions", "sample_id")
+        if not column("experts", "sample_id").equals(sample_id):
             raise RuntimeError(
                 f"experts and predictions of data set '{dataset}' in {run.address} hold other "
                 "samples, or in another order"
             )
         by_method: dict[str, dict[str, np.ndarray]] = {}
         for name in ("prediction", "confidence", "nll", "brier"):
-            rows_NQ = tables.rows_of(first[f"baseline_{name}"], len(methods))
+            rows_NQ = tables.rows_of(column("experts", f"baseline_{name}"), len(methods))
             found = {m.name: rows_NQ[:, q] for q, m in enumerate(methods)}
-            by_method[name] = found | {DAWIN: second[name].to_numpy()}
-        cluster = second["cluster"]
+            by_method[name] = found | {DAWIN: column("predictions", name).to_numpy()}
+        cluster = column("predictions", "cluster")
         return cls(
-            sample_id=second["sample_id"],
-            label=second["label"].fill_null(-1).to_numpy(),
-            coefficient=tables.rows_of(second["coefficient"], experts),
+            sample_id=sample_id,
+            label=column("predictions", "label").fill_null(-1).to_numpy(),
+            coefficient=tables.rows_of(column("predictions", "coefficient"), experts),
             cluster=None if cluster.null_count else cluster.to_numpy(),
-            entropy=tables.rows_of(second["expert_entropy"], experts),
-            expert_prediction=tables.rows_of(second["expert_prediction"], experts),
+            entropy=tables.rows_of(column("predictions", "expert_entropy"), experts),
+            expert_prediction=tables.rows_of(column("predictions", "expert_prediction"), experts),
             **by_method,
         )
 
