@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 import torch
@@ -108,6 +110,36 @@ def resolve_classes(
     )
 
 
+def label_known_folders(
+    folders: Iterable[str], classes: DatasetClasses, dataset: str
+) -> Mapping[str, int]:
+    """The labels of the folders that are named by one of the classes; the others have none.
+
+    For sets such as ObjectNet, of whose folders only a part has a class in the head.
+
+    Raises:
+        UserError: no folder is.
+    """
+    folders = sorted(folders)
+    for known in (classes.synsets, classes.names):
+        plain = [_plain(name) for name in known or ()]
+        positions = {name: i for i, name in enumerate(plain) if plain.count(name) == 1}
+        labels = {f: positions[_plain(f)] for f in folders if _plain(f) in positions}
+        if not labels:
+            continue
+        without = [known[i] for i in sorted(set(range(classes.count)) - set(labels.values()))]
+        logger.warning(
+            "data set %s: %d of %d folders are of its classes, the others are left out; %s",
+            dataset, len(labels), len(folders),
+            f"no folder for {', '.join(without[:10])}" if without else "every class has a folder",
+        )  # fmt: skip
+        return labels
+    raise UserError(
+        f"None of the {len(folders)} folders of data set '{dataset}' is named by one of its "
+        "classes, so skip_other_folders would leave out all of them. Check datasets[].classes."
+    )
+
+
 def label_folders(
     folders: Iterable[str], classes: DatasetClasses, dataset: str
 ) -> Mapping[str, int]:
@@ -156,6 +188,14 @@ def check_label(label: int, count: int, dataset: str, where: str) -> None:
         )
 
 
+@cache
+def imagenet_lemmas() -> tuple[str, ...]:
+    """WordNet's names of ImageNet's classes, without case and punctuation, in their order."""
+    lines = files("timm").joinpath("data", "_info", "imagenet_synset_to_lemma.txt").read_text()
+    of_synset = dict(line.split("\t", 1) for line in lines.splitlines() if "\t" in line)
+    return tuple(_plain(of_synset[synset]) for synset in _timm_lines("imagenet_synsets.txt"))
+
+
 def _timm_lines(name: str) -> tuple[str, ...]:
     return tuple(files("timm").joinpath("data", "_info", name).read_text().split())
 
@@ -168,12 +208,18 @@ def _read_groups(address: str, where: str) -> dict[str, list]:
         )
     except ValueError as error:
         raise UserError(f"The {where} are no valid JSON: {error}") from error
+    if isinstance(groups, dict):  # ObjectNet's own mapping has "analog clock; digital clock"
+        groups = {
+            name: [part.strip() for part in items.split(";") if part.strip()]
+            if isinstance(items, str) else items
+            for name, items in groups.items()
+        }  # fmt: skip
     if not isinstance(groups, dict) or not all(
         isinstance(items, list) and items for items in groups.values()
     ):
         raise UserError(
             f"The {where} must map each class name to a list of one or more of the head's classes "
-            '(indices or names), like {"chair": [423, 559]}.'
+            '(indices or names), like {"chair": [423, 559]} or {"chair": "barber chair; throne"}.'
         )
     return groups
 
@@ -194,12 +240,21 @@ def _class_index(item: object, head_count: int, names: tuple[str, ...] | None, w
                 f"0..{head_count - 1}."
             )
         return int(text)
+    if names is None and head_count == IMAGENET_CLASSES:
+        names = imagenet_lemmas()
     if names is None:
         raise UserError(
             f"The {where} name {text!r}, but the head's class names are unknown. Give them "
             "(model.class_names), or use indices."
         )
     positions = {_plain(name): i for i, name in enumerate(names)}
+    if (
+        head_count == IMAGENET_CLASSES
+    ):  # WordNet's "mountain bike, all-terrain bike, off-roader" too
+        lemmas = imagenet_lemmas()
+        positions = {lemma: i for i, lemma in enumerate(lemmas) if lemmas.count(lemma) == 1} | (
+            positions
+        )  # fmt: skip
     if _plain(text) not in positions:
         near = difflib.get_close_matches(_plain(text), positions, n=1)
         raise UserError(
@@ -216,5 +271,5 @@ def _class_index(item: object, head_count: int, names: tuple[str, ...] | None, w
 
 
 def _plain(name: str) -> str:
-    """A class name without case, underscores and outer space."""
-    return name.strip().casefold().replace("_", " ")
+    """A class name without case, punctuation, underscores and outer space."""
+    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

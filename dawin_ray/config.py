@@ -69,6 +69,14 @@ class Job(Settings):
                 raise ValueError(
                     f"two methods are called '{name}': rename the expert or leave one out"
                 )
+        for dataset in self.datasets:
+            if dataset.skip_other_folders and not (
+                dataset.classes and dataset.format in (None, "folder")
+            ):
+                raise ValueError(
+                    f"datasets: skip_other_folders of '{dataset.name}' needs classes that name its "
+                    "folders"
+                )
         if self.baselines.static and len(self.experts) != 2:
             raise ValueError("baselines.static: a static curve is between two experts")
         if any(c.offset_adjustment for c in self.baselines.coefficients):

@@ -21,7 +21,7 @@ import logging
 import posixpath
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,7 +59,9 @@ class DatasetConfig(Settings):
     """Where a data set is and which of the head's classes it has.
 
     `class_names` and `templates` are for a zero-shot head of the data set's own; without them the
-    model's head serves all data sets.
+    model's head serves all data sets. `skip_other_folders` leaves out class folders that are named
+    by none of `classes`; `crop_border` pixels are cut from each side before anything else. Both are
+    for ObjectNet.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -70,6 +72,8 @@ class DatasetConfig(Settings):
     templates: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    skip_other_folders: bool = False
+    crop_border: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,7 @@ class Shard:
     images: tuple[tuple[str, int, int | None], ...] = ()  # folder: (name, bytes, label)
     image_column: str | None = None
     label_column: str | None = None
+    crop_border: int = 0
 
     def to_json(self) -> str:
         """As text, for the way to a worker; `from_json` is its inverse."""
@@ -109,6 +114,16 @@ class Listing:
     folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
     class_names: str | None = None  # address of classnames.txt, where the set brings one
     templates: str | None = None  # address of zeroshot_classification_templates.txt
+
+    def only(self, folders: Collection[str]) -> Listing:
+        """The same without files of other class folders."""
+        kept = [i for i, (name, _) in enumerate(self.files) if name.split("/")[0] in folders]
+        return dataclasses.replace(
+            self,
+            files=tuple(self.files[i] for i in kept),
+            versions=tuple(self.versions[i] for i in kept),
+            folders=tuple(folder for folder in self.folders if folder in folders),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +224,7 @@ def make_shards(
                 key=_file_key(name),
                 image_column=config.image_column,
                 label_column=config.label_column,
+                crop_border=config.crop_border,
             )
             for (name, size), version in zip(listing.files, listing.versions, strict=True)
         ]
@@ -229,6 +245,7 @@ def make_shards(
                 version=hashlib.sha256(json.dumps(listing.versions[rows]).encode()).hexdigest(),
                 key=f"images-{start:09d}",
                 images=images,
+                crop_border=config.crop_border,
             )
         )
     return shards

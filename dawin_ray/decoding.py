@@ -73,7 +73,7 @@ class DecodeImages:
                 continue
             try:
                 with Image.open(io.BytesIO(sample.image)) as image:
-                    crop = self.crop(image)
+                    crop = self.crop(_without_border(image, shard.crop_border))
             except DECODE_ERRORS as error:
                 reason = f"cannot be decoded: {type(error).__name__}: {error}"
                 # PIL puts the address of its buffer into the message; no two runs would agree
@@ -99,3 +99,17 @@ class DecodeImages:
             rejects=rejects,
             bytes=samples[-1].position - before,
         )
+
+
+def _without_border(image: Image.Image, border: int) -> Image.Image:
+    """The image without `border` pixels on each side.
+
+    Raises:
+        ValueError: nothing would be left.
+    """
+    if not border:
+        return image
+    width, height = image.size
+    if min(width, height) <= 2 * border:
+        raise ValueError(f"{width} x {height} pixels leave nothing within a border of {border}")
+    return image.crop((border, border, width - border, height - border))

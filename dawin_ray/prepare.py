@@ -15,7 +15,12 @@ import dawin_ray
 from dawin_ray.cache import cache_key
 from dawin_ray.checkpoints import checkpoint_digest
 from dawin_ray.chunks import chunk_name
-from dawin_ray.classes import DatasetClasses, label_folders, resolve_classes
+from dawin_ray.classes import (
+    DatasetClasses,
+    label_folders,
+    label_known_folders,
+    resolve_classes,
+)
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, list_files, make_shards
 from dawin_ray.errors import UserError
@@ -100,11 +105,12 @@ def prepare(job: Job) -> Prepared:
     shards = {}
     for dataset in job.datasets:
         listing = listings[dataset.name]
-        labels = (
-            label_folders(listing.folders, classes[dataset.name], dataset.name)
-            if listing.format == "folder"
-            else None
-        )
+        labels = None
+        if listing.format == "folder":
+            of = label_known_folders if dataset.skip_other_folders else label_folders
+            labels = of(listing.folders, classes[dataset.name], dataset.name)
+        if dataset.skip_other_folders:
+            listing = listings[dataset.name] = listing.only(labels or ())
         shards[dataset.name] = tuple(make_shards(dataset, listing, labels))
     spec = ScoringSpec(
         model=model,
@@ -131,10 +137,12 @@ def prepare(job: Job) -> Prepared:
         class_names={name: c.names for name, c in classes.items()},
         parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
         cache_keys={
-            name: cache_key(
-                preprocessing, job.compute.chunk_size, _digest([listing.files, listing.versions])
+            d.name: cache_key(
+                preprocessing,
+                job.compute.chunk_size,
+                _digest([listings[d.name].files, listings[d.name].versions, d.crop_border]),
             )
-            for name, listing in listings.items()
+            for d in job.datasets
         },
         fingerprint={
             "code": dawin_ray.__version__,
