@@ -70,6 +70,9 @@ def verify(
 @app.command()
 def report(
     run_dirs: Annotated[list[str], typer.Argument(help="Finished runs; the first is the base.")],
+    thumbnails: Annotated[
+        int, typer.Option(min=0, help="Example images of each cluster and outcome in the page.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Where a comparison goes, as JSON.")] = None,
     verbose: Verbose = False,
 ) -> None:
@@ -81,7 +84,7 @@ def report(
 
         runs = [RunDirectory(address) for address in run_dirs]
         for run in runs:
-            typer.echo(write_page(run)["words"][0])
+            typer.echo(write_page(run, thumbnails)["words"][0])
             typer.echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)

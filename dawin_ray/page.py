@@ -31,14 +31,18 @@ from dawin_ray.statistics import (
     mcnemar,
     paired_differences,
 )
-from dawin_ray.storage import join
+from dawin_ray.storage import configure, join
+from dawin_ray.thumbnails import sheet
 
 TEMPLATE = "page.html.j2"
 SHOWN_P = 1e-4  # smaller p-values are shown as smaller than it
 
 
-def write_page(run: RunDirectory) -> dict[str, Any]:
+def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
     """Audit a run whose Parquet files are complete, and write page, JSON and tables.
+
+    With `thumbnails`, the page shows as many example images of each cluster and outcome; the data
+    must be where they were.
 
     Raises:
         UserError: it is no run with predictions.
@@ -48,7 +52,14 @@ def write_page(run: RunDirectory) -> dict[str, Any]:
     run.write_json(AUDIT, found)
     for name, frame in tables_of(found).items():
         run.write_text(join(CSV, f"{name}.csv"), frame.to_csv(index=False))
-    run.write_text(PAGE, page_of(found, run.address))
+    experts = [expert.name for expert in job.experts]
+    configure(job.storage_options)
+    sheets = {
+        d.name: sheet(d, Columns.read(run, d.name, job.methods, len(experts)), experts, thumbnails)
+        for d in job.datasets
+        if thumbnails
+    }
+    run.write_text(PAGE, page_of(found, run.address, sheets))
     return found
 
 
@@ -127,8 +138,10 @@ def _flat(prefix: str, interval: Mapping[str, Any]) -> dict[str, Any]:
     return {prefix if key == "value" else f"{prefix}_{key}": v for key, v in interval.items()}
 
 
-def page_of(found: Mapping[str, Any], address: str) -> str:
-    """The page, whole: no script, no request."""
+def page_of(
+    found: Mapping[str, Any], address: str, sheets: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> str:
+    """The page, whole: no script, no request. `sheets` are example images by data set."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dawin_ray", "."), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -146,6 +159,7 @@ def page_of(found: Mapping[str, Any], address: str) -> str:
         names=[*(m["name"] for m in found["methods"]), DAWIN],
         rivals=[m["name"] for m in found["methods"] if not m["uses_labels"]],
         pictures=drawn,
+        sheets=sheets,
         address=address,
         code=dawin_ray.__version__,
         conventions={

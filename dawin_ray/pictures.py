@@ -154,6 +154,7 @@ def _coefficients(axes: Axes, row: Mapping[str, Any], last: str) -> None:
         ):
             # the last entry of a Dirichlet is Beta distributed
             part = weight * stats.beta.pdf(x, concentration[-1], sum(concentration[:-1]))
+            part = np.nan_to_num(part, posinf=0.0)
             total += part
             axes.plot(x, part, color=PALETTE[k % len(PALETTE)], lw=1.2)
         axes.plot(x, total, color=OURS, lw=1.6)

@@ -1,6 +1,8 @@
 """The audit: every figure once more by pandas, scikit-learn and statsmodels; and the page."""
 
+import base64
 import html.parser
+import io
 import json
 import re
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 from sklearn.metrics import accuracy_score, log_loss
 from statsmodels.stats.contingency_tables import mcnemar
@@ -19,7 +22,11 @@ from typer.testing import CliRunner
 
 from dawin_ray import tables
 from dawin_ray.cli import app
+from dawin_ray.config import load_job
+from dawin_ray.decoding import DecodeImages
+from dawin_ray.prepare import prepare
 from dawin_ray.runs import RunDirectory
+from dawin_ray.stages import ScoreExperts
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -284,6 +291,57 @@ def test_the_report_is_made_again_from_parquet_alone(audited):
     assert result.exit_code == 0, result.output
 
 
+def test_thumbnails_are_of_the_samples_they_name(audited):
+    result = CliRunner().invoke(app, ["report", str(audited), "--thumbnails", "2"])
+    assert result.exit_code == 0, result.output
+    text = (audited / "report.html").read_text()
+    images = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^";]+)', text)
+    assert len(images) >= 8
+    encoded, sample_id = images[0]
+    sample_id = sample_id.split(", label")[0]
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as shown:
+        with Image.open(audited.parent / "inside" / sample_id) as original:
+            small = original.convert("RGB")
+            small.thumbnail((96, 96))
+        difference = np.abs(np.asarray(shown, float) - np.asarray(small, float))
+        assert difference.mean() < 10  # JPEG's
+    CliRunner().invoke(app, ["report", str(audited)])
+    assert "<img" not in (audited / "report.html").read_text()
+
+
+def test_a_run_costs_what_its_plan_says(small, audited):
+    """Forwards that the stage makes for a sample, counted, against the plan's."""
+    plan = CliRunner().invoke(app, ["plan", str(audited.parent / "job.yaml")])
+    assert plan.exit_code == 0, plan.output
+    text = " ".join(plan.output.split())
+    images = 4 * IMAGES
+    prepared = prepare(load_job(str(audited.parent / "job.yaml")))
+    stage = ScoreExperts(prepared.spec)
+    counted = {"plain": 0, "exact": 0}
+
+    def counting(kind, model):
+        def forward(pixels, *arguments):
+            counted[kind] += len(pixels)
+            return model(pixels, *arguments)
+
+        return forward
+
+    stage.models = [counting("plain", model) for model in stage.models]
+    stage.static = {name: counting("plain", model) for name, model in stage.static.items()}
+    stage.samplewise = counting("exact", stage.samplewise)
+    decode = DecodeImages(prepared.preprocessing, 16, prepared.spec.classes)
+    decoded = 0
+    for shards in prepared.shards.values():
+        for shard in shards:
+            for chunk in decode(shard):
+                decoded += len(chunk.sample_ids)
+                stage(chunk)
+    assert decoded == images
+    assert f"{counted['plain']:,} forwards" in text
+    assert f"{counted['exact']:,} exact forwards of 6 baselines" in text
+    assert f"pass 2 {images:,} forwards" in text
+
+
 def test_csv_tables_hold_the_same(audited, found):
     scores = pd.read_csv(audited / "csv" / "scores.csv").set_index(["dataset", "method"])
     differences = pd.read_csv(audited / "csv" / "differences.csv")
@@ -343,6 +401,7 @@ BIG = """
 import resource, sys, time
 from dawin_ray.page import write_page
 from dawin_ray.runs import RunDirectory
+from dawin_ray.stages import ScoreExperts
 begin = time.perf_counter()
 write_page(RunDirectory(sys.argv[1]))
 print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

@@ -9,7 +9,13 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 from timm.data import ImageNetInfo
 
-from dawin_ray.classes import DatasetClasses, check_label, label_folders, resolve_classes
+from dawin_ray.classes import (
+    DatasetClasses,
+    check_label,
+    label_folders,
+    label_known_folders,
+    resolve_classes,
+)
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import entropy
 
@@ -230,3 +236,26 @@ def test_labels_run_from_zero_to_the_last_class(label, fits):
     else:
         with pytest.raises(UserError, match=rf"Label {label} of sample 'x'.*'set'.*0\.\.2"):
             check_label(label, 3, "set", "sample 'x'")
+
+
+def test_a_mapping_may_hold_names_as_wordnet_has_them(tmp_path):
+    path = tmp_path / "mapping.json"
+    path.write_text(
+        '{"Alarm clock": "analog clock; digital clock",'
+        ' "Bicycle": "mountain bike, all-terrain bike, off-roader; bicycle-built-for-two, tandem'
+        ' bicycle, tandem"}'
+    )
+    for names in (None, tuple(IMAGENET_CLASSNAMES)):
+        found = resolve_classes(str(path), 1000, names, "objectnet")
+        assert found.members == ((409, 530), (671, 444))
+        assert found.names == ("Alarm clock", "Bicycle")
+
+
+def test_other_folders_are_left_out_where_asked(caplog):
+    classes = DatasetClasses(count=3, names=("Alarm clock", "T-shirt", "Weight (exercise)"))
+    folders = ["alarm_clock", "t-shirt", "unknown_thing"]
+    assert label_known_folders(folders, classes, "set") == {"alarm_clock": 0, "t-shirt": 1}
+    assert "2 of 3 folders" in caplog.text
+    assert "no folder for Weight (exercise)" in caplog.text
+    with pytest.raises(UserError, match="None of the 1 folders"):
+        label_known_folders(["else"], classes, "set")

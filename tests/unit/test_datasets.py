@@ -10,8 +10,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from open_clip.transform import PreprocessCfg
+from PIL import Image
 
 from dawin_ray import datasets
+from dawin_ray.classes import DatasetClasses
 from dawin_ray.datasets import (
     DatasetConfig,
     Shard,
@@ -20,7 +23,9 @@ from dawin_ray.datasets import (
     make_shards,
     read_samples,
 )
+from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
+from dawin_ray.models import Preprocessing
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
 TAR_BLOCK = 512  # bytes of a tar header, and what members are padded to
@@ -592,3 +597,19 @@ def test_a_moved_folder_keeps_its_sample_ids_and_keys(tmp_path):
     for a, b in zip(shards_of(here), shards_of(there), strict=True):
         assert a.key == b.key
         assert ids(read_samples(a)) == ids(read_samples(b))
+
+
+def test_a_border_is_cut_before_anything_else(tmp_path):
+    """As ObjectNet's, whose border of two pixels is red."""
+    image = Image.new("RGB", (36, 44), (255, 0, 0))
+    image.paste((0, 0, 255), (2, 2, 34, 42))
+    image.save(tmp_path / "a.png")
+    Image.new("RGB", (4, 9)).save(tmp_path / "b.png")
+    preprocessing = Preprocessing(config=PreprocessCfg(size=(32, 32)))
+    decode = DecodeImages(preprocessing, 10, {"set": DatasetClasses(count=2)})
+    for border, red in ((0, True), (2, False)):
+        config = DatasetConfig(name="set", path=str(tmp_path), crop_border=border)
+        [shard] = make_shards(config, list_files(config))
+        [chunk] = decode(shard)
+        assert (chunk.images[0][..., 0] > 100).any() == red
+        assert [r.sample_id for r in chunk.rejects] == (["b.png"] if border else [])

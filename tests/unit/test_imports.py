@@ -24,7 +24,7 @@ LAYERS = [
     {"prepare"},
     {"manifest", "plan", "progress"},
     {"audit", "report"},
-    {"pictures"},
+    {"pictures", "thumbnails"},
     {"page"},
     {"scoring"},
     {"demo"},
