@@ -64,8 +64,14 @@ class Columns:
             )
         by_method: dict[str, dict[str, np.ndarray]] = {}
         for name in ("prediction", "confidence", "nll", "brier"):
-            rows_NQ = tables.rows_of(column("experts", f"baseline_{name}"), len(methods))
-            found = {m.name: rows_NQ[:, q] for q, m in enumerate(methods)}
+            found: dict[str, np.ndarray] = {}
+            for kind, prefix, chosen in (
+                ("experts", "baseline", [m for m in methods if m.kind != "fit"]),
+                ("predictions", "fit", [m for m in methods if m.kind == "fit"]),
+            ):
+                if chosen:
+                    rows_NQ = tables.rows_of(column(kind, f"{prefix}_{name}"), len(chosen))
+                    found |= {m.name: rows_NQ[:, q] for q, m in enumerate(chosen)}
             by_method[name] = found | {DAWIN: column("predictions", name).to_numpy()}
         cluster = column("predictions", "cluster")
         return cls(
@@ -77,6 +83,10 @@ class Columns:
             expert_prediction=tables.rows_of(column("predictions", "expert_prediction"), experts),
             **by_method,
         )
+
+    def of_experts(self) -> tuple[np.ndarray, np.ndarray]:
+        """What tells data sets apart without a label: entropies and coefficients [N, M]."""
+        return self.entropy, self.coefficient
 
 
 def audit(
@@ -96,10 +106,13 @@ def audit(
     McNemar's, adjusted by Holm over all data sets and methods that use no labels.
     """
     found = []
+    origin = in_distribution or datasets[0]
+    reference = Columns.read(run, origin, methods, len(experts)).of_experts()
     for name in datasets:
         columns = Columns.read(run, name, methods, len(experts))
         found.append(
             {"dataset": name, "rejects": int(rejects.get(name, 0))}
+            | {"away": {"from": origin} | _away(columns.of_experts(), reference, experts)}
             | audit_dataset(
                 columns, methods, experts, (class_names or {}).get(name),
                 (mixtures or {}).get(name),
@@ -334,6 +347,21 @@ def _coefficients(coefficient_NM: np.ndarray, experts: Sequence[str]) -> dict[st
         name: _moments(coefficient_NM[:, i])
         | {"histogram": np.histogram(coefficient_NM[:, i].clip(0, 1), edges)[0].tolist()}
         for i, name in enumerate(experts)
+    }
+
+
+def _away(
+    here: tuple[np.ndarray, np.ndarray],
+    there: tuple[np.ndarray, np.ndarray],
+    experts: Sequence[str],
+) -> dict[str, Any]:
+    """Distances of entropies (nats) and of the last coefficient from another data set's."""
+    return {
+        "entropy": {
+            name: statistics.distance(here[0][:, i], there[0][:, i])
+            for i, name in enumerate(experts)
+        },
+        "coefficient": statistics.distance(here[1][:, -1], there[1][:, -1]),
     }
 
 

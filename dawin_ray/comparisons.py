@@ -19,20 +19,39 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dawin_ray.expertise import CoefficientConfig, coefficients, log_expertise, pseudo_labels
 from dawin_ray.settings import Settings
 
-# A samplewise forward costs about this many plain ones (README, measured).
-SAMPLEWISE_FORWARDS = 2
 RANDOM_SEED = 0
 # Means and deviation of the reference's normal control, as weights of the last expert.
 NORMAL_MEANS, NORMAL_DEVIATION = (0.5, 0.8), 0.1
 TINY = torch.finfo(torch.float32).tiny
 
 EVEN = "even_interpolation"
-Kind = Literal["expert", "output", "static", "samplewise"]
+Kind = Literal["expert", "output", "static", "samplewise", "fit"]
+
+
+class FitConfig(Settings):
+    """Another fit of the same coefficients: other clusters, or with or without the offset."""
+
+    clusters: Annotated[int, Field(ge=1)] | None = None
+    offset_adjustment: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> FitConfig:
+        if self.clusters is None and self.offset_adjustment is None:
+            raise ValueError("baselines.fits: say what differs, clusters or offset_adjustment")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Such as `dawin_K10` or `dawin_K10_offset`."""
+        parts = ["dawin"] + ([] if self.clusters is None else [f"K{self.clusters}"])
+        if self.offset_adjustment is not None:
+            parts.append("offset" if self.offset_adjustment else "no_offset")
+        return "_".join(parts)
 
 
 class BaselinesConfig(Settings):
@@ -42,7 +61,8 @@ class BaselinesConfig(Settings):
     certain expert) costs no forward. `even_interpolation` and each weight in `static` (of the last
     of two experts; 0, 0.5 and 1 are shared) cost one a sample; `exact`, `oracle` (coefficients from
     the labels, so no method but a bound), `random` (three controls) and each of `coefficients` a
-    samplewise one, about two.
+    samplewise one, about two. Each of `fits`, DaWin with other clusters or another offset, costs
+    one in pass 2.
     """
 
     even_interpolation: bool = True
@@ -52,6 +72,7 @@ class BaselinesConfig(Settings):
     oracle: bool = False
     random: bool = False
     coefficients: tuple[CoefficientConfig, ...] = ()
+    fits: tuple[FitConfig, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +83,8 @@ class Method:
     kind: Kind
     weight: float | None = None  # of the last expert, where it is static
     coefficient: CoefficientConfig | None = None  # of a samplewise one that is not random
+    fit: FitConfig | None = None
     uses_labels: bool = False
-
-    @property
-    def forwards(self) -> int:
-        """Plain forwards of a sample that it costs, those shared with others included."""
-        return {"output": 0, "samplewise": SAMPLEWISE_FORWARDS}.get(self.kind, 1)
 
 
 def runs_even(baselines: BaselinesConfig, coefficient: CoefficientConfig) -> bool:
@@ -109,6 +126,7 @@ def methods_of(
         if len(experts) == 2:
             controls += [f"random_normal_{mean:g}" for mean in NORMAL_MEANS]
         methods += [Method(name=name, kind="samplewise") for name in controls]
+    methods += [Method(name=fit.name, kind="fit", fit=fit) for fit in baselines.fits]
     return tuple(methods)
 
 
@@ -197,8 +215,9 @@ def compare(
     probabilities: Mapping[str, torch.Tensor],
     run: Callable[[Method], torch.Tensor],
     labels_B: torch.Tensor | None,
+    prefix: str = "baseline",
 ) -> dict[str, torch.Tensor]:
-    """The columns `baseline_*` [B, Q]: of `probabilities` where they are there, else of `run`.
+    """Columns [B, Q] of the methods: of `probabilities` where they are there, else of `run`.
 
     A method that uses labels predicts -1 where there is none.
     """
@@ -213,6 +232,6 @@ def compare(
             found["prediction"] = torch.where(known, found["prediction"], -1)
         outcomes.append(found)
     return {
-        f"baseline_{name}": torch.stack([found[name] for found in outcomes], dim=-1)
+        f"{prefix}_{name}": torch.stack([found[name] for found in outcomes], dim=-1)
         for name in outcomes[0]
     }

@@ -79,6 +79,14 @@ class Job(Settings):
                 )
         if self.baselines.static and len(self.experts) != 2:
             raise ValueError("baselines.static: a static curve is between two experts")
+        if self.baselines.fits and self.exact:
+            raise ValueError("baselines.fits: they are of mixtures, and the job is exact")
+        if any(f.offset_adjustment for f in self.baselines.fits) and (
+            self.coefficient.metric not in ("entropy", "cross_entropy")
+        ):
+            raise ValueError(
+                f"baselines.fits: offset_adjustment is not defined for {self.coefficient.metric}"
+            )
         if any(c.offset_adjustment for c in self.baselines.coefficients):
             raise ValueError(
                 "baselines.coefficients: offset_adjustment needs a fit of its own; run it as a job"

@@ -10,7 +10,7 @@ Shapes: N samples, B samples of a batch, M experts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +39,7 @@ class Fit:
     offset: Offset | None = None
     mixture: Mixture | None = None  # None in the exact mode
     source: Source = "none"  # what the mixture was fitted from
+    beside: Mapping[str, Fit] = field(default_factory=dict)  # other fits, to be compared with
 
     def coefficients(self, log_expertise_NM: np.ndarray) -> np.ndarray:
         """Each sample's own coefficients, float64 [N, M]."""
@@ -65,6 +66,7 @@ class Fit:
             "source": self.source,
             "offset": offset,
             "mixture": self.mixture and self.mixture.to_dict(),
+            "beside": {name: other.to_dict() for name, other in self.beside.items()},
         }
 
     @classmethod
@@ -78,6 +80,7 @@ class Fit:
             source=data["source"],
             offset=offset,
             mixture=data["mixture"] and Mixture.from_dict(data["mixture"]),
+            beside={name: cls.from_dict(other) for name, other in data["beside"].items()},
         )
 
 

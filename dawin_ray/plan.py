@@ -45,6 +45,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
     at_least = "at least " if unknown else ""
     clusters = job.mixture.clusters
     most = job.mixture.max_clusters if clusters == "auto" else clusters
+    others = [m.fit for m in job.methods if m.fit is not None]
     offset = " with offset adjustment" if job.coefficient.offset_adjustment else ""
     beside = f" + {static} static interpolation{'s' if static > 1 else ''}" if static else ""
     experts_pass = (
@@ -71,7 +72,8 @@ def plan_of(prepared: Prepared) -> list[Any]:
             f"fit       {fits} mixture{'s' if fits > 1 else ''} of "
             f"{'up to ' if clusters == 'auto' else ''}{most} clusters, from "
             f"{job.coefficient.metric}{offset}",
-            f"pass 2    {at_least}{total:,} forwards; at most {fits * most} merges in each actor",
+            f"pass 2    {at_least}{total * (1 + len(others)):,} forwards; at most "
+            f"{fits * (most + sum(f.clusters or most for f in others))} merges in each actor",
         ]
     height, width = prepared.preprocessing.size
     return [

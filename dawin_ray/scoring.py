@@ -17,13 +17,17 @@ import pyarrow as pa
 
 from dawin_ray import pipeline, tables
 from dawin_ray.cache import CropCache, ReadChunks, plan_cache
+from dawin_ray.comparisons import FitConfig
+from dawin_ray.config import Job
 from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
+from dawin_ray.expertise import CoefficientConfig
 from dawin_ray.fitting import Fit, fit
 from dawin_ray.ledger import PassLedger, check_shard
 from dawin_ray.locking import exclusive
 from dawin_ray.manifest import manifest_of
+from dawin_ray.mixture import MixtureConfig
 from dawin_ray.page import write_page
 from dawin_ray.precision import resolve
 from dawin_ray.prepare import Prepared
@@ -197,12 +201,14 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
         shards = [shard for name in members for shard in prepared.shards[name]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fitted = fit(
-                partial(_log_expertise, run, shards, len(job.experts)),
-                len(job.experts),
-                job.coefficient,
-                job.mixture,
-            )
+            stream = partial(_log_expertise, run, shards, len(job.experts))
+            fitted = fit(stream, len(job.experts), job.coefficient, job.mixture)
+            others = {
+                method.name: fit(stream, len(job.experts), *_altered(job, method.fit))
+                for method in job.methods
+                if method.fit is not None
+            }
+            fitted = replace(fitted, beside=others)
         notes = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
         for note in notes:
             logger.warning("mixture of %s: %s", group, note)
@@ -212,6 +218,17 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
     names = [expert.name for expert in job.experts]
     run.write_json(MIXTURE, {"experts": names, "fits": written})
     return fits
+
+
+def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:
+    """The job's settings of a fit, but for what `other` says."""
+    coefficient, mixture = job.coefficient, job.mixture
+    if other.offset_adjustment is not None:
+        changed = {"offset_adjustment": other.offset_adjustment}
+        coefficient = CoefficientConfig(**coefficient.model_dump() | changed)
+    if other.clusters is not None:
+        mixture = MixtureConfig(**mixture.model_dump() | {"clusters": other.clusters})
+    return coefficient, mixture
 
 
 def _log_expertise(

@@ -66,9 +66,10 @@ class ScoringSpec:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """What DaWin is compared with."""
+        """What DaWin is compared with in pass 1."""
         names = [expert.name for expert in self.model.experts]
-        return methods_of(self.baselines, names, self.coefficient)
+        found = methods_of(self.baselines, names, self.coefficient)
+        return tuple(method for method in found if method.kind != "fit")
 
 
 class ScoreExperts:
@@ -236,11 +237,13 @@ class _Predict:
         count = len(self.spec.model.experts)
         log_e = tables.rows_of(experts["log_expertise"], count)
         coefficients = self.fits[chunk.dataset].coefficients(log_e)
+        labels = [-1 if label is None else label for label in chunk.labels]
+        labels_B = torch.tensor(labels, device=self.device)
         with matmul_mode(self.spec.precision):
             logits, clusters = self._logits(chunk, coefficients)
+            columns |= self._beside(chunk, log_e, labels_B)
         probabilities = logits.softmax(dim=-1)
-        labels = [-1 if label is None else label for label in chunk.labels]
-        scores = outcome(probabilities, torch.tensor(labels, device=self.device))
+        scores = outcome(probabilities, labels_B)
         top = probabilities.topk(min(tables.TOP_CLASSES, logits.shape[-1]), dim=-1)
         columns |= {
             "prediction": logits.argmax(dim=-1).int().cpu().numpy(),
@@ -263,6 +266,12 @@ class _Predict:
         """Float32 logits [n, C] on the device, and clusters int32 [n] where there are any."""
         raise NotImplementedError
 
+    def _beside(
+        self, chunk: Chunk, log_e_nM: np.ndarray, labels_n: torch.Tensor
+    ) -> dict[str, np.ndarray]:
+        """Columns `fit_*` of the fits to be compared with; none where there are none."""
+        return {}
+
 
 class PredictMerged(_Predict):
     """Pass 2: the predictions of the model merged for each sample's cluster."""
@@ -274,8 +283,27 @@ class PredictMerged(_Predict):
         self.merged: dict[int, list[Classifier]] = {}
 
     def _logits(self, chunk: Chunk, coefficients_nM: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        return self._logits_of(self.fits[chunk.dataset], chunk, coefficients_nM)
+
+    def _beside(
+        self, chunk: Chunk, log_e_nM: np.ndarray, labels_n: torch.Tensor
+    ) -> dict[str, np.ndarray]:
+        others = self.fits[chunk.dataset].beside
+        if not others:
+            return {}
+
+        def run(method: Method) -> torch.Tensor:
+            fit = others[method.name]
+            return self._logits_of(fit, chunk, fit.coefficients(log_e_nM))[0].softmax(dim=-1)
+
+        methods = [Method(name=name, kind="fit") for name in others]
+        found = compare(methods, {}, run, labels_n, prefix="fit")
+        return {name: values.cpu().numpy() for name, values in found.items()}
+
+    def _logits_of(
+        self, fit: Fit, chunk: Chunk, coefficients_nM: np.ndarray
+    ) -> tuple[torch.Tensor, np.ndarray]:
         classes, head = self.spec.classes[chunk.dataset], self.spec.heads[chunk.dataset]
-        fit = self.fits[chunk.dataset]
         clusters, models = fit.mixture.predict(coefficients_nM), self._models(fit)
         batches = [
             (models[cluster], members[part])
@@ -352,6 +380,7 @@ class Float32Sample:
         """`spec` is that of the lower precision; the fits are its own."""
         alone = BaselinesConfig(even_interpolation=False, output_ensembles=False)
         spec = replace(spec, precision="float32", exact_rank=None, baselines=alone)
+        fits = {name: replace(fit, beside={}) for name, fit in fits.items()}
         self.compared = spec.compared
         self.score = ScoreExperts(spec, experts)
         self.predict = (PredictExact if spec.exact else PredictMerged)(spec, fits, experts)

@@ -179,3 +179,10 @@ def rank_correlation(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
     if len(a_N) < 2 or np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
         return None
     return float(stats.spearmanr(a_N, b_N).statistic)
+
+
+def distance(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
+    """Wasserstein's, in the values' unit; None where one side is empty."""
+    if not len(a_N) or not len(b_N):
+        return None
+    return float(stats.wasserstein_distance(a_N, b_N))

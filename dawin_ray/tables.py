@@ -47,6 +47,11 @@ PREDICTIONS = pa.schema(
         ("top_probabilities", pa.list_(pa.float32())),
         ("nll", pa.float32()),  # of the true label, in nats; NaN without one
         ("brier", pa.float32()),
+        # of DaWin with other fits, an entry for each of the job's `baselines.fits`
+        ("fit_prediction", pa.list_(pa.int32())),
+        ("fit_confidence", pa.list_(pa.float32())),
+        ("fit_nll", pa.list_(pa.float32())),
+        ("fit_brier", pa.list_(pa.float32())),
         # where precision or rank is lowered, some samples are scored in float32 as well
         ("float32_prediction", pa.int32()),
     ]

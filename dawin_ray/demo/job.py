@@ -22,7 +22,13 @@ def write_job(folder: Path) -> Path:
         "datasets": [{"name": name, "path": str(data / name)} for name in DATASETS],
         "mixture": {"clusters": 3},
         "in_distribution": next(iter(DATASETS)),
-        "baselines": {"static": STATIC, "exact": True, "oracle": True, "random": True},
+        "baselines": {
+            "static": STATIC,
+            "exact": True,
+            "oracle": True,
+            "random": True,
+            "fits": [{"clusters": 10}, {"offset_adjustment": True}],
+        },
     }
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(job, sort_keys=False))

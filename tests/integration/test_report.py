@@ -35,6 +35,7 @@ IMAGES = 72
 BASELINES = {
     "static": [0, 0.25, 0.5, 0.75, 1], "exact": True, "oracle": True, "random": True,
     "coefficients": [{"metric": "margin"}],
+    "fits": [{"clusters": 1}, {"offset_adjustment": True}, {"clusters": 4}],
 }  # fmt: skip
 EXACT = 1e-9
 
@@ -71,15 +72,16 @@ def rows_of(run_dir: Path, dataset: str, found: dict) -> tuple[pd.DataFrame, dic
     predictions = pd.read_parquet(run_dir / "predictions" / f"dataset={dataset}")
     experts = pd.read_parquet(run_dir / "experts" / f"dataset={dataset}")
     assert (predictions["sample_id"] == experts["sample_id"]).all()
-    by_method = {
-        m["name"]: pd.DataFrame(
-            {
-                column: np.stack(experts[f"baseline_{column}"])[:, q].astype(np.float64)
-                for column in ("prediction", "confidence", "nll", "brier")
-            }
-        )
-        for q, m in enumerate(found["methods"])
-    }
+    by_method = {}
+    for rows, prefix, fit in ((experts, "baseline", False), (predictions, "fit", True)):
+        names = [m["name"] for m in found["methods"] if (m["kind"] == "fit") == fit]
+        for q, name in enumerate(names):
+            by_method[name] = pd.DataFrame(
+                {
+                    column: np.stack(rows[f"{prefix}_{column}"])[:, q].astype(np.float64)
+                    for column in ("prediction", "confidence", "nll", "brier")
+                }
+            )
     by_method["dawin"] = predictions[["prediction", "confidence", "nll", "brier"]].astype(float)
     return predictions, by_method
 
@@ -212,6 +214,14 @@ def test_what_needs_no_label(audited, found):
             close(row["agreement"]["dawin_with"][name], same)
             close(row["confidence"][name], by_method[name]["confidence"].mean())
         close(row["agreement"]["all_agree"], (experts[:, 0] == experts[:, 1]).mean())
+        assert row["away"]["from"] == "inside"
+        inside = rows_of(audited, "inside", found)[0]
+        for column, value in (
+            ("coefficient", row["away"]["coefficient"]),
+            ("expert_entropy", row["away"]["entropy"][found["experts"][-1]]),
+        ):
+            a, b = (np.sort(np.stack(t[column])[:, -1]) for t in (predictions, inside))
+            close(value, np.abs(a.astype(float) - b).mean())  # as many samples in each
         sizes = predictions["cluster"].value_counts()
         assert {c["cluster"]: c["size"] for c in row["clusters"] if c["size"]} == sizes.to_dict()
         for cluster in row["clusters"]:
@@ -339,7 +349,25 @@ def test_a_run_costs_what_its_plan_says(small, audited):
     assert decoded == images
     assert f"{counted['plain']:,} forwards" in text
     assert f"{counted['exact']:,} exact forwards of 6 baselines" in text
-    assert f"pass 2 {images:,} forwards" in text
+    assert f"pass 2 {4 * images:,} forwards" in text  # of DaWin and three other fits
+
+
+def test_other_fits_are_the_runs_that_they_stand_for(small, audited, tmp_path):
+    """K = 4, and the offset: the same predictions as jobs with these settings."""
+    datasets = [{"name": "one", "path": str(audited.parent / "one")}]
+    rows, by_method = rows_of(audited, "one", json.loads((audited / "audit.json").read_text()))
+    for name, sections in (
+        ("dawin_K4", {"mixture": {"clusters": 4}}),
+        ("dawin_offset", {"coefficient": {"offset_adjustment": True}}),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        job = small.job_file(folder / "job.yaml", folder / "run", datasets, **sections)
+        assert CliRunner().invoke(app, ["run", job]).exit_code == 0
+        alone = pd.read_parquet(folder / "run" / "predictions" / "dataset=one")
+        assert (alone["sample_id"] == rows["sample_id"]).all()
+        assert (alone["prediction"] == by_method[name]["prediction"]).all()
+        np.testing.assert_allclose(alone["nll"], by_method[name]["nll"], atol=1e-5)
 
 
 def test_csv_tables_hold_the_same(audited, found):
@@ -423,7 +451,8 @@ def test_a_million_rows_take_less_than_two_gigabytes(small, audited, tmp_path):
                 r"(?s)datasets:\n.*?(?=\n[a-z])", "datasets:\n- {name: one, path: x}", text
             )
         (run_dir / name).write_text(text)
-    methods = len(json.loads((audited / "audit.json").read_text())["methods"])
+    fits = len(BASELINES["fits"])
+    methods = len(json.loads((audited / "audit.json").read_text())["methods"]) - fits
 
     def chunks(kind):
         for start in range(0, rows, 100_000):
@@ -451,6 +480,10 @@ def test_a_million_rows_take_less_than_two_gigabytes(small, audited, tmp_path):
                 "cluster": draw.integers(0, 2, n).astype(np.int32),
                 "expert_prediction": draw.integers(0, CLASSES, (n, experts), np.int32),
                 "expert_entropy": draw.random((n, experts), np.float32),
+                "fit_prediction": draw.integers(0, CLASSES, (n, fits), np.int32),
+                "fit_confidence": draw.random((n, fits), np.float32),
+                "fit_nll": draw.random((n, fits), np.float32),
+                "fit_brier": draw.random((n, fits), np.float32),
             }
             yield tables.table(tables.PREDICTIONS, columns)
 

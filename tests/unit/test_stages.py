@@ -469,8 +469,8 @@ def test_what_pass_one_found_is_carried_over(score, predict, chunks):
     for name in ("sample_id", "label", "expert_prediction", "expert_confidence", "expert_entropy",
                  "even_prediction"):  # fmt: skip
         assert table[name].equals(experts[name]), name
-    # float32_prediction is for lower precisions
-    filled = [name for name in table.column_names if name != "float32_prediction"]
+    # float32_prediction is for lower precisions, fit_* for other fits
+    filled = [name for name in table.column_names if not name.startswith(("float32_", "fit_"))]
     assert all(table[name].null_count == 0 for name in filled)
 
 
