@@ -19,6 +19,7 @@ from dawin_ray.merge import MergeConfig
 from dawin_ray.mixture import MixtureConfig
 from dawin_ray.models import ExpertConfig, ModelConfig
 from dawin_ray.pipeline import ComputeConfig
+from dawin_ray.saved import SavedFitConfig
 from dawin_ray.settings import Settings
 from dawin_ray.storage import check_no_secrets, read_bytes
 
@@ -26,8 +27,9 @@ from dawin_ray.storage import check_no_secrets, read_bytes
 class Job(Settings):
     """A scoring job.
 
-    `fit: joint` fits one offset and one mixture to all data sets together. A run fails at the end
-    of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
+    `fit: joint` fits one offset and one mixture to all data sets together; `{from: RUN, dataset:
+    NAME}` applies what another run fitted to one of its data sets, in one pass. A run fails at the
+    end of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
     `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`; credentials
     are refused there, as they belong in the environment. The report's means are over all data sets
     but `in_distribution`, against which it draws them.
@@ -40,7 +42,7 @@ class Job(Settings):
     coefficient: CoefficientConfig = CoefficientConfig()
     mixture: MixtureConfig = MixtureConfig()
     merge: MergeConfig = MergeConfig()
-    fit: Literal["per_dataset", "joint"] = "per_dataset"
+    fit: Literal["per_dataset", "joint"] | SavedFitConfig = "per_dataset"
     baselines: BaselinesConfig = BaselinesConfig()
     in_distribution: str | None = None
     max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
@@ -79,8 +81,8 @@ class Job(Settings):
                 )
         if self.baselines.static and len(self.experts) != 2:
             raise ValueError("baselines.static: a static curve is between two experts")
-        if self.baselines.fits and self.exact:
-            raise ValueError("baselines.fits: they are of mixtures, and the job is exact")
+        if self.baselines.fits and (self.exact or self.saved_fit):
+            raise ValueError("baselines.fits: they are of mixtures, and this job fits none")
         if any(f.offset_adjustment for f in self.baselines.fits) and (
             self.coefficient.metric not in ("entropy", "cross_entropy")
         ):
@@ -105,13 +107,18 @@ class Job(Settings):
         return self.mixture.clusters == "exact"
 
     @property
+    def saved_fit(self) -> SavedFitConfig | None:
+        """The fit of another run that is applied, if any."""
+        return self.fit if isinstance(self.fit, SavedFitConfig) else None
+
+    @property
     def one_pass(self) -> bool:
         """Whether coefficients depend on the sample alone, so that each is decoded once."""
-        return self.exact and not self.coefficient.offset_adjustment
+        return self.saved_fit is not None or (self.exact and not self.coefficient.offset_adjustment)
 
     def to_yaml(self) -> str:
         """The job with every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
 def load_job(address: str, overrides: Sequence[str] = ()) -> Job:
@@ -188,7 +195,8 @@ def _fault(error: dict[str, Any]) -> str:
     location = [part for part in error["loc"] if not _is_union_tag(part, error["loc"])]
     where = ".".join(map(str, location)) or "job"
     if error["type"] == "extra_forbidden":
-        valid = list(_model_at(error["loc"][:-1]).model_fields)
+        fields = _model_at(tuple(location[:-1])).model_fields
+        valid = [field.alias or name for name, field in fields.items()]
         near = difflib.get_close_matches(str(location[-1]), valid, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         return f"{where}: unknown key. Valid here: {', '.join(valid)}.{hint}"
@@ -213,7 +221,12 @@ def _is_union_tag(part: Any, location: tuple) -> bool:
     return (
         isinstance(part, str)
         and part != location[0]
-        and ("[" in part or part in ("int", "str") or part.startswith("constrained-"))
+        and (
+            "[" in part
+            or part in ("int", "str")
+            or part.startswith("constrained-")
+            or part.endswith("Config")
+        )
     )
 
 
@@ -223,5 +236,7 @@ def _model_at(location: tuple) -> type[BaseModel]:
         if isinstance(part, str):
             model = model.model_fields[part].annotation
         while typing.get_origin(model) in (tuple, typing.Union, types.UnionType):
-            model = typing.get_args(model)[0]
+            choices = typing.get_args(model)
+            models = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
+            model = models[0] if models else choices[0]
     return model

@@ -221,7 +221,7 @@ def score_at_once(
     shards: Sequence[Shard], read: ReadChunks, finished: Finished, spec: ScoringSpec, on: Resources,
     run: RunDirectory, fits: Mapping[str, Fit],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Both passes in one, where the coefficients depend on the sample alone: the exact mode."""
+    """Both passes in one, where the coefficients depend on the sample alone."""
     return _stream(shards, read, finished, on, run, ScoreAtOnceActor, {"spec": spec, "fits": fits})
 
 
@@ -274,11 +274,11 @@ class ScoreAtOnceActor:
         experts = load_experts(spec.model)
         self.run = run
         self.score = ScoreExperts(spec, experts)
-        self.predict = PredictExact(spec, fits, experts)
+        self.predict = (PredictExact if spec.exact else PredictMerged)(spec, fits, experts)
 
     def __call__(self, packed: pa.Table) -> dict[str, list]:
         """Score and predict a chunk, commit both, and say how it went."""
-        chunk, begin = unpack(packed), time.time()
+        chunk, begin, merges = unpack(packed), time.time(), self.predict.merges
         if chunk.end is None:
             where = (chunk.dataset, chunk.shard_key, chunk.name)
             with _named("both passes", chunk):
@@ -286,7 +286,7 @@ class ScoreAtOnceActor:
                 predictions = self.predict(chunk, experts)
                 _commit_experts(self.run, chunk, experts)
                 self.run.commit("predictions", *where, predictions)
-        return _summary(chunk, begin)
+        return _summary(chunk, begin) | {"merges": [self.predict.merges - merges]}
 
 
 def _settle(on: Resources) -> None:

@@ -58,7 +58,13 @@ def plan_of(prepared: Prepared) -> list[Any]:
             f"the price of about {experts}"
         )
     exact_pass = f"{at_least}{total:,} exact forwards, each at the price of about {experts}"
-    if job.one_pass:
+    if job.saved_fit is not None and not job.exact:
+        passes = [
+            f"fit       of {job.saved_fit.address}, data set {job.saved_fit.dataset}",
+            f"one pass  {experts_pass}",
+            f"          and {at_least}{total:,} forwards of merged models",
+        ]
+    elif job.one_pass:
         passes = [f"one pass  {experts_pass}", f"          and {exact_pass}"]
     elif job.exact:
         passes = [

@@ -24,6 +24,7 @@ from dawin_ray.classes import (
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, list_files, make_shards
 from dawin_ray.errors import UserError
+from dawin_ray.fitting import Fit
 from dawin_ray.models import (
     HEAD,
     Experts,
@@ -37,6 +38,7 @@ from dawin_ray.models import (
     resolve_head,
 )
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
+from dawin_ray.saved import identity_of, load_saved
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import configure
 
@@ -64,6 +66,8 @@ class Prepared:
     class_names: Mapping[str, tuple[str, ...] | None]  # data set -> names of its classes, if known
     parameters: int  # floating values that are merged
     cache_keys: Mapping[str, str]  # data set -> key of its crops
+    saved_fit: Fit | None  # of another run, where one is applied
+    identity: Mapping[str, Any]  # what this job's fits hold for
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
 
 
@@ -129,6 +133,22 @@ def prepare(job: Job) -> Prepared:
     if job.exact or any(method.kind == "samplewise" for method in spec.methods):
         _check_exact(experts, job)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
+    class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
+    identity = identity_of(
+        [{"sha256": digests[e.checkpoint], "temperature": e.temperature} for e in job.experts],
+        job.merge.base and digests[job.merge.base],
+        job.merge.scale,
+        preprocessing,
+        job.coefficient.model_dump(mode="json"),
+    )
+    saved_fit, saved_digest = None, None
+    if job.saved_fit is not None:
+        saved_fit, saved_digest = load_saved(job.saved_fit, identity, class_digests.items())
+        if saved_fit.mixture is None and not job.exact:
+            raise UserError(
+                f"The saved fit {job.saved_fit.address!r} has no mixture, as its job was exact. "
+                "Set mixture: {clusters: exact}."
+            )
     return Prepared(
         job=job,
         spec=spec,
@@ -146,13 +166,16 @@ def prepare(job: Job) -> Prepared:
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            "job": job.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+            "job": job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
             | {"chunk_size": job.compute.chunk_size},
             "checkpoints": digests,
             "preprocessing": preprocessing,
-            "classes": {name: _digest([c.names, c.members]) for name, c in classes.items()},
+            "classes": class_digests,
             "data": {name: _digest(listing.files) for name, listing in listings.items()},
+            "saved_fit": saved_digest,
         },
+        saved_fit=saved_fit,
+        identity=identity,
     )
 
 

@@ -18,7 +18,7 @@ PHASES = {
     "experts": "pass 1, experts",
     "merged": "pass 2, merged models",
     "exact": "pass 2, exact models",
-    "at_once": "one pass, experts and exact models",
+    "at_once": "one pass, experts and interpolated models",
 }
 
 

@@ -9,6 +9,7 @@
               rejects/part-00000.parquet                   samples that could not be used, and why
               report.json
               classes.json                                 names of the data sets' classes
+              fit.json                                     the fits, for jobs that apply them
               audit.json  report.html  csv/                from the above, by `report` too;
                                                            no hash holds them
               manifest.json                                written last: the run is complete
@@ -47,7 +48,7 @@ WORK = "work"
 # All that a run writes into its directory, besides the lock.
 OURS = {
     FINGERPRINT, MIXTURE, MANIFEST, WORK, "job.yaml", "report.json", "experts", "predictions",
-    "rejects", "cache", CLASSES, AUDIT, PAGE, CSV,
+    "rejects", "cache", "fit.json", CLASSES, AUDIT, PAGE, CSV,
 }  # fmt: skip
 # Size of a compacted part, before its last row group: one PUT, and few files for a reader.
 PART_BYTES = 128 << 20

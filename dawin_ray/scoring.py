@@ -7,7 +7,7 @@ import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+import dawin_ray
 from dawin_ray import pipeline, tables
 from dawin_ray.cache import CropCache, ReadChunks, plan_cache
 from dawin_ray.comparisons import FitConfig
@@ -34,6 +35,7 @@ from dawin_ray.prepare import Prepared
 from dawin_ray.progress import PHASES, Timing
 from dawin_ray.report import summarise
 from dawin_ray.runs import CLASSES, FINGERPRINT, MANIFEST, MIXTURE, Kind, RunDirectory, State
+from dawin_ray.saved import FIT, document_of, entry_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +108,15 @@ def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[st
             _check_usable(run, prepared)
 
         if job.one_pass:
-            fits = dict.fromkeys(prepared.shards, Fit())
+            if (known := prepared.saved_fit) is not None:
+                progress.say(f"fit of {job.saved_fit.address}: {known.describe()}")
+            fits = dict.fromkeys(prepared.shards, known or Fit())
             kinds: tuple[Kind, ...] = ("experts", "predictions")
             run_pass("at_once", kinds, pipeline.score_at_once, fits)
-            fits = _fit(run, prepared, progress)
+            if known is None:
+                fits = _fit(run, prepared, progress)
+            else:
+                _write_fits(run, prepared, {"saved": list(fits)}, fits, {})
         else:
             run_pass("experts", ("experts",), pipeline.score_experts)
             fits = _fit(run, prepared, progress)
@@ -124,7 +131,8 @@ def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[st
     report = summarise(run, prepared, fits, on, precision, timings)
     run.write_json("report.json", report)
     run.write_json(CLASSES, prepared.class_names)
-    sealed = ("job.yaml", FINGERPRINT, MIXTURE, CLASSES, "report.json")
+    _save_fits(run, prepared, fits)
+    sealed = ("job.yaml", FINGERPRINT, MIXTURE, CLASSES, FIT, "report.json")
     outputs += [run.describe(name) for name in sealed]
     write_page(run)
     if cache is not None and not job.compute.keep_cache:
@@ -196,7 +204,7 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
         }
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
     fits: dict[str, Fit] = {}
-    written: dict[str, Any] = {}
+    warned: dict[str, list[str]] = {}
     for group, members in groups.items():
         shards = [shard for name in members for shard in prepared.shards[name]]
         with warnings.catch_warnings(record=True) as caught:
@@ -214,10 +222,46 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
             logger.warning("mixture of %s: %s", group, note)
         fits |= dict.fromkeys(members, fitted)
         progress.say(f"fit of {group}: {fitted.describe()}")
-        written[group] = {"datasets": members, "warnings": notes} | fitted.to_dict()
-    names = [expert.name for expert in job.experts]
-    run.write_json(MIXTURE, {"experts": names, "fits": written})
+        warned[group] = notes
+    _write_fits(run, prepared, groups, fits, warned)
     return fits
+
+
+def _write_fits(
+    run: RunDirectory,
+    prepared: Prepared,
+    groups: Mapping[str, Sequence[str]],
+    fits: Mapping[str, Fit],
+    warned: Mapping[str, Sequence[str]],
+) -> None:
+    written = {
+        group: {"datasets": list(members), "warnings": list(warned.get(group, ()))}
+        | fits[members[0]].to_dict()
+        for group, members in groups.items()
+    }
+    names = [expert.name for expert in prepared.job.experts]
+    run.write_json(MIXTURE, {"experts": names, "fits": written})
+
+
+def _save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) -> None:
+    """fit.json, for jobs that score new data of the same kind."""
+    names = [expert.name for expert in prepared.job.experts]
+    entries = {}
+    for dataset, fitted in fits.items():
+        folder = f"dataset={dataset}"
+        entropy, coefficient = (
+            tables.rows_of(
+                pa.concat_tables(run.read_parts("predictions", folder, columns=[name]))[name],
+                len(names),
+            )
+            for name in ("expert_entropy", "coefficient")
+        )
+        digest = prepared.fingerprint["classes"][dataset]
+        count = prepared.spec.classes[dataset].count
+        entries[dataset] = entry_of(
+            replace(fitted, beside={}), digest, names, entropy, coefficient, count
+        )
+    run.write_json(FIT, document_of(dawin_ray.__version__, names, prepared.identity, entries))
 
 
 def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:

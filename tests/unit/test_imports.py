@@ -19,7 +19,7 @@ LAYERS = [
     {"chunks"},
     {"decoding", "stages"},
     {"cache", "runs"},
-    {"ledger", "pipeline"},
+    {"ledger", "pipeline", "saved"},
     {"config"},
     {"prepare"},
     {"manifest", "plan", "progress"},

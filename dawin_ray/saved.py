@@ -1,0 +1,176 @@
+"""fit.json: a run's fits and the figures behind them, small enough to keep, for jobs to come.
+
+A job with `fit: {from: RUN, dataset: NAME}` reads offset and mixture from it and fits nothing, so
+that one pass is enough: new data are decoded once, and no row waits for the others. It is refused
+where experts, classes, preprocessing or coefficients are not those of the fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from dawin_ray.errors import UserError
+from dawin_ray.fitting import Fit
+from dawin_ray.settings import Settings
+from dawin_ray.storage import join, read_bytes
+
+FIT = "fit.json"
+VERSION = 1
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+BINS = 50  # of the histograms
+
+
+class SavedFitConfig(Settings):
+    """A saved fit: of which run (or the address of a fit.json), and of which of its data sets."""
+
+    source: str = Field(alias="from")
+    dataset: str
+
+    @property
+    def address(self) -> str:
+        """Of the file."""
+        return self.source if self.source.endswith(".json") else join(self.source, FIT)
+
+
+def identity_of(
+    experts: Sequence[Mapping[str, Any]],
+    base: str | None,
+    scale: float,
+    preprocessing: Mapping[str, Any],
+    coefficient: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a fit holds for, besides the classes; `experts` are {sha256, temperature} in order."""
+    return json.loads(
+        json.dumps(
+            {
+                "experts": list(experts), "base": base, "scale": scale,
+                "preprocessing": preprocessing, "coefficient": coefficient,
+            }
+        )
+    )  # fmt: skip
+
+
+def document_of(
+    code: str,
+    names: Sequence[str],
+    identity: Mapping[str, Any],
+    datasets: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The content of fit.json; `datasets` have what `entry_of` makes."""
+    return {
+        "version": VERSION, "code": code, "names": list(names), "identity": dict(identity),
+        "datasets": dict(datasets),
+    }  # fmt: skip
+
+
+def entry_of(
+    fit: Fit,
+    classes: str,
+    names: Sequence[str],
+    entropy_NM: np.ndarray,
+    coefficient_NM: np.ndarray,
+    count: int,
+) -> dict[str, Any]:
+    """A data set's part of fit.json: its fit, and how entropies and coefficients lay.
+
+    Args:
+        fit: its fit.
+        classes: digest of its classes.
+        names: of the experts.
+        entropy_NM: in nats.
+        coefficient_NM: they sum to 1.
+        count: of its classes; entropies lie in [0, ln count].
+    """
+    most = float(np.log(max(count, 2)))
+    return {
+        "fit": fit.to_dict(),
+        "classes": classes,
+        "entropy": {
+            name: summary_of(entropy_NM[:, i], (0.0, most)) for i, name in enumerate(names)
+        },
+        "coefficient": {
+            name: summary_of(coefficient_NM[:, i], (0.0, 1.0)) for i, name in enumerate(names)
+        },
+    }
+
+
+def summary_of(values_N: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
+    """Moments (with N - 1), quantiles, and a histogram of BINS bins between the limits."""
+    values_N = np.asarray(values_N, dtype=np.float64)
+    return {
+        "n": len(values_N),
+        "mean": float(values_N.mean()),
+        "std": float(values_N.std(ddof=1)) if len(values_N) > 1 else 0.0,
+        "quantiles": dict(
+            zip(map(str, QUANTILES), np.quantile(values_N, QUANTILES).tolist(), strict=True)
+        ),
+        "limits": list(limits),
+        "histogram": np.histogram(values_N.clip(*limits), BINS, limits)[0].tolist(),
+    }
+
+
+def load_saved(
+    config: SavedFitConfig, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
+) -> tuple[Fit, str]:
+    """The fit that a job applies, and the digest of what was read of it.
+
+    `classes` are names and class digests of the job's data sets.
+
+    Raises:
+        UserError: the file is missing, damaged or of another version, has no such data set, or is
+            of other experts, classes, preprocessing or coefficients; the message shows what
+            differs.
+    """
+    address = config.address
+    data = read_bytes(address, "saved fit")
+    try:
+        document = json.loads(data)
+        version = document["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The saved fit {address!r} is damaged: {error!r}. Copy it again from its run, or give "
+            "the run's directory."
+        ) from error
+    if version != VERSION:
+        raise UserError(
+            f"The saved fit {address!r} has version {version}, and this program reads version "
+            f"{VERSION}. Make it again: run the job that it came from with this version."
+        )
+    try:
+        datasets, theirs = document["datasets"], document["identity"]
+        if config.dataset not in datasets:
+            raise UserError(
+                f"The saved fit {address!r} has no data set '{config.dataset}'; it has "
+                f"{', '.join(datasets)}."
+            )
+        entry = datasets[config.dataset]
+        fit, their_classes = Fit.from_dict(entry["fit"]), entry["classes"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The saved fit {address!r} is damaged: {error!r}. Copy it again from its run."
+        ) from error
+    differing = [
+        f"  {key}: {theirs.get(key)} there, {identity[key]} here"
+        for key in identity
+        if theirs.get(key) != identity[key]
+    ]
+    differing += [
+        f"  classes of '{name}': others than those of '{config.dataset}' there"
+        for name, digest in classes
+        if digest != their_classes
+    ]
+    if differing:
+        raise UserError(
+            f"The saved fit {address!r} does not hold for this job:\n"
+            + "\n".join(differing)
+            + "\nApply it to the same experts, classes, preprocessing and coefficients, or fit "
+            "anew."
+        )
+    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    return fit, digest
