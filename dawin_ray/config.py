@@ -89,9 +89,15 @@ class Job(Settings):
             raise ValueError(
                 f"baselines.fits: offset_adjustment is not defined for {self.coefficient.metric}"
             )
-        if any(c.offset_adjustment for c in self.baselines.coefficients):
+        if any(c.needs_fit for c in self.baselines.coefficients):
             raise ValueError(
-                "baselines.coefficients: offset_adjustment needs a fit of its own; run it as a job"
+                "baselines.coefficients: offset_adjustment and reference need a fit of their own; "
+                "run it as a job"
+            )
+        reference = self.coefficient.reference
+        if reference is not None and "#" not in reference and reference not in names:
+            raise ValueError(
+                f"coefficient.reference: expected one of {', '.join(names)}, or FIT.json#NAME"
             )
         return self
 
@@ -114,7 +120,7 @@ class Job(Settings):
     @property
     def one_pass(self) -> bool:
         """Whether coefficients depend on the sample alone, so that each is decoded once."""
-        return self.saved_fit is not None or (self.exact and not self.coefficient.offset_adjustment)
+        return self.saved_fit is not None or (self.exact and not self.coefficient.needs_fit)
 
     def to_yaml(self) -> str:
         """The job with every default written out."""

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dawin_ray.settings import Settings
 
@@ -26,6 +26,9 @@ Target = Literal["labels", "soft_ensemble", "hard_ensemble", "soft_merged", "har
 # A maximum logit at or below zero has no meaning as a share. The reference divides by it all the
 # same and leaves [0, 1]; we floor it instead, which hands the sample to the other experts.
 MIN_MAX_LOGIT = 1e-6
+# Nats. An expert that was tuned to certainty has medians near 0 on its own ground, whose ratios
+# would be of rounding errors; a hundredth of a nat is a prediction of 99.9 % among ten classes.
+MEDIAN_FLOOR = 1e-2
 
 
 class CoefficientConfig(Settings):
@@ -33,11 +36,16 @@ class CoefficientConfig(Settings):
 
     `metric` is the measure of expertise, `target` what a cross-entropy is taken against (the true
     labels are the paper's oracle), `offset_adjustment` the data set's offset of `Offset`.
+    `reference` anchors the coefficients to a data set that no shift has touched (see
+    `entropy_growth`): the name of one in the job, or FIT.json#NAME of another run; `strength` 0 is
+    DaWin. It has to be held out from fine-tuning, and needs no labels.
     """
 
     metric: Metric = "entropy"
     target: Target | None = None
     offset_adjustment: bool = False
+    reference: str | None = None
+    strength: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> CoefficientConfig:
@@ -51,7 +59,17 @@ class CoefficientConfig(Settings):
                 f"offset_adjustment is defined for entropy and cross_entropy, not for "
                 f"{self.metric}; set it to false"
             )
+        if self.reference is not None and (self.metric != "entropy" or self.offset_adjustment):
+            raise ValueError(
+                "reference goes with metric: entropy and without offset_adjustment: both shift the "
+                "same scores"
+            )
         return self
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether a sample's coefficients depend on its whole data set."""
+        return self.offset_adjustment or self.reference is not None
 
     @property
     def needs_labels(self) -> bool:
@@ -205,12 +223,32 @@ class Offset:
         return cls(bias=float((moments.std / moments.mean).mean()), shares=inverse / inverse.sum())
 
 
-def coefficients(log_expertise_NM: np.ndarray, offset: Offset | None = None) -> np.ndarray:
+def entropy_growth(
+    medians_M: np.ndarray, reference_M: np.ndarray, strength: float = 1.0
+) -> np.ndarray:
+    """strength * log(median H on the data set / median H on the reference) of each expert, [M].
+
+    What is subtracted from the scores -H: an expert whose entropies have grown most has left its
+    ground, however certain it still is next to the others. Medians below MEDIAN_FLOOR count as it.
+    """
+    floored = (np.maximum(m, MEDIAN_FLOOR) for m in (medians_M, reference_M))
+    here, there = (np.log(m) for m in floored)
+    return strength * (here - there)
+
+
+def coefficients(
+    log_expertise_NM: np.ndarray,
+    offset: Offset | None = None,
+    growth_M: np.ndarray | None = None,
+) -> np.ndarray:
     """Interpolation coefficients, float64 [N, M]; every row sums to 1.
 
-    Computed in log space, so that expertises too small for float32 still have a ratio.
+    Computed in log space, so that expertises too small for float32 still have a ratio. `growth_M`
+    is that of `entropy_growth`.
     """
     log_e = np.asarray(log_expertise_NM, dtype=np.float64)
+    if growth_M is not None:
+        log_e = log_e - growth_M
     if offset is not None and offset.bias > 0:
         log_e = np.logaddexp(log_e, np.log(offset.bias * offset.shares))
     e = np.exp(log_e - log_e.max(axis=1, keepdims=True, initial=-np.inf))

@@ -16,12 +16,19 @@ from typing import Any, Literal
 import numpy as np
 
 from dawin_ray.errors import UserError
-from dawin_ray.expertise import CoefficientConfig, Moments, Offset, coefficients
+from dawin_ray.expertise import (
+    CoefficientConfig,
+    Moments,
+    Offset,
+    coefficients,
+    entropy_growth,
+)
 from dawin_ray.mixture import LambdaHistogram, Mixture, MixtureConfig, fit_mixture
 
 # Up to here the mixture is fitted from the samples one by one, as the reference does; it covers
 # the paper's data sets (ImageNet's 50,000) with room to spare and takes seconds.
 MAX_SAMPLES = 200_000
+MEDIAN_BINS, MEDIAN_LIMITS = 40_000, (1e-8, 20.0)  # nats; no head has e^20 classes
 
 Source = Literal["samples", "histogram", "subsample", "none"]
 # A stream of log-expertises [B, M], the same at every call.
@@ -37,17 +44,20 @@ class Fit:
 
     samples: int = 0
     offset: Offset | None = None
+    growth: np.ndarray | None = None  # of the experts' entropies over a reference's [M]
     mixture: Mixture | None = None  # None in the exact mode
     source: Source = "none"  # what the mixture was fitted from
     beside: Mapping[str, Fit] = field(default_factory=dict)  # other fits, to be compared with
 
     def coefficients(self, log_expertise_NM: np.ndarray) -> np.ndarray:
         """Each sample's own coefficients, float64 [N, M]."""
-        return coefficients(log_expertise_NM, self.offset)
+        return coefficients(log_expertise_NM, self.offset, self.growth)
 
     def describe(self) -> str:
         """What was fitted to how many samples, in words for a person."""
         offset = "" if self.offset is None else f"offset {self.offset.bias:.3f}, "
+        if self.growth is not None:
+            offset += f"log growth {', '.join(f'{g:.2f}' for g in self.growth)}, "
         if self.mixture is None:
             return f"{offset}no mixture, {self.samples:,} samples"
         means = ", ".join(f"{mean:.3f}" for mean in self.mixture.means[:, -1])
@@ -65,6 +75,7 @@ class Fit:
             "samples": self.samples,
             "source": self.source,
             "offset": offset,
+            "growth": None if self.growth is None else self.growth.tolist(),
             "mixture": self.mixture and self.mixture.to_dict(),
             "beside": {name: other.to_dict() for name, other in self.beside.items()},
         }
@@ -79,8 +90,9 @@ class Fit:
             samples=data["samples"],
             source=data["source"],
             offset=offset,
+            growth=None if data.get("growth") is None else np.array(data["growth"]),
             mixture=data["mixture"] and Mixture.from_dict(data["mixture"]),
-            beside={name: cls.from_dict(other) for name, other in data["beside"].items()},
+            beside={name: cls.from_dict(other) for name, other in data.get("beside", {}).items()},
         )
 
 
@@ -90,9 +102,12 @@ def fit(
     coefficient: CoefficientConfig,
     mixture: MixtureConfig,
     *,
+    reference: np.ndarray | None = None,
     max_samples: int = MAX_SAMPLES,
 ) -> Fit:
     """Fit offset and mixture to a stream of the experts' log-expertises.
+
+    `reference` are the experts' median entropies [M] on the reference, where there is one.
 
     Raises:
         UserError: the stream holds no sample.
@@ -105,9 +120,13 @@ def fit(
             "There is no usable sample to fit a mixture to. See the rejects for the reasons."
         )
     offset = Offset.from_moments(moments) if coefficient.offset_adjustment else None
+    growth = None
+    if reference is not None:
+        here = median_entropies(stream, experts, moments.count, max_samples=max_samples)
+        growth = entropy_growth(here, reference, coefficient.strength)
     if mixture.clusters == "exact":
-        return Fit(samples=moments.count, offset=offset, mixture=None, source="none")
-    batches = (coefficients(log_e, offset) for log_e in stream())
+        return Fit(samples=moments.count, offset=offset, growth=growth)
+    batches = (coefficients(log_e, offset, growth) for log_e in stream())
     weights = None
     if moments.count <= max_samples:
         source, points = "samples", np.concatenate(list(batches))
@@ -119,7 +138,27 @@ def fit(
     else:
         source, points = "subsample", _subsample(batches, moments.count, max_samples, mixture.seed)
     fitted = fit_mixture(points, mixture, weights=weights)
-    return Fit(samples=moments.count, offset=offset, mixture=fitted, source=source)
+    return Fit(samples=moments.count, offset=offset, growth=growth, mixture=fitted, source=source)
+
+
+def median_entropies(
+    stream: Stream, experts: int, count: int, *, max_samples: int = MAX_SAMPLES
+) -> np.ndarray:
+    """Median of each expert's entropies [M], from a stream of log-expertises -H.
+
+    Exact up to `max_samples`; beyond, to the width of MEDIAN_BINS bins on a logarithmic scale,
+    0.05 % of the median.
+    """
+    if count <= max_samples:
+        return np.median(-np.concatenate(list(stream())).astype(np.float64), axis=0)
+    edges = np.geomspace(*MEDIAN_LIMITS, MEDIAN_BINS + 1)
+    counts_MB = np.zeros((experts, MEDIAN_BINS), dtype=np.int64)
+    for log_e in stream():
+        inside = np.clip(-np.asarray(log_e, dtype=np.float64), *MEDIAN_LIMITS)
+        for m in range(experts):
+            counts_MB[m] += np.histogram(inside[:, m], edges)[0]
+    middle = (counts_MB.cumsum(axis=1) < count / 2).sum(axis=1)
+    return np.sqrt(edges[middle] * edges[middle + 1])
 
 
 def _subsample(batches: Iterable[np.ndarray], count: int, size: int, seed: int) -> np.ndarray:

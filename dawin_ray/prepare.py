@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 import dawin_ray
@@ -38,7 +39,7 @@ from dawin_ray.models import (
     resolve_head,
 )
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
-from dawin_ray.saved import identity_of, load_saved
+from dawin_ray.saved import identity_of, load_saved, saved_medians
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import configure
 
@@ -68,6 +69,7 @@ class Prepared:
     cache_keys: Mapping[str, str]  # data set -> key of its crops
     saved_fit: Fit | None  # of another run, where one is applied
     identity: Mapping[str, Any]  # what this job's fits hold for
+    reference: np.ndarray | None  # median entropies of a saved reference [M]
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
 
 
@@ -141,7 +143,9 @@ def prepare(job: Job) -> Prepared:
         preprocessing,
         job.coefficient.model_dump(mode="json"),
     )
-    saved_fit, saved_digest = None, None
+    saved_fit, saved_digest, reference = None, None, None
+    if job.coefficient.reference is not None and "#" in job.coefficient.reference:
+        reference = saved_medians(job.coefficient.reference, identity, class_digests.items())
     if job.saved_fit is not None:
         saved_fit, saved_digest = load_saved(job.saved_fit, identity, class_digests.items())
         if saved_fit.mixture is None and not job.exact:
@@ -173,9 +177,11 @@ def prepare(job: Job) -> Prepared:
             "classes": class_digests,
             "data": {name: _digest(listing.files) for name, listing in listings.items()},
             "saved_fit": saved_digest,
+            "reference": None if reference is None else reference.tolist(),
         },
         saved_fit=saved_fit,
         identity=identity,
+        reference=reference,
     )
 
 

@@ -127,16 +127,48 @@ def load_saved(
             of other experts, classes, preprocessing or coefficients; the message shows what
             differs.
     """
-    address = config.address
+    entry = _entry(config.address, config.dataset, identity, classes)
+    try:
+        fit = Fit.from_dict(entry["fit"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(config.address, error) from error
+    return fit, hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def saved_medians(
+    reference: str, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
+) -> np.ndarray:
+    """Median entropies of the experts [M] on the data set that FIT.json#NAME names.
+
+    Raises:
+        UserError: as `load_saved`; the coefficients' settings may differ.
+    """
+    address, _, dataset = reference.partition("#")
+    identity = {key: value for key, value in identity.items() if key != "coefficient"}
+    entry = _entry(address, dataset, identity, classes)
+    try:
+        return np.array([e["quantiles"]["0.5"] for e in entry["entropy"].values()])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(address, error) from error
+
+
+def _damaged(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"The saved fit {address!r} is damaged: {error!r}. Copy it again from its run, or give the "
+        "run's directory."
+    )
+
+
+def _entry(
+    address: str, dataset: str, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
+) -> Mapping[str, Any]:
+    """A data set's part of a fit.json, checked against the job."""
     data = read_bytes(address, "saved fit")
     try:
         document = json.loads(data)
         version = document["version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"The saved fit {address!r} is damaged: {error!r}. Copy it again from its run, or give "
-            "the run's directory."
-        ) from error
+        raise _damaged(address, error) from error
     if version != VERSION:
         raise UserError(
             f"The saved fit {address!r} has version {version}, and this program reads version "
@@ -144,24 +176,21 @@ def load_saved(
         )
     try:
         datasets, theirs = document["datasets"], document["identity"]
-        if config.dataset not in datasets:
-            raise UserError(
-                f"The saved fit {address!r} has no data set '{config.dataset}'; it has "
-                f"{', '.join(datasets)}."
-            )
-        entry = datasets[config.dataset]
-        fit, their_classes = Fit.from_dict(entry["fit"]), entry["classes"]
-    except (KeyError, TypeError, ValueError) as error:
+        entry = datasets.get(dataset)
+        their_classes = None if entry is None else entry["classes"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(address, error) from error
+    if entry is None:
         raise UserError(
-            f"The saved fit {address!r} is damaged: {error!r}. Copy it again from its run."
-        ) from error
+            f"The saved fit {address!r} has no data set '{dataset}'; it has {', '.join(datasets)}."
+        )
     differing = [
         f"  {key}: {theirs.get(key)} there, {identity[key]} here"
         for key in identity
         if theirs.get(key) != identity[key]
     ]
     differing += [
-        f"  classes of '{name}': others than those of '{config.dataset}' there"
+        f"  classes of '{name}': others than those of '{dataset}' there"
         for name, digest in classes
         if digest != their_classes
     ]
@@ -172,5 +201,4 @@ def load_saved(
             + "\nApply it to the same experts, classes, preprocessing and coefficients, or fit "
             "anew."
         )
-    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-    return fit, digest
+    return entry

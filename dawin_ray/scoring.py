@@ -24,7 +24,7 @@ from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig
-from dawin_ray.fitting import Fit, fit
+from dawin_ray.fitting import Fit, fit, median_entropies
 from dawin_ray.ledger import PassLedger, check_shard
 from dawin_ray.locking import exclusive
 from dawin_ray.manifest import manifest_of
@@ -203,6 +203,7 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
             for name in group["datasets"]
         }
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
+    anchor = _reference(run, prepared)
     fits: dict[str, Fit] = {}
     warned: dict[str, list[str]] = {}
     for group, members in groups.items():
@@ -210,9 +211,11 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             stream = partial(_log_expertise, run, shards, len(job.experts))
-            fitted = fit(stream, len(job.experts), job.coefficient, job.mixture)
+            fitted = fit(stream, len(job.experts), job.coefficient, job.mixture, reference=anchor)
             others = {
-                method.name: fit(stream, len(job.experts), *_altered(job, method.fit))
+                method.name: fit(
+                    stream, len(job.experts), *_altered(job, method.fit), reference=anchor
+                )
                 for method in job.methods
                 if method.fit is not None
             }
@@ -225,6 +228,18 @@ def _fit(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str,
         warned[group] = notes
     _write_fits(run, prepared, groups, fits, warned)
     return fits
+
+
+def _reference(run: RunDirectory, prepared: Prepared) -> np.ndarray | None:
+    """The experts' median entropies on the job's reference, if it has one."""
+    if prepared.reference is not None:
+        return prepared.reference
+    job = prepared.job
+    if (name := job.coefficient.reference) is None:
+        return None
+    count = len(job.experts)
+    stream = partial(_log_expertise, run, prepared.shards[name], count)
+    return median_entropies(stream, count, sum(map(len, stream())))
 
 
 def _write_fits(

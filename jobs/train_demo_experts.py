@@ -114,11 +114,13 @@ def main() -> None:
     """Pretrain, save, fine-tune, save, and log the accuracies of both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the two checkpoints")
-    out = parser.parse_args().out
+    parser.add_argument("--seed", type=int, default=SEED, help="of everything that is random")
+    arguments = parser.parse_args()
+    out, seed = arguments.out, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(format="%(asctime)s %(message)s")
     logger.setLevel(logging.INFO)
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
     zero_shot, fine_tuned = (out / path.name for path in CHECKPOINTS.values())
 
@@ -126,12 +128,12 @@ def main() -> None:
     clip, _, preprocess = open_clip.create_model_and_transforms(MODEL_CONFIG.stem)
     model = Classifier(clip.visual)  # the text tower is not trained, and not saved
 
-    broad = tensors(preprocess, *broad_images(BROAD_IMAGES, np.random.default_rng(SEED)))
-    train(model, *broad, PRETRAINING_STEPS, SEED)
+    broad = tensors(preprocess, *broad_images(BROAD_IMAGES, np.random.default_rng(seed)))
+    train(model, *broad, PRETRAINING_STEPS, seed)
     save(model, zero_shot)
 
     digits = tensors(preprocess, *handwritten_digits("train"))
-    train(model, *digits, FINE_TUNING_STEPS, SEED + 1)
+    train(model, *digits, FINE_TUNING_STEPS, seed + 1)
     save(model, fine_tuned)
 
     for path in (zero_shot, fine_tuned):

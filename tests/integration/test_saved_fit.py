@@ -162,3 +162,44 @@ def test_wrong_keys_of_a_fit_are_told(small, data, tmp_path):
         make_job(small.job(tmp_path / "run", data, fit={"from": "x"}))
     with pytest.raises(UserError, match=r"fit\.datset: unknown key. Valid here: .*dataset"):
         make_job(small.job(tmp_path / "run", data, fit={"from": "x", "dataset": "y", "datset": 1}))
+
+
+def test_a_reference_in_the_job_and_a_saved_one_are_the_same(small, data, fitted, tmp_path):
+    """Coefficients by hand from the entropies; from the job's data set, and from fit.json#NAME."""
+    dimmed = [path for path in make_images(IMAGES, seed=9)]
+    write_tar(tmp_path / "other" / "a.tar", dimmed, None)
+    sets = [data[0], {"name": "other", "path": str(tmp_path / "other")}]
+    inside = run(
+        small, tmp_path / "inside", sets, coefficient={"reference": "folder", "strength": 0.7}
+    )
+    saved = f"{fitted['clustered'] / 'fit.json'}#folder"
+    outside = run(
+        small, tmp_path / "outside", sets, coefficient={"reference": saved, "strength": 0.7}
+    )
+    for name in ("folder", "other"):
+        a, b = (pd.read_parquet(r / "predictions" / f"dataset={name}") for r in (inside, outside))
+        # a median of JSON and one of float32 entropies are the same number
+        pd.testing.assert_frame_equal(a, b, check_exact=False, atol=1e-6)
+        h = np.stack(a["expert_entropy"]).astype(np.float64)
+        reference = np.stack(
+            pd.read_parquet(inside / "predictions" / "dataset=folder")["expert_entropy"]
+        ).astype(np.float64)
+        growth = np.log(np.median(h, axis=0) / np.median(reference, axis=0))
+        scores = np.exp(-h - 0.7 * growth)
+        expected = scores / scores.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(np.stack(a["coefficient"]), expected, atol=1e-6)
+    assert not np.allclose(growth, 0, atol=1e-3)
+
+
+def test_wrong_references_are_told(small, data, fitted, tmp_path):
+    def job(**coefficient):
+        return make_job(small.job(tmp_path / "run", data, coefficient=coefficient))
+
+    with pytest.raises(UserError, match=r"coefficient.reference: expected one of folder, tars"):
+        job(reference="else")
+    with pytest.raises(UserError, match="without offset_adjustment"):
+        job(reference="folder", offset_adjustment=True)
+    with pytest.raises(UserError, match="without offset_adjustment"):
+        job(reference="folder", metric="margin")
+    with pytest.raises(UserError, match="no data set 'else'"):
+        prepare(job(reference=f"{fitted['clustered'] / 'fit.json'}#else"))

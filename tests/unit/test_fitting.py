@@ -5,7 +5,7 @@ import pytest
 
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig
-from dawin_ray.fitting import Fit, fit
+from dawin_ray.fitting import Fit, fit, median_entropies
 from dawin_ray.mixture import MixtureConfig
 
 ENTROPY, TWO = CoefficientConfig(), MixtureConfig(clusters=2)
@@ -70,3 +70,57 @@ def test_a_fit_survives_json():
 def test_nothing_to_fit_is_an_error():
     with pytest.raises(UserError, match="no usable sample"):
         fit(lambda: iter([np.empty((0, 2))]), 2, ENTROPY, TWO)
+
+
+REFERENCE = CoefficientConfig(reference="clean")
+
+
+def test_the_growth_over_the_reference_is_subtracted_from_the_scores():
+    """score_m = -H_m - strength log(median H_m / median of the reference), then a softmax."""
+    values = log_e(500, 3)
+    anchor = np.array([0.1, 0.5, 1.0])
+    for strength in (0.0, 0.5, 1.0):
+        config = CoefficientConfig(reference="clean", strength=strength)
+        fitted = fit(stream_of(values, 60), 3, config, TWO, reference=anchor)
+        growth = np.log(np.median(-values.astype(np.float64), axis=0) / anchor)
+        np.testing.assert_allclose(fitted.growth, strength * growth, atol=1e-12)
+        scores = np.exp(values.astype(np.float64) - strength * growth)
+        expected = scores / scores.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(fitted.coefficients(values), expected, atol=1e-12)
+    plain = fit(stream_of(values, 60), 3, ENTROPY, TWO)
+    zero = fit(
+        stream_of(values, 60), 3, CoefficientConfig(reference="clean", strength=0), TWO,
+        reference=anchor,
+    )  # fmt: skip
+    np.testing.assert_array_equal(zero.coefficients(values), plain.coefficients(values))
+
+
+def test_an_expert_that_has_grown_alike_changes_nothing():
+    values = log_e(300)
+    here = np.median(-values.astype(np.float64), axis=0)
+    fitted = fit(stream_of(values, 50), 2, REFERENCE, TWO, reference=here / 3)
+    plain = fit(stream_of(values, 50), 2, ENTROPY, TWO)
+    np.testing.assert_allclose(fitted.coefficients(values), plain.coefficients(values), atol=1e-12)
+
+
+def test_tiny_medians_count_as_the_floor():
+    values = np.full((10, 2), -1e-5)
+    fitted = fit(stream_of(values, 3), 2, REFERENCE, MixtureConfig(clusters="exact"),
+                 reference=np.array([1e-7, 1e-3]))  # fmt: skip
+    np.testing.assert_array_equal(fitted.growth, [0.0, 0.0])
+
+
+def test_medians_of_many_samples_are_within_a_bin():
+    draw = np.random.default_rng(0)
+    values = -draw.gamma(2, [0.001, 0.1, 1.0], size=(20_000, 3)).astype(np.float32)
+    exact = median_entropies(stream_of(values, 999), 3, 20_000)
+    np.testing.assert_allclose(exact, np.median(-values.astype(np.float64), axis=0))
+    binned = median_entropies(stream_of(values, 999), 3, 20_000, max_samples=100)
+    np.testing.assert_allclose(binned, exact, rtol=1e-3)
+
+
+def test_a_fit_with_growth_survives_json():
+    fitted = fit(stream_of(log_e(100), 10), 2, REFERENCE, TWO, reference=np.array([0.2, 0.4]))
+    again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    np.testing.assert_array_equal(again.growth, fitted.growth)
+    assert "log growth" in fitted.describe()
