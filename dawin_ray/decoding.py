@@ -13,9 +13,10 @@ from PIL import Image
 
 from dawin_ray.chunks import Chunk, Reject, chunk_name
 from dawin_ray.classes import DatasetClasses
-from dawin_ray.datasets import Shard, read_samples
+from dawin_ray.datasets import Shard
 from dawin_ray.errors import StageError
 from dawin_ray.models import Preprocessing
+from dawin_ray.samples import read_samples
 
 # What Pillow's decoders raise on damaged data. Anything else is a fault of ours and ends the run.
 DECODE_ERRORS = (

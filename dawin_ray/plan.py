@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from dawin_ray.datasets import count_samples
 from dawin_ray.prepare import Prepared
+from dawin_ray.samples import count_samples
 
 
 def plan_of(prepared: Prepared) -> list[Any]:

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from dawin_ray.audit import DAWIN, Columns
-from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards, read_samples
+from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
 from dawin_ray.decoding import DECODE_ERRORS
+from dawin_ray.samples import read_samples
 
 SIDE = 96  # pixels
 # Samples that examples are taken from: the first ones, so that few shards are read.

@@ -19,17 +19,11 @@ import torch
 from PIL import Image
 
 from dawin_ray import statistics
-from dawin_ray.demo import CHECKPOINTS, MODEL_CONFIG
+from dawin_ray.demo import CHECKPOINTS
 from dawin_ray.demo.datasets import DATASETS, make_test_set
+from dawin_ray.demo.job import model_spec
 from dawin_ray.expertise import Moments, Offset, coefficients, entropy_growth
-from dawin_ray.models import (
-    CHECKPOINT_HEAD,
-    ExpertConfig,
-    HeadSpec,
-    ModelConfig,
-    ModelSpec,
-    load_experts,
-)
+from dawin_ray.models import CHECKPOINT_HEAD, load_experts
 from dawin_ray.samplewise import SamplewiseClassifier
 
 CLEAN, *SHIFTS = DATASETS
@@ -83,16 +77,7 @@ def rules(h: np.ndarray, reference: np.ndarray, losses: np.ndarray) -> Mapping[s
 @torch.inference_mode()
 def study(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """By rule and data set, which samples are right [N], with the experts of a folder."""
-    spec = ModelSpec(
-        config=ModelConfig(architecture=str(MODEL_CONFIG)),
-        experts=tuple(
-            ExpertConfig(name=name, checkpoint=str(folder / path.name))
-            for name, path in CHECKPOINTS.items()
-        ),
-        base=None,
-        heads=(HeadSpec(),),
-    )
-    experts = load_experts(spec)
+    experts = load_experts(model_spec(folder))
     cpu = torch.device("cpu")
     models = [experts.classifier(state, cpu, torch.float32) for state in experts.states]
     exact = SamplewiseClassifier(experts.skeleton, experts.states)

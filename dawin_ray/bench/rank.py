@@ -13,17 +13,10 @@ import torch
 from PIL import Image
 
 from dawin_ray.bench import BenchConfig, Figure
-from dawin_ray.demo import CHECKPOINTS, MODEL_CONFIG
 from dawin_ray.demo.datasets import DATASETS, make_test_set
+from dawin_ray.demo.job import model_spec
 from dawin_ray.expertise import log_expertise
-from dawin_ray.models import (
-    CHECKPOINT_HEAD,
-    ExpertConfig,
-    HeadSpec,
-    ModelConfig,
-    ModelSpec,
-    load_experts,
-)
+from dawin_ray.models import CHECKPOINT_HEAD, load_experts
 from dawin_ray.samplewise import SamplewiseClassifier
 
 RANKS = (2, 4, 8, 16, 32, 64)
@@ -32,13 +25,7 @@ RANKS = (2, 4, 8, 16, 32, 64)
 @torch.inference_mode()
 def figures(config: BenchConfig) -> Iterator[Figure]:
     """Agreement with full rank over the demo's data sets, and accuracy, for each rank."""
-    spec = ModelSpec(
-        config=ModelConfig(architecture=str(MODEL_CONFIG)),
-        experts=tuple(ExpertConfig(name=n, checkpoint=str(p)) for n, p in CHECKPOINTS.items()),
-        base=None,
-        heads=(HeadSpec(),),
-    )
-    experts = load_experts(spec)
+    experts = load_experts(model_spec())
     cpu = torch.device("cpu")
     models = [experts.classifier(state, cpu, torch.float32) for state in experts.states]
     full = SamplewiseClassifier(experts.skeleton, experts.states)

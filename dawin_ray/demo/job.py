@@ -1,4 +1,4 @@
-"""The demo's job file."""
+"""The demo's job file, and its experts for those who want only them."""
 
 from pathlib import Path
 
@@ -6,8 +6,19 @@ import yaml
 
 from dawin_ray.demo import CHECKPOINTS, MODEL_CONFIG
 from dawin_ray.demo.datasets import DATASETS, write_datasets
+from dawin_ray.models import ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 
 STATIC = [round(0.1 * i, 1) for i in range(11)]  # WiSE-FT's curve
+
+
+def model_spec(folder: Path | None = None) -> ModelSpec:
+    """The demo's two experts, or those of the same names in a folder."""
+    experts = tuple(
+        ExpertConfig(name=name, checkpoint=str(path if folder is None else folder / path.name))
+        for name, path in CHECKPOINTS.items()
+    )
+    model = ModelConfig(architecture=str(MODEL_CONFIG))
+    return ModelSpec(config=model, experts=experts, base=None, heads=(HeadSpec(),))
 
 
 def write_job(folder: Path) -> Path:

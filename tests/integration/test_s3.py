@@ -10,8 +10,9 @@ import fsspec
 import pytest
 
 from dawin_ray import storage
-from dawin_ray.datasets import DatasetConfig, list_files, make_shards, read_samples
+from dawin_ray.datasets import DatasetConfig, list_files, make_shards
 from dawin_ray.errors import UserError
+from dawin_ray.samples import read_samples
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 from tests.integration.processes import DRIVER, assert_equal_runs, job_file, rows
 from tests.integration.proxy import FaultyProxy

@@ -13,19 +13,18 @@ import pytest
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from dawin_ray import datasets
+from dawin_ray import samples
 from dawin_ray.classes import DatasetClasses
 from dawin_ray.datasets import (
     DatasetConfig,
     Shard,
-    count_samples,
     list_files,
     make_shards,
-    read_samples,
 )
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.models import Preprocessing
+from dawin_ray.samples import count_samples, read_samples
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
 TAR_BLOCK = 512  # bytes of a tar header, and what members are padded to
@@ -213,7 +212,7 @@ def test_a_folder_in_a_tar_is_no_sample_and_a_link_is_one_that_cannot_be_used(tm
 
 
 def test_a_member_larger_than_any_image_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("dawin_ray.datasets.MAX_MEMBER_BYTES", 100)
+    monkeypatch.setattr("dawin_ray.samples.MAX_MEMBER_BYTES", 100)
     tar_with(tmp_path / "s.tar", {"a.jpg": b"1" * 101, "b.jpg": b"2" * 100})
     first, second = samples_of(tmp_path)
     assert (first.image, first.error) == (
@@ -348,7 +347,7 @@ def test_a_parquet_sample_is_named_by_file_and_row(tmp_path):
 
 
 def test_rows_are_numbered_through_all_row_groups_and_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "PARQUET_READ_ROWS", 4)
+    monkeypatch.setattr(samples, "PARQUET_READ_ROWS", 4)
     table = pa.table({"image": [b"%d" % i for i in range(11)]})
     pq.write_table(table, tmp_path / "p.parquet", row_group_size=3)
     samples = samples_of(tmp_path)
@@ -420,7 +419,7 @@ def test_a_file_that_is_no_parquet_is_one_error_sample(tmp_path):
 
 
 def test_a_parquet_file_that_breaks_keeps_the_rows_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "PARQUET_READ_ROWS", 1)
+    monkeypatch.setattr(samples, "PARQUET_READ_ROWS", 1)
     path = tmp_path / "p.parquet"
     table = pa.table({"image": IMAGES[:3]})
     pq.write_table(table, path, row_group_size=1, use_dictionary=False, compression="none")

@@ -15,7 +15,7 @@ LAYERS = [
     {"storage"},
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
-    {"models"},
+    {"models", "samples"},
     {"chunks"},
     {"decoding", "stages"},
     {"cache", "runs"},
