@@ -198,4 +198,4 @@ def _same(one: Any, other: Any, tolerance: float) -> bool:
         return False
     if a.dtype.kind == "i":
         return bool((a == b).all())
-    return bool(np.allclose(a, b, rtol=0, atol=tolerance))
+    return bool(np.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True))

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from dawin_ray import verify as verify_module
 from dawin_ray.cli import app
 from dawin_ray.manifest import seal_of
 from dawin_ray.runs import RunDirectory
@@ -119,3 +120,8 @@ def test_an_unfinished_run_is_no_run_to_verify(run_dir):
     result = verify(run_dir)
     assert result.exit_code == 2
     assert "Finish it with dawin-ray" in result.output
+
+
+def test_a_figure_that_needs_a_label_equals_itself_without_one():
+    assert verify_module._same(float("nan"), float("nan"), 1e-4)
+    assert not verify_module._same(float("nan"), 1.0, 1e-4)
