@@ -294,9 +294,10 @@ def words_of(result: Mapping[str, Any]) -> list[str]:
         if suite is not None and row["dataset"] != result["in_distribution"]:
             continue
         best = row["best_expert"]
-        where = "In distribution" if row["dataset"] == result["in_distribution"] else "On"
+        inside = row["dataset"] == result["in_distribution"]
+        where = f"In distribution ({row['dataset']})" if inside else f"On {row['dataset']}"
         words.append(
-            f"{where} ({row['dataset']}), DaWin is right on "
+            f"{where}, DaWin is right on "
             f"{_percent(row['methods'][DAWIN]['accuracy'])} and the best single expert, {best}, on "
             f"{_percent(row['methods'][best]['accuracy'])}: {_said(row['differences'][best])}."
         )
