@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from rich.table import Table
 
+from dawin_ray.comparisons import Method
 from dawin_ray.prepare import Prepared
 from dawin_ray.samples import count_samples
 
@@ -87,6 +89,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
         f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
         *passes,
+        f"baselines {_prices(job.methods, experts)}",
         f"compute   device {job.compute.device}, actors {job.compute.actors}, "
         + (
             f"on the cluster at {job.compute.address}"
@@ -94,3 +97,10 @@ def plan_of(prepared: Prepared) -> list[Any]:
             else f"on this machine ({os.cpu_count()} CPUs, {torch.cuda.device_count()} GPUs)"
         ),
     ]
+
+
+def _prices(methods: Sequence[Method], experts: int) -> str:
+    """What each baseline adds, in forwards of one model for a sample."""
+    added = {"output": "0", "static": "1", "fit": "1", "samplewise": f"about {experts}"}
+    beside = [f"{m.name} {added[m.kind]}" for m in methods if m.kind != "expert"]
+    return f"{', '.join(beside)} (forwards for a sample)" if beside else "none"

@@ -112,11 +112,17 @@ def test_scores(audited, found):
             bins = np.ceil(table["confidence"] * 15).clip(1, 15)
             gaps = pd.DataFrame({"c": table["confidence"], "r": right}).groupby(bins).sum()
             close(score["ece"], (gaps["c"] - gaps["r"]).abs().sum() / n)
+            sizes = bins.value_counts().sort_index()
+            assert [b["n"] for b in score["reliability"]] == sizes.tolist()
+            close([b["confidence"] for b in score["reliability"]], gaps["c"] / sizes)
+            close([b["accuracy"] for b in score["reliability"]], gaps["r"] / sizes)
             ordered = pd.DataFrame({"c": table["confidence"], "wrong": ~right})
             ordered["wrong"] = ordered.groupby("c")["wrong"].transform("mean")
             wrong = ordered.sort_values("c", ascending=False)["wrong"].to_numpy()
             risks = np.cumsum(wrong) / np.arange(1, n + 1)
             close(score["aurc"], risks.mean())
+            for point in score["risk_coverage"]:
+                close(point["risk"], risks[round(point["coverage"] * n) - 1])
             for coverage, value in score["accuracy_at_coverage"].items():
                 close(value, 1 - risks[int(np.ceil(float(coverage) * n)) - 1])
 
@@ -231,7 +237,10 @@ def test_what_needs_no_label(audited, found):
                 close(cluster["mean_coefficient"], means)
             known = members[members["label"].notna()]
             if len(known):
-                close(cluster["accuracy"]["value"], (known["prediction"] == known["label"]).mean())
+                right = known["prediction"] == known["label"]
+                close(cluster["accuracy"]["value"], right.mean())
+                interval = proportion_confint(right.sum(), len(right), method="wilson")
+                close([cluster["accuracy"][k] for k in ("low", "high")], interval)
 
 
 def test_cells_classes_and_correlations(audited, found):
@@ -252,6 +261,8 @@ def test_cells_classes_and_correlations(audited, found):
         for entry in (*row["classes"]["gains"], *row["classes"]["losses"]):
             members = labels == entry["class"]
             assert entry["n"] == members.sum()
+            close(entry["accuracy"], right["dawin"][members].mean())
+            close(entry["best_expert"], right[row["best_expert"]][members].mean())
             shrunk = [
                 (r[members].sum() + 10 * r.mean()) / (members.sum() + 10)
                 for r in (right["dawin"], right[row["best_expert"]])
@@ -349,6 +360,8 @@ def test_a_run_costs_what_its_plan_says(small, audited):
     assert decoded == images
     assert f"{counted['plain']:,} forwards" in text
     assert f"{counted['exact']:,} exact forwards of 6 baselines" in text
+    for price in ("selection 0,", "static_0.25 1,", "oracle about 2,", "dawin_K4 1 "):
+        assert price in text
     assert f"pass 2 {4 * images:,} forwards" in text  # of DaWin and three other fits
 
 
