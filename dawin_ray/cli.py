@@ -78,7 +78,8 @@ def report(
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
     with _friendly(verbose):
-        from dawin_ray.page import as_json, compare_runs, lines_of, write_page
+        from dawin_ray.compare import as_json, compare_runs, lines_of
+        from dawin_ray.page import write_page
         from dawin_ray.runs import PAGE, RunDirectory
         from dawin_ray.storage import join
 

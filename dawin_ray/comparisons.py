@@ -25,7 +25,7 @@ from dawin_ray.expertise import CoefficientConfig, coefficients, log_expertise, 
 from dawin_ray.settings import Settings
 
 RANDOM_SEED = 0
-# Means and deviation of the reference's normal control, as weights of the last expert.
+# Of the normal controls, as weights of the last expert: the reference's means, our deviation.
 NORMAL_MEANS, NORMAL_DEVIATION = (0.5, 0.8), 0.1
 TINY = torch.finfo(torch.float32).tiny
 
@@ -59,10 +59,10 @@ class BaselinesConfig(Settings):
 
     `output_ensembles` (even and dynamic ensemble of the experts' outputs, selection of the more
     certain expert) costs no forward. `even_interpolation` and each weight in `static` (of the last
-    of two experts; 0, 0.5 and 1 are shared) cost one a sample; `exact`, `oracle` (coefficients from
-    the labels, so no method but a bound), `random` (three controls) and each of `coefficients` a
-    samplewise one, about two. Each of `fits`, DaWin with other clusters or another offset, costs
-    one in pass 2.
+    of two experts; 0, 0.5 and 1 are shared) cost one a sample. `exact` (the job's coefficients,
+    without offset or reference), `oracle` (from the labels, so no method but a bound), `random`
+    (three controls) and each of `coefficients` cost a samplewise one, about two. Each of `fits`,
+    DaWin with other clusters or another offset, costs one in pass 2.
     """
 
     even_interpolation: bool = True
@@ -112,7 +112,8 @@ def methods_of(
         for weight in dict.fromkeys(baselines.static)
         if not (weight in (0, 1) or (weight == 0.5 and even))
     ]
-    samplewise = [("exact", CoefficientConfig(), False)] if baselines.exact else []
+    own = CoefficientConfig(metric=coefficient.metric, target=coefficient.target)
+    samplewise = [("exact", own, own.needs_labels)] if baselines.exact else []
     samplewise += [(_name_of(c), c, c.needs_labels) for c in baselines.coefficients]
     if baselines.oracle:
         oracle = CoefficientConfig(metric="cross_entropy", target="labels")

@@ -5,7 +5,6 @@ Made from the run's files alone; made again they are the same.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,17 +19,7 @@ from dawin_ray.audit import ALPHA, DAWIN, Columns, audit
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
 from dawin_ray.runs import AUDIT, CLASSES, CSV, MIXTURE, PAGE, RunDirectory
-from dawin_ray.statistics import (
-    BINS,
-    CLASS_PRIOR,
-    COVERAGES,
-    LEVEL,
-    RESAMPLES,
-    accuracy,
-    holm,
-    mcnemar,
-    paired_differences,
-)
+from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES
 from dawin_ray.storage import configure, join
 from dawin_ray.thumbnails import sheet
 
@@ -146,7 +135,12 @@ def page_of(
         loader=jinja2.PackageLoader("dawin_ray", "."), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "points": _points, "p": _p, "number": _number}
+    environment.filters |= {
+        "percent": shown_percent,
+        "points": shown_points,
+        "p": shown_p,
+        "number": _number,
+    }
     labelled = [row for row in found["datasets"] if row["labelled"]]
     drawn = {
         "suite": pictures.of_suite(found) if found["suite"] else None,
@@ -170,7 +164,8 @@ def page_of(
     )  # fmt: skip
 
 
-def _percent(interval: Mapping[str, Any] | float | None) -> str:
+def shown_percent(interval: Mapping[str, Any] | float | None) -> str:
+    """A share in per cent, with its interval where it has one."""
     if interval is None:
         return "–"
     if isinstance(interval, Mapping):
@@ -179,12 +174,14 @@ def _percent(interval: Mapping[str, Any] | float | None) -> str:
     return f"{100 * interval:.1f}"
 
 
-def _points(interval: Mapping[str, Any]) -> str:
+def shown_points(interval: Mapping[str, Any]) -> str:
+    """A difference in points, with its interval and its sign."""
     value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
 
 
-def _p(value: float | None) -> str:
+def shown_p(value: float | None) -> str:
+    """A p-value."""
     if value is None:
         return "–"
     return f"< {SHOWN_P:g}" if value < SHOWN_P else f"{value:.2g}"
@@ -197,72 +194,3 @@ def _number(value: Mapping[str, Any] | float | None, digits: int = 3) -> str:
         low, high = value["low"], value["high"]
         return f"{value['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
     return f"{value:.{digits}f}"
-
-
-def compare_runs(runs: Sequence[RunDirectory]) -> list[dict[str, Any]]:
-    """DaWin of each run against the first one's, on the data sets that have the same samples.
-
-    Raises:
-        UserError: a run is not finished.
-    """
-    jobs = [job_of(run) for run in runs]
-    rows: list[dict[str, Any]] = []
-    for dataset in jobs[0].datasets:
-        columns = []
-        for run, job in zip(runs, jobs, strict=True):
-            if dataset.name not in [d.name for d in job.datasets]:
-                columns.append(None)
-                continue
-            columns.append(Columns.read(run, dataset.name, job.methods, len(job.experts)))
-        first = columns[0]
-        for run, other in zip(runs[1:], columns[1:], strict=True):
-            row = {"dataset": dataset.name, "run": run.address}
-            if other is None or not first.sample_id.equals(other.sample_id):
-                rows.append(row | {"says": "other samples: not comparable pair by pair"})
-                continue
-            known = (first.label >= 0) & (first.label == other.label)
-            changed = float((first.prediction[DAWIN] != other.prediction[DAWIN]).mean())
-            row |= {"rows": len(known), "changed": changed}
-            if known.any():
-                a, b = (c.prediction[DAWIN][known] == c.label[known] for c in (first, other))
-                better, worse = int((b & ~a).sum()), int((a & ~b).sum())
-                n = int(known.sum())
-                row |= {
-                    "first": accuracy(int(a.sum()), n).to_dict(),
-                    "this": accuracy(int(b.sum()), n).to_dict(),
-                    "difference": paired_differences([(better, worse, n)]).to_dict(),
-                    "better": better, "worse": worse, "p": mcnemar(better, worse),
-                }  # fmt: skip
-            rows.append(row)
-    tested = [row for row in rows if "p" in row]
-    for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = adjusted
-        row["says"] = (
-            "no significant difference" if adjusted >= ALPHA
-            else "better" if row["difference"]["value"] > 0 else "worse"
-        )  # fmt: skip
-    return rows
-
-
-def lines_of(rows: Sequence[Mapping[str, Any]], first: str) -> str:
-    """A comparison of runs as text."""
-    lines = [f"DaWin against the run in {first} (p: exact McNemar, Holm over all lines)"]
-    for row in rows:
-        line = f"  {row['dataset']}, {row['run']}: "
-        if "p_holm" in row:
-            line += (
-                f"{_percent(row['this'])} % against {_percent(row['first'])} %, "
-                f"{_points(row['difference'])} points, {row['better']} gained and {row['worse']} "
-                f"lost of {row['rows']:,}, p = {_p(row['p_holm'])}: {row['says']}"
-            )
-        elif "changed" in row:
-            line += f"no labels; {100 * row['changed']:.1f} % of the predictions changed"
-        else:
-            line += row["says"]
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A comparison of runs for another program."""
-    return json.dumps(list(rows), indent=1) + "\n"

@@ -184,7 +184,7 @@ def resources(
         # node be lost, another one of its size can take its actors.
         reserved = min(threads / 2, cpus / actors)
         threads = int(max(1, min(threads, cpus // actors)))
-    if actors * reserved > cpus:
+    if device == "cuda" and actors * reserved > cpus:
         raise UserError(
             f"{actors} GPU actors need a CPU each, but the cluster has {cpus:g}. Lower "
             "compute.actors or add CPUs."

@@ -26,7 +26,7 @@ LAYERS = [
     {"audit", "report"},
     {"pictures", "thumbnails"},
     {"page"},
-    {"scoring"},
+    {"compare", "scoring"},
     {"demo"},
     {"bench", "verify"},
     {"cli"},

@@ -674,3 +674,19 @@ def test_the_oracle_predicts_nothing_without_a_label(small, chunks):
         stage(dataclasses.replace(chunks[0], labels=[None] * len(labels))), "baseline_prediction"
     )
     assert (found[:, oracle] == -1).all()
+
+
+def test_the_exact_baseline_has_the_coefficients_of_the_job():
+    baselines = BaselinesConfig(exact=True)
+    for config in (
+        CoefficientConfig(metric="margin"),
+        CoefficientConfig(metric="cross_entropy", target="labels"),
+        CoefficientConfig(offset_adjustment=True),
+    ):
+        methods = comparisons.methods_of(baselines, ["a", "b"], config)
+        [exact] = [method for method in methods if method.name == "exact"]
+        assert (exact.coefficient.metric, exact.coefficient.target) == (
+            config.metric, config.target
+        )  # fmt: skip
+        assert not exact.coefficient.needs_fit
+        assert exact.uses_labels == config.needs_labels
