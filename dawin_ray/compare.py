@@ -66,7 +66,8 @@ def lines_of(rows: Sequence[Mapping[str, Any]], first: str) -> str:
             line += (
                 f"{shown_percent(row['this'])} % against {shown_percent(row['first'])} %, "
                 f"{shown_points(row['difference'])} points, {row['better']} gained and "
-                f"{row['worse']} lost of {row['rows']:,}, p = {shown_p(row['p_holm'])}: {row['says']}"
+                f"{row['worse']} lost of {row['rows']:,}, "
+                f"p = {shown_p(row['p_holm'])}: {row['says']}"
             )
         elif "changed" in row:
             line += f"no labels; {100 * row['changed']:.1f} % of the predictions changed"
