@@ -32,10 +32,12 @@ class Job(Settings):
     end of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
     `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`; credentials
     are refused there, as they belong in the environment. The report's means are over all data sets
-    but `in_distribution`, against which it draws them.
+    but `in_distribution`, against which it draws them. `mode: append` scores what the run directory
+    has not scored yet, as one more batch in it.
     """
 
     run_dir: str
+    mode: Literal["once", "append"] = "once"
     model: ModelConfig
     experts: tuple[ExpertConfig, ...] = Field(min_length=2)
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
@@ -81,6 +83,12 @@ class Job(Settings):
                 )
         if self.baselines.static and len(self.experts) != 2:
             raise ValueError("baselines.static: a static curve is between two experts")
+        if self.mode == "append" and not self.one_pass:
+            raise ValueError(
+                "mode: append scores each batch as it comes, so nothing can be fitted to it: it "
+                "needs fit: {from: RUN, dataset: NAME}, or mixture: {clusters: exact} without "
+                "offset_adjustment and reference"
+            )
         if self.baselines.fits and (self.exact or self.saved_fit):
             raise ValueError("baselines.fits: they are of mixtures, and this job fits none")
         if any(f.offset_adjustment for f in self.baselines.fits) and (

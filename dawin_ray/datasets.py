@@ -20,7 +20,7 @@ import json
 import logging
 import posixpath
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,6 +74,7 @@ class Shard:
     version: str = ""  # of its file, or a digest of its images' versions
     key: str  # safe in a file name, unique in the data set; begins the names of its chunks
     images: tuple[tuple[str, int, int | None], ...] = ()  # folder: (name, bytes, label)
+    versions: tuple[str, ...] = ()  # folder: of its images
     image_column: str | None = None
     label_column: str | None = None
     crop_border: int = 0
@@ -86,7 +87,35 @@ class Shard:
     def from_json(cls, text: str) -> Shard:
         """The shard that `to_json` wrote."""
         values = json.loads(text)
-        return cls(**values | {"images": tuple(tuple(image) for image in values["images"])})
+        images = tuple(tuple(image) for image in values["images"])
+        return cls(**values | {"images": images, "versions": tuple(values["versions"])})
+
+    @property
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Bytes and version of each of its files: its one, or its images. By name."""
+        if self.format != "folder":
+            return {self.name: (self.bytes, self.version)}
+        return {
+            name: (size, version)
+            for (name, size, _), version in zip(self.images, self.versions, strict=True)
+        }
+
+    def without(self, names: Collection[str]) -> Shard | None:
+        """What is left of it without some of its files; None where that is nothing."""
+        if self.format != "folder":
+            return None if self.name in names else self
+        kept = [i for i, (name, _, _) in enumerate(self.images) if name not in names]
+        if not kept:
+            return None
+        images = tuple(self.images[i] for i in kept)
+        versions = tuple(self.versions[i] for i in kept)
+        return dataclasses.replace(
+            self,
+            images=images,
+            versions=versions,
+            bytes=sum(size for _, size, _ in images),
+            version=_digest(versions),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +132,35 @@ class Listing:
 
     def only(self, folders: Collection[str]) -> Listing:
         """The same without files of other class folders."""
-        kept = [i for i, (name, _) in enumerate(self.files) if name.split("/")[0] in folders]
+        kept = self.where(lambda name, size, version: name.split("/")[0] in folders)
+        return dataclasses.replace(
+            kept, folders=tuple(folder for folder in self.folders if folder in folders)
+        )
+
+    def where(self, wanted: Callable[[str, int, str], bool]) -> Listing:
+        """The same with some of its files: those of a name, bytes and version that is `wanted`."""
+        kept = [
+            i for i, (name, size) in enumerate(self.files) if wanted(name, size, self.versions[i])
+        ]
         return dataclasses.replace(
             self,
             files=tuple(self.files[i] for i in kept),
             versions=tuple(self.versions[i] for i in kept),
-            folders=tuple(folder for folder in self.folders if folder in folders),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set that was found, and all that its shards are made of."""
+
+    config: DatasetConfig
+    listing: Listing
+    labels: Mapping[str, int] | None  # of its class folders
+
+    def shards(self, wanted: Callable[[str, int, str], bool] | None = None) -> tuple[Shard, ...]:
+        """Its shards, or those of the files that are `wanted` (see `Listing.where`)."""
+        listing = self.listing if wanted is None else self.listing.where(wanted)
+        return tuple(make_shards(self.config, listing, self.labels))
 
 
 def list_files(config: DatasetConfig) -> Listing:
@@ -183,7 +234,7 @@ def _version(info: dict) -> str:
 
 
 def make_shards(
-    config: DatasetConfig, listing: Listing, labels: dict[str, int] | None = None
+    config: DatasetConfig, listing: Listing, labels: Mapping[str, int] | None = None
 ) -> list[Shard]:
     """The shards of a data set in a fixed order; `labels` are those of its class folders."""
     if listing.format != "folder":
@@ -216,13 +267,18 @@ def make_shards(
                 address=listing.root,
                 format="folder",
                 bytes=sum(size for _, size, _ in images),
-                version=hashlib.sha256(json.dumps(listing.versions[rows]).encode()).hexdigest(),
+                version=_digest(listing.versions[rows]),
                 key=f"images-{start:09d}",
                 images=images,
+                versions=listing.versions[rows],
                 crop_border=config.crop_border,
             )
         )
     return shards
+
+
+def _digest(versions: tuple[str, ...]) -> str:
+    return hashlib.sha256(json.dumps(versions).encode()).hexdigest()
 
 
 def _file_key(name: str) -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import dawin_ray
+from dawin_ray.datasets import Shard
 from dawin_ray.prepare import Prepared
 
 # Whose versions may change a digit.
@@ -39,13 +40,7 @@ def manifest_of(
         "fingerprint": prepared.fingerprint,
         "inputs": {
             dataset: [
-                {
-                    "shard": shard.name,
-                    "bytes": shard.bytes,
-                    "version": shard.version,
-                    "rows": rows,
-                    "rejects": rejects,
-                }
+                input_of(shard, rows, rejects)
                 for shard, (rows, rejects) in zip(prepared.shards[dataset], counts, strict=True)
             ]
             for dataset, counts in shards.items()
@@ -59,7 +54,23 @@ def manifest_of(
         },
         "outputs": list(outputs),
     }
-    return content | {"seal": seal_of(content)}
+    return sealed(content)
+
+
+def input_of(shard: Shard, rows: int, rejects: int) -> dict[str, Any]:
+    """A shard as a manifest tells it."""
+    return {
+        "shard": shard.name,
+        "bytes": shard.bytes,
+        "version": shard.version,
+        "rows": rows,
+        "rejects": rejects,
+    }
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with its seal, which replaces one that it has."""
+    return {**content, "seal": seal_of(content)}
 
 
 def seal_of(manifest: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
     sheets = {
         d.name: sheet(d, Columns.read(run, d.name, job.methods, len(experts)), experts, thumbnails)
         for d in job.datasets
-        if thumbnails
+        if thumbnails and d.name in {row["dataset"] for row in found["datasets"]}
     }
     run.write_text(PAGE, page_of(found, run.address, sheets))
     return found
@@ -60,7 +60,7 @@ def job_of(run: RunDirectory) -> Job:
     """
     try:
         text = run.read_text("job.yaml")
-        complete = run.exists(MIXTURE) and run.exists("predictions")
+        complete = run.exists(MIXTURE) and run.exists("report.json")
     except (OSError, ValueError) as error:
         raise UserError(
             f"{run.address!r} is no run directory: {error}. Give the run_dir of a finished run."
@@ -74,7 +74,10 @@ def job_of(run: RunDirectory) -> Job:
 
 
 def audit_of(run: RunDirectory, job: Job) -> dict[str, Any]:
-    """The audit of a run."""
+    """The audit of a run, over those of the job's data sets that it scored."""
+    class_names = run.read_json(CLASSES)
+    names = [dataset.name for dataset in job.datasets if dataset.name in class_names]
+    inside = job.in_distribution if job.in_distribution in names else None
     rejects: Counter[str] = Counter()
     for table in run.read_parts("rejects", columns=["dataset"]):
         rejects.update(table["dataset"].to_pylist())
@@ -85,12 +88,12 @@ def audit_of(run: RunDirectory, job: Job) -> dict[str, Any]:
     }
     return audit(
         run,
-        [dataset.name for dataset in job.datasets],
+        names,
         job.methods,
         [expert.name for expert in job.experts],
         rejects,
-        in_distribution=job.in_distribution,
-        class_names=run.read_json(CLASSES),
+        in_distribution=inside,
+        class_names=class_names,
         mixtures=mixtures,
     )
 

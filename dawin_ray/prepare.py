@@ -23,7 +23,7 @@ from dawin_ray.classes import (
     resolve_classes,
 )
 from dawin_ray.config import Job
-from dawin_ray.datasets import DatasetConfig, Listing, Shard, list_files, make_shards
+from dawin_ray.datasets import DatasetConfig, Listing, Shard, Source, list_files
 from dawin_ray.errors import UserError
 from dawin_ray.fitting import Fit
 from dawin_ray.models import (
@@ -63,7 +63,8 @@ class Prepared:
     job: Job
     spec: ScoringSpec
     preprocessing: Preprocessing
-    shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards
+    sources: Mapping[str, Source]  # data set -> all that was found of it
+    shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards that are to be scored
     class_names: Mapping[str, tuple[str, ...] | None]  # data set -> names of its classes, if known
     parameters: int  # floating values that are merged
     cache_keys: Mapping[str, str]  # data set -> key of its crops
@@ -71,6 +72,16 @@ class Prepared:
     identity: Mapping[str, Any]  # what this job's fits hold for
     reference: np.ndarray | None  # median entropies of a saved reference [M]
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
+
+    def only(self, shards: Mapping[str, tuple[Shard, ...]]) -> Prepared:
+        """The same job for these shards, which are none of its fingerprint."""
+        return replace(
+            self,
+            spec=replace(self.spec, compared=_first_chunks(shards)),
+            shards=shards,
+            class_names={name: self.class_names[name] for name in shards},
+            fingerprint={k: v for k, v in self.fingerprint.items() if k != "data"},
+        )
 
 
 def prepare(job: Job) -> Prepared:
@@ -108,7 +119,7 @@ def prepare(job: Job) -> Prepared:
         )
         for dataset in job.datasets
     }  # fmt: skip
-    shards = {}
+    sources = {}
     for dataset in job.datasets:
         listing = listings[dataset.name]
         labels = None
@@ -117,7 +128,8 @@ def prepare(job: Job) -> Prepared:
             labels = of(listing.folders, classes[dataset.name], dataset.name)
         if dataset.skip_other_folders:
             listing = listings[dataset.name] = listing.only(labels or ())
-        shards[dataset.name] = tuple(make_shards(dataset, listing, labels))
+        sources[dataset.name] = Source(config=dataset, listing=listing, labels=labels)
+    shards = {name: source.shards() for name, source in sources.items()}
     spec = ScoringSpec(
         model=model,
         heads={name: head.key for name, head in heads.items()},
@@ -129,8 +141,7 @@ def prepare(job: Job) -> Prepared:
         exact_rank=job.mixture.exact_rank,
         baselines=job.baselines,
         batch_size=job.compute.batch_size,
-        # the first chunk of each data set, so that small ones have a figure too
-        compared=frozenset(chunk_name(of_set[0], 0) for of_set in shards.values()),
+        compared=_first_chunks(shards),
     )
     if job.exact or any(method.kind == "samplewise" for method in spec.methods):
         _check_exact(experts, job)
@@ -157,6 +168,7 @@ def prepare(job: Job) -> Prepared:
         job=job,
         spec=spec,
         preprocessing=experts.preprocessing,
+        sources=sources,
         shards=shards,
         class_names={name: c.names for name, c in classes.items()},
         parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
@@ -183,6 +195,11 @@ def prepare(job: Job) -> Prepared:
         identity=identity,
         reference=reference,
     )
+
+
+def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
+    """Of each data set, so that small ones have a figure of their float32 agreement too."""
+    return frozenset(chunk_name(of_set[0], 0) for of_set in shards.values())
 
 
 def _check_exact(experts: Experts, job: Job) -> None:

@@ -14,6 +14,14 @@
                                                            no hash holds them
               manifest.json                                written last: the run is complete
 
+A run directory that grows (`mode: append`) holds a run of this kind for each batch, of which only
+the compacted parts lie elsewhere, so that one read of `predictions/` has them all (see batches.py):
+
+    <run_dir>/job.yaml  fingerprint.json  manifest.json  report.html
+              batches/<batch>/                             as above
+              <kind>/dataset=NAME/batch=<batch>/part-00000.parquet
+              rejects/batch=<batch>/part-00000.parquet
+
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
 if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
 of a shard are there, so that a resumed run need not read the shard to know. `work/` goes when the
@@ -26,7 +34,8 @@ import hashlib
 import io
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -45,10 +54,11 @@ MAX_DIFFERENCES = 20
 FINGERPRINT, MIXTURE, MANIFEST = "fingerprint.json", "mixture.json", "manifest.json"
 CLASSES, AUDIT, PAGE, CSV = "classes.json", "audit.json", "report.html", "csv"
 WORK = "work"
+BATCHES, SHARDS = "batches", "shards.jsonl"
 # All that a run writes into its directory, besides the lock.
 OURS = {
     FINGERPRINT, MIXTURE, MANIFEST, WORK, "job.yaml", "report.json", "experts", "predictions",
-    "rejects", "cache", "fit.json", CLASSES, AUDIT, PAGE, CSV,
+    "rejects", "cache", "fit.json", CLASSES, AUDIT, PAGE, CSV, BATCHES,
 }  # fmt: skip
 # Size of a compacted part, before its last row group: one PUT, and few files for a reader.
 PART_BYTES = 128 << 20
@@ -58,14 +68,35 @@ ROW_GROUP = 1 << 16  # rows of a part that are read at a time
 class RunDirectory:
     """One run's outputs, at a local path or any fsspec address. Cheap to make and to pickle."""
 
-    def __init__(self, address: str):
-        """Touches nothing yet."""
+    def __init__(self, address: str, *, series: str | None = None):
+        """Touches nothing yet; `series` is the directory that a batch belongs to."""
         self.address = address
+        self.root = series or address  # what the paths in a manifest start from
+        self.batch = posixpath.basename(address) if series else None
+
+    @classmethod
+    def at(cls, address: str) -> RunDirectory:
+        """A run, or a batch where the address is `<run_dir>/batches/<batch>`."""
+        above, folder, name = address.rstrip("/").rpartition(f"/{BATCHES}/")
+        return cls(address.rstrip("/"), series=above) if folder and name else cls(address)
+
+    def folder(self, *names: str) -> str:
+        """Where the compacted parts of a kind lie, from `root`."""
+        return join(*names, *([f"batch={self.batch}"] if self.batch else []))
+
+    def output(self, name: str) -> tuple[Any, str]:
+        """The file system and path of what is named from `root`, as in a manifest."""
+        fs, root = filesystem(self.root)
+        return fs, join(root, name)
 
     def path(self, *parts: str) -> tuple[Any, str]:
         """The file system and the path of a file of the run."""
         fs, root = filesystem(self.address)
         return fs, join(root, *parts)
+
+    def folders(self, *parts: str) -> list[str]:
+        """Names of the folders in a folder of the run, sorted."""
+        return [posixpath.basename(path) for path in _folders(*self.path(*parts))]
 
     def state(self, fingerprint: Mapping[str, Any]) -> State:
         """What is there, without claiming it; keys that `fingerprint` lacks are not compared.
@@ -98,7 +129,7 @@ class RunDirectory:
             if state == "new":
                 root = filesystem(self.address)[1]
                 found = fs.ls(root, detail=False) if fs.exists(root) else []
-                if any(posixpath.basename(path) != LOCK for path in found):
+                if any(posixpath.basename(path) not in (LOCK, SHARDS) for path in found):
                     raise UserError(
                         f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no "
                         "run directory. Give another run_dir, or empty this one."
@@ -186,7 +217,7 @@ class RunDirectory:
         """Write tables as parts of about PART_BYTES; returns path, rows, bytes and hash of each.
 
         The names and bytes depend on the tables alone. At least one part is written, so that an
-        empty table has its columns.
+        empty table has its columns. Paths are from `root`.
         """
         parts: list[dict[str, Any]] = []
         buffer, writer, rows = io.BytesIO(), None, 0
@@ -194,10 +225,9 @@ class RunDirectory:
         def flush() -> None:
             writer.close()
             data = buffer.getvalue()
-            name = join(*folder, f"part-{len(parts):05d}.parquet")
-            write_whole(*self.path(name), data)
-            digest = hashlib.sha256(data).hexdigest()
-            parts.append({"path": name, "rows": rows, "bytes": len(data), "sha256": digest})
+            name = join(self.folder(*folder), f"part-{len(parts):05d}.parquet")
+            write_whole(*self.output(name), data)
+            parts.append({"path": name, "rows": rows, **_described(data)})
 
         for table in _grouped(tables):
             if writer is None:
@@ -217,12 +247,49 @@ class RunDirectory:
 
     def read_parts(self, *folder: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Compacted parts, a row group at a time, in the order of their names."""
-        fs, path = self.path(*folder)
+        fs, path = self.output(self.folder(*folder))
         for part in _files(fs, path):
             with fs.open(part, "rb") as stream:
                 file = pq.ParquetFile(stream)
                 for group in range(file.num_row_groups):
                     yield file.read_row_group(group, columns=columns)
+
+    def rewrite_parts(
+        self, folder: Sequence[str], keep: Callable[[pa.Table], pa.Array]
+    ) -> list[dict[str, Any]]:
+        """Leave only the rows of compacted parts that `keep` has true for; all parts, described.
+
+        Part by part, each whole or not at all: done again, it changes nothing more.
+        """
+        fs, path = self.output(self.folder(*folder))
+        described = []
+        for part in _files(fs, path):
+            data = fs.cat_file(part)
+            table = pq.ParquetFile(pa.BufferReader(data)).read()
+            kept = table.filter(keep(table))
+            if kept.num_rows < table.num_rows:
+                write_whole(fs, part, data := _parquet_bytes(kept))
+            name = join(self.folder(*folder), posixpath.basename(part))
+            described.append({"path": name, "rows": kept.num_rows, **_described(data)})
+        return described
+
+    def remove_parts(self) -> None:
+        """Delete the compacted parts of an unfinished batch."""
+        fs, root = filesystem(self.root)
+        for kind in typing.get_args(Kind):
+            for folder in (join(root, kind), *_folders(fs, join(root, kind))):
+                if fs.exists(path := join(folder, f"batch={self.batch}")):
+                    fs.rm(path, recursive=True)
+
+    def remove_shard(self, dataset: str, shard: str) -> None:
+        """Delete what was committed of a shard."""
+        for kind in typing.get_args(Kind):
+            fs, folder = self.path(WORK, kind, dataset, shard)
+            if fs.exists(folder):
+                fs.rm(folder, recursive=True)
+            fs, mark = self.path(WORK, "marks", kind, dataset, f"{shard}.json")
+            if fs.exists(mark):
+                fs.rm_file(mark)
 
     def remove_work(self) -> None:
         """Delete the files of chunks and marks; the manifest must be there."""
@@ -237,10 +304,10 @@ class RunDirectory:
             return pq.ParquetFile(stream).read(columns=columns)
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Path, bytes and hash of a file of the run."""
+        """Path from `root`, bytes and hash of a file of the run."""
         fs, path = self.path(name)
-        data = fs.cat_file(path)
-        return {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        shown = join(BATCHES, self.batch, name) if self.batch else name
+        return {"path": shown, **_described(fs.cat_file(path))}
 
     def clear(self) -> None:
         """Delete a run's files, and no others.
@@ -296,6 +363,18 @@ def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             pending = []
     if pending:
         yield pa.concat_tables(pending).combine_chunks()
+
+
+def _described(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _folders(fs: Any, folder: str) -> list[str]:
+    try:
+        found = fs.ls(folder, detail=True, refresh=True)
+    except FileNotFoundError:
+        return []
+    return sorted(entry["name"].rstrip("/") for entry in found if entry["type"] == "directory")
 
 
 def _files(fs: Any, folder: str, suffix: str = ".parquet") -> list[str]:

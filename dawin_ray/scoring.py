@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 import dawin_ray
 from dawin_ray import pipeline, tables
+from dawin_ray.batches import Series
 from dawin_ray.cache import CropCache, ReadChunks, plan_cache
 from dawin_ray.comparisons import FitConfig
 from dawin_ray.config import Job
@@ -29,8 +31,9 @@ from dawin_ray.ledger import PassLedger, check_shard
 from dawin_ray.locking import exclusive
 from dawin_ray.manifest import manifest_of
 from dawin_ray.mixture import MixtureConfig
+from dawin_ray.overview import write_overview
 from dawin_ray.page import write_page
-from dawin_ray.precision import resolve
+from dawin_ray.precision import Precision, resolve
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import PHASES, Timing
 from dawin_ray.report import summarise
@@ -67,61 +70,108 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
     if restart:
         with exclusive(job.run_dir):
             run.clear()
+    if job.mode == "append":
+        return _append(prepared, progress)
     if run.state(prepared.fingerprint) == "finished":
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
         run.remove_work()  # where the run ended between its manifest and this
         return run.read_json("report.json")
-    with exclusive(job.run_dir):
-        return _score(run, prepared, progress)
+    with exclusive(job.run_dir), _cluster(prepared) as (on, precision):
+        return _score(run, prepared, on, precision, progress)
 
 
-def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[str, Any]:
+def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:
+    """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
-    with pipeline.ray_session(job.compute.address):
-        on = pipeline.resources(job.compute, job.storage_options)
-        precision = resolve(job.compute.precision, on.device)
-        state = run.open({**prepared.fingerprint, "precision": precision}, job.to_yaml())
-        if state == "finished":  # by another run, just before this one had the lock
-            return run.read_json("report.json")
-        if state == "unfinished":
-            progress.say(f"{job.run_dir} is unfinished; its finished chunks are kept.")
-        spec = replace(prepared.spec, device=on.device, precision=precision)
-        shards = list(itertools.chain.from_iterable(prepared.shards.values()))
-        decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
-        cache = _cache(prepared, on, progress)
-        read = ReadChunks(decode, cache)
-        timings: dict[str, Timing] = {}
-
-        def run_pass(name: str, kinds: Sequence[Kind], stream: Callable, *arguments: Any) -> None:
-            ledger = PassLedger(run, kinds, shards)
-            if skipped := len(shards) - len(ledger.remaining):
-                progress.say(f"{PHASES[name]}: {skipped} of {len(shards)} shards are there already")
-            finished = _Finished(run, state, kinds[-1])
-            size = sum(shard.bytes for shard in ledger.remaining)
-            chunks = stream(ledger.remaining, read, finished, spec, on, run, *arguments)
-            with progress.phase(name, size) as advance, Timing.of(timings, name) as timing:
-                for chunk in chunks:
-                    ledger.add(chunk)
-                    timing.add(chunk)
-                    advance(chunk)
-            ledger.check_complete()
-            _check_usable(run, prepared)
-
-        if job.one_pass:
-            if (known := prepared.saved_fit) is not None:
-                progress.say(f"fit of {job.saved_fit.address}: {known.describe()}")
-            fits = dict.fromkeys(prepared.shards, known or Fit())
-            kinds: tuple[Kind, ...] = ("experts", "predictions")
-            run_pass("at_once", kinds, pipeline.score_at_once, fits)
-            if known is None:
-                fits = _fit(run, prepared, progress)
-            else:
-                _write_fits(run, prepared, {"saved": list(fits)}, fits, {})
+    series = Series(job.run_dir)
+    common = prepared.only({}).fingerprint
+    series.run.state(common)  # refuses another job's before it waits for anything
+    with exclusive(job.run_dir):
+        series.settle()  # where a run ended between a batch's manifest and this
+        shards = series.unscored(prepared.sources)
+        scored = series.batches()
+        count = sum(len(shard.files) for of_set in shards.values() for shard in of_set)
+        if not count:
+            series.abandon()
+            if not scored:
+                raise UserError(f"There is nothing to score for {job.run_dir!r}: no file is there.")
+            progress.say(
+                f"{job.run_dir}: all files are scored; nothing is left to do. The last batch is "
+                f"{scored[-1].batch}."
+            )
+            batch = scored[-1]
         else:
-            run_pass("experts", ("experts",), pipeline.score_experts)
+            with _cluster(prepared) as (on, precision):
+                series.run.open({**common, "precision": precision}, job.to_yaml())
+                batch = series.begin(shards)
+                progress.say(f"batch {batch.batch}: {count:,} new or changed files")
+                _score(batch, prepared.only(shards), on, precision, progress)
+            if replaced := series.settle():
+                progress.say(f"rows of {replaced:,} changed files were taken out of older batches")
+        write_overview(series)
+        series.finish(dawin_ray.__version__)
+    return batch.read_json("report.json")
+
+
+@contextmanager
+def _cluster(prepared: Prepared) -> Iterator[tuple[pipeline.Resources, Precision]]:
+    """Ray, what the job gets of it, and the precision that its devices decide."""
+    compute = prepared.job.compute
+    with pipeline.ray_session(compute.address):
+        on = pipeline.resources(compute, prepared.job.storage_options)
+        yield on, resolve(compute.precision, on.device)
+
+
+def _score(
+    run: RunDirectory,
+    prepared: Prepared,
+    on: pipeline.Resources,
+    precision: Precision,
+    progress: Progress,
+) -> dict[str, Any]:
+    job = prepared.job
+    state = run.open({**prepared.fingerprint, "precision": precision}, job.to_yaml())
+    if state == "finished":  # by another run, just before this one had the lock
+        return run.read_json("report.json")
+    if state == "unfinished":
+        progress.say(f"{run.address} is unfinished; its finished chunks are kept.")
+    spec = replace(prepared.spec, device=on.device, precision=precision)
+    shards = list(itertools.chain.from_iterable(prepared.shards.values()))
+    decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
+    cache = _cache(prepared, on, progress)
+    read = ReadChunks(decode, cache)
+    timings: dict[str, Timing] = {}
+
+    def run_pass(name: str, kinds: Sequence[Kind], stream: Callable, *arguments: Any) -> None:
+        ledger = PassLedger(run, kinds, shards)
+        if skipped := len(shards) - len(ledger.remaining):
+            progress.say(f"{PHASES[name]}: {skipped} of {len(shards)} shards are there already")
+        finished = _Finished(run, state, kinds[-1])
+        size = sum(shard.bytes for shard in ledger.remaining)
+        chunks = stream(ledger.remaining, read, finished, spec, on, run, *arguments)
+        with progress.phase(name, size) as advance, Timing.of(timings, name) as timing:
+            for chunk in chunks:
+                ledger.add(chunk)
+                timing.add(chunk)
+                advance(chunk)
+        ledger.check_complete()
+        _check_usable(run, prepared)
+
+    if job.one_pass:
+        if (known := prepared.saved_fit) is not None:
+            progress.say(f"fit of {job.saved_fit.address}: {known.describe()}")
+        fits = dict.fromkeys(prepared.shards, known or Fit())
+        kinds: tuple[Kind, ...] = ("experts", "predictions")
+        run_pass("at_once", kinds, pipeline.score_at_once, fits)
+        if known is None:
             fits = _fit(run, prepared, progress)
-            name = "exact" if job.exact else "merged"
-            run_pass(name, ("predictions",), pipeline.predict, fits)
+        else:
+            _write_fits(run, prepared, {"saved": list(fits)}, fits, {})
+    else:
+        run_pass("experts", ("experts",), pipeline.score_experts)
+        fits = _fit(run, prepared, progress)
+        name = "exact" if job.exact else "merged"
+        run_pass(name, ("predictions",), pipeline.predict, fits)
 
     counts = {
         dataset: [check_shard(run, shard) for shard in shards]
