@@ -108,7 +108,8 @@ def _score(run: RunDirectory, prepared: Prepared, progress: Progress) -> dict[st
             _check_usable(run, prepared)
 
         if job.one_pass:
-            if (known := prepared.saved_fit) is not None:
+            known = prepared.saved and prepared.saved.fit
+            if known is not None:
                 progress.say(f"fit of {job.saved_fit.address}: {known.describe()}")
             fits = dict.fromkeys(prepared.shards, known or Fit())
             kinds: tuple[Kind, ...] = ("experts", "predictions")
@@ -263,18 +264,22 @@ def _save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) -
     names = [expert.name for expert in prepared.job.experts]
     entries = {}
     for dataset, fitted in fits.items():
-        folder = f"dataset={dataset}"
-        entropy, coefficient = (
-            tables.rows_of(
-                pa.concat_tables(run.read_parts("predictions", folder, columns=[name]))[name],
-                len(names),
-            )
-            for name in ("expert_entropy", "coefficient")
+        columns = ["expert_entropy", "coefficient", "cluster", "expert_prediction"]
+        parts = run.read_parts("predictions", f"dataset={dataset}", columns=columns)
+        rows = pa.concat_tables(parts)
+        entropy, coefficient, expert_prediction = (
+            tables.rows_of(rows[name], len(names))
+            for name in ("expert_entropy", "coefficient", "expert_prediction")
         )
-        digest = prepared.fingerprint["classes"][dataset]
-        count = prepared.spec.classes[dataset].count
         entries[dataset] = entry_of(
-            replace(fitted, beside={}), digest, names, entropy, coefficient, count
+            replace(fitted, beside={}),
+            prepared.fingerprint["classes"][dataset],
+            names,
+            entropy,
+            coefficient,
+            None if prepared.job.exact else rows["cluster"].to_numpy(),
+            expert_prediction,
+            prepared.spec.classes[dataset].count,
         )
     run.write_json(FIT, document_of(dawin_ray.__version__, names, prepared.identity, entries))
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"chunks"},
     {"decoding", "stages"},
     {"cache", "runs"},
-    {"ledger", "pipeline", "saved"},
+    {"drift", "ledger", "pipeline", "saved"},
     {"config"},
     {"prepare"},
     {"manifest", "plan", "progress"},
