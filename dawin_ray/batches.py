@@ -43,14 +43,18 @@ class Series:
         self.address = address
         self.run = RunDirectory(address)
 
+    def exists(self) -> bool:
+        """Whether the directory is one that grows."""
+        return self.run.exists(BATCHES)
+
     def batch(self, name: str) -> RunDirectory:
         """The run of a batch, which may not be there yet."""
         return RunDirectory(join(self.address, BATCHES, name), series=self.address)
 
-    def batches(self, *, finished: bool = True) -> list[RunDirectory]:
-        """Those that have a manifest, or those that have none; the oldest first."""
+    def batches(self, *, finished: bool | None = True) -> list[RunDirectory]:
+        """Those that have a manifest, those that have none, or (None) all; the oldest first."""
         found = map(self.batch, self.run.folders(BATCHES))
-        return [batch for batch in found if batch.exists(MANIFEST) == finished]
+        return [b for b in found if finished is None or b.exists(MANIFEST) == finished]
 
     def begun(self) -> RunDirectory | None:
         """The batch that was begun and is not finished, if any."""

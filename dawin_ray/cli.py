@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from dawin_ray.errors import UserError
 
 EXIT_DIFFERENT = 1  # what verify finds
 EXIT_USER_ERROR = 2
+EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 app = typer.Typer(
@@ -37,13 +38,24 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what the run directory holds of a run first.")
     ] = False,
+    fail_on_drift: Annotated[
+        bool, typer.Option("--fail-on-drift", help="Exit code 3 where data have left their fit.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a job, or resume it. Exit code 0: every row is accounted for."""
     with _friendly(verbose):
         from dawin_ray.config import load_job
+        from dawin_ray.report import alarms_of
 
-        _score(load_job(job_file, overrides or ()), restart=restart)
+        report = _score(load_job(job_file, overrides or ()), restart=restart)
+        alarms = alarms_of(report)
+        if fail_on_drift and alarms:
+            typer.echo(
+                f"Drift: {'; '.join(alarms)}. All rows are scored; see {report['run_dir']}.",
+                err=True,
+            )
+            sys.exit(EXIT_DRIFT)
 
 
 @app.command()
@@ -78,14 +90,22 @@ def report(
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
     with _friendly(verbose):
+        from dawin_ray.batches import Series
         from dawin_ray.compare import as_json, compare_runs, lines_of
+        from dawin_ray.overview import write_overview
         from dawin_ray.page import write_page
         from dawin_ray.runs import PAGE, RunDirectory
         from dawin_ray.storage import join
 
-        runs = [RunDirectory(address) for address in run_dirs]
+        runs = [RunDirectory.at(address) for address in run_dirs]
         for run in runs:
-            typer.echo(write_page(run, thumbnails)["words"][0])
+            series = Series(run.address)
+            if series.exists():
+                for batch in series.batches():
+                    write_page(batch, thumbnails)
+                typer.echo(write_overview(series))
+            else:
+                typer.echo(write_page(run, thumbnails)["words"][0])
             typer.echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)
@@ -157,7 +177,7 @@ def main() -> None:
     app()
 
 
-def _score(job, restart: bool = False) -> None:
+def _score(job, restart: bool = False) -> dict[str, Any]:
     from rich.console import Console
 
     from dawin_ray.prepare import prepare
@@ -169,6 +189,7 @@ def _score(job, restart: bool = False) -> None:
     console = _stdout()
     console.print(table_of(report))
     console.print(footer_of(report), highlight=False, soft_wrap=True)
+    return report
 
 
 def _stdout():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dawin_ray.audit import ALPHA, DAWIN, Columns
-from dawin_ray.page import job_of, shown_p, shown_percent, shown_points
+from dawin_ray.page import job_of, scored_datasets, shown_p, shown_percent, shown_points
 from dawin_ray.runs import RunDirectory
 from dawin_ray.statistics import accuracy, holm, mcnemar, paired_differences
 
@@ -20,16 +20,16 @@ def compare_runs(runs: Sequence[RunDirectory]) -> list[dict[str, Any]]:
     """
     jobs = [job_of(run) for run in runs]
     rows: list[dict[str, Any]] = []
-    for dataset in jobs[0].datasets:
+    for dataset in scored_datasets(runs[0], jobs[0]):
         columns = []
         for run, job in zip(runs, jobs, strict=True):
-            if dataset.name not in [d.name for d in job.datasets]:
+            if dataset not in scored_datasets(run, job):
                 columns.append(None)
                 continue
-            columns.append(Columns.read(run, dataset.name, job.methods, len(job.experts)))
+            columns.append(Columns.read(run, dataset, job.methods, len(job.experts)))
         first = columns[0]
         for run, other in zip(runs[1:], columns[1:], strict=True):
-            row = {"dataset": dataset.name, "run": run.address}
+            row = {"dataset": dataset, "run": run.address}
             if other is None or not first.sample_id.equals(other.sample_id):
                 rows.append(row | {"says": "other samples: not comparable pair by pair"})
                 continue

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from dawin_ray.comparisons import BaselinesConfig, Method, methods_of
 from dawin_ray.datasets import DatasetConfig
+from dawin_ray.drift import DriftConfig
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig
 from dawin_ray.merge import MergeConfig
@@ -32,7 +33,8 @@ class Job(Settings):
     end of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
     `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`; credentials
     are refused there, as they belong in the environment. The report's means are over all data sets
-    but `in_distribution`, against which it draws them. `mode: append` scores what the run directory
+    but `in_distribution`, against which it draws them. With a saved fit, `drift` says when new data
+    are reported to have moved away from its reference. `mode: append` scores what the run directory
     has not scored yet, as one more batch in it.
     """
 
@@ -45,6 +47,7 @@ class Job(Settings):
     mixture: MixtureConfig = MixtureConfig()
     merge: MergeConfig = MergeConfig()
     fit: Literal["per_dataset", "joint"] | SavedFitConfig = "per_dataset"
+    drift: DriftConfig = DriftConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     in_distribution: str | None = None
     max_reject_fraction: float = Field(default=0.01, ge=0, le=1)

@@ -17,8 +17,9 @@ import dawin_ray
 from dawin_ray import pictures
 from dawin_ray.audit import ALPHA, DAWIN, Columns, audit
 from dawin_ray.config import Job, make_job
+from dawin_ray.drift import KINDS
 from dawin_ray.errors import UserError
-from dawin_ray.runs import AUDIT, CLASSES, CSV, MIXTURE, PAGE, RunDirectory
+from dawin_ray.runs import AUDIT, BATCHES, CLASSES, CSV, MIXTURE, PAGE, RunDirectory
 from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES
 from dawin_ray.storage import configure, join
 from dawin_ray.thumbnails import sheet
@@ -46,9 +47,11 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
     sheets = {
         d.name: sheet(d, Columns.read(run, d.name, job.methods, len(experts)), experts, thumbnails)
         for d in job.datasets
-        if thumbnails and d.name in {row["dataset"] for row in found["datasets"]}
+        if thumbnails and d.name in scored_datasets(run, job)
     }
-    run.write_text(PAGE, page_of(found, run.address, sheets))
+    run.write_text(
+        PAGE, page_of(found, run.address, sheets, run.read_json("report.json").get("drift"))
+    )
     return found
 
 
@@ -65,6 +68,11 @@ def job_of(run: RunDirectory) -> Job:
         raise UserError(
             f"{run.address!r} is no run directory: {error}. Give the run_dir of a finished run."
         ) from error
+    if run.exists(BATCHES):
+        raise UserError(
+            f"The run_dir {run.address!r} grows by batches, and each of them is a run of its own: "
+            f"give one of {join(run.address, BATCHES)}."
+        )
     if not complete:
         raise UserError(
             f"The run in {run.address!r} is not finished: it has no predictions to report on yet. "
@@ -73,10 +81,16 @@ def job_of(run: RunDirectory) -> Job:
     return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
 
 
+def scored_datasets(run: RunDirectory, job: Job) -> list[str]:
+    """Those of the job's data sets that the run scored: a batch may have nothing of some."""
+    scored = run.read_json(CLASSES)
+    return [dataset.name for dataset in job.datasets if dataset.name in scored]
+
+
 def audit_of(run: RunDirectory, job: Job) -> dict[str, Any]:
     """The audit of a run, over those of the job's data sets that it scored."""
     class_names = run.read_json(CLASSES)
-    names = [dataset.name for dataset in job.datasets if dataset.name in class_names]
+    names = scored_datasets(run, job)
     inside = job.in_distribution if job.in_distribution in names else None
     rejects: Counter[str] = Counter()
     for table in run.read_parts("rejects", columns=["dataset"]):
@@ -131,9 +145,38 @@ def _flat(prefix: str, interval: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def page_of(
-    found: Mapping[str, Any], address: str, sheets: Mapping[str, Sequence[Mapping[str, Any]]]
+    found: Mapping[str, Any],
+    address: str,
+    sheets: Mapping[str, Sequence[Mapping[str, Any]]],
+    drift: Mapping[str, Any] | None,
 ) -> str:
     """The page, whole: no script, no request. `sheets` are example images by data set."""
+    labelled = [row for row in found["datasets"] if row["labelled"]]
+    drawn = {
+        "suite": pictures.of_suite(found) if found["suite"] else None,
+        "robustness": pictures.of_robustness(found),
+        "datasets": {row["dataset"]: pictures.of_dataset(row, found) for row in found["datasets"]},
+    }
+    return template(TEMPLATE).render(
+        audit=found,
+        labelled=labelled,
+        names=[*(m["name"] for m in found["methods"]), DAWIN],
+        rivals=[m["name"] for m in found["methods"] if not m["uses_labels"]],
+        pictures=drawn,
+        sheets=sheets,
+        drift=drift,
+        address=address,
+        code=dawin_ray.__version__,
+        conventions={
+            "level": LEVEL, "alpha": ALPHA, "bins": BINS, "prior": CLASS_PRIOR,
+            "resamples": RESAMPLES, "coverages": [f"{c:g}" for c in COVERAGES],
+        },
+        dawin=DAWIN,
+    )  # fmt: skip
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of ours, with the filters that show figures."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dawin_ray", "."), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -144,27 +187,8 @@ def page_of(
         "p": shown_p,
         "number": _number,
     }
-    labelled = [row for row in found["datasets"] if row["labelled"]]
-    drawn = {
-        "suite": pictures.of_suite(found) if found["suite"] else None,
-        "robustness": pictures.of_robustness(found),
-        "datasets": {row["dataset"]: pictures.of_dataset(row, found) for row in found["datasets"]},
-    }
-    return environment.get_template(TEMPLATE).render(
-        audit=found,
-        labelled=labelled,
-        names=[*(m["name"] for m in found["methods"]), DAWIN],
-        rivals=[m["name"] for m in found["methods"] if not m["uses_labels"]],
-        pictures=drawn,
-        sheets=sheets,
-        address=address,
-        code=dawin_ray.__version__,
-        conventions={
-            "level": LEVEL, "alpha": ALPHA, "bins": BINS, "prior": CLASS_PRIOR,
-            "resamples": RESAMPLES, "coverages": [f"{c:g}" for c in COVERAGES],
-        },
-        dawin=DAWIN,
-    )  # fmt: skip
+    environment.globals["kinds"] = KINDS
+    return environment.get_template(name)
 
 
 def shown_percent(interval: Mapping[str, Any] | float | None) -> str:

@@ -14,6 +14,7 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from dawin_ray.audit import DAWIN, HISTOGRAM_BINS
+from dawin_ray.drift import KINDS
 
 INK = "#123456"  # stands for the page's text colour until the SVG is written
 PALETTE = ("#2f7fc1", "#d97b29", "#3b9c63", "#8d6cc4", "#c2527e", "#8a8a3a")
@@ -25,6 +26,10 @@ STYLE = {
     "legend.frameon": False, "legend.fontsize": 9, "axes.titlesize": 10,
 }  # fmt: skip
 PANEL = (3.4, 2.7)  # inches
+SMALL_PANEL = (2.6, 1.7)  # of a small multiple
+SHOWN_KINDS = {
+    "occupancy": "share of each cluster, chi-square", "disagreement": "disagreement of the experts",
+}  # fmt: skip
 SHARE_TICKS = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999])
 
 
@@ -34,10 +39,13 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def draw(
-    name: str, panels: Sequence[Callable[[Axes], None]], size: tuple[float, float] = PANEL
+    name: str,
+    panels: Sequence[Callable[[Axes], None]],
+    size: tuple[float, float] = PANEL,
+    across: int = 2,
 ) -> str:
-    """The panels side by side, two in a row, as an <svg> element."""
-    columns = min(2, len(panels))
+    """The panels side by side, `across` in a row, as an <svg> element."""
+    columns = min(across, len(panels))
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
@@ -68,6 +76,48 @@ def of_suite(audit: Mapping[str, Any]) -> str:
         axes.grid(axis="x", alpha=0.25)
 
     return draw("suite", [panel], (6.4, 0.9 + 0.24 * len(names)))
+
+
+def of_batches(dataset: str, batches: Sequence[Mapping[str, Any]], expert: str) -> str | None:
+    """Small multiples of a data set: each drift statistic over the batches, and the mean weight.
+
+    `batches` are reports, the oldest first; None where no batch has a statistic of the data set.
+    """
+    rows = [(b["batch"], r, (b["drift"] or {}).get(dataset)) for b in batches
+            for r in b["datasets"] if r["dataset"] == dataset]  # fmt: skip
+    found: dict[tuple, list[tuple[int, Mapping[str, Any]]]] = {}
+    for x, (_, _, drift) in enumerate(rows):
+        for s in drift["statistics"] if drift else ():
+            found.setdefault((s["kind"], s["quantity"], s["of"]), []).append((x, s))
+    if not found:
+        return None
+    ticks = sorted({0, len(rows) // 2, len(rows) - 1})
+    names = [rows[x][0][:10] for x in ticks]  # the day is enough
+
+    def finish(axes: Axes, title: str) -> None:
+        axes.set_title(title)
+        axes.set_xlim(-0.5, len(rows) - 0.5)
+        axes.set_xticks(ticks, names, fontsize=7)
+        axes.set_ylim(bottom=0)
+
+    def panel(key: tuple, points: Sequence[tuple[int, Mapping[str, Any]]]) -> Callable:
+        def drawn(axes: Axes) -> None:
+            x = [x for x, _ in points]
+            axes.plot(x, [s["value"] for _, s in points], "o-", color=PALETTE[0], ms=3, lw=1)
+            axes.plot(x, [s["threshold"] for _, s in points], "--", color=GREY, lw=1)
+            alarms = [(x, s["value"]) for x, s in points if s["alarm"]]
+            axes.plot(*zip(*alarms, strict=True) if alarms else ([], []), "o", color=OURS, ms=5)
+            kind, quantity, of = key
+            finish(axes, f"{quantity} of {of}, {KINDS[kind]}" if quantity else SHOWN_KINDS[kind])
+
+        return drawn
+
+    def weight(axes: Axes) -> None:
+        axes.plot([r["mean_coefficient"][-1] for _, r, _ in rows], "o-", color=GREY, ms=3, lw=1)
+        finish(axes, f"mean weight of {expert}")
+
+    panels = [*(panel(key, points) for key, points in found.items()), weight]
+    return draw(f"batches of {dataset}", panels, SMALL_PANEL, across=3)
 
 
 def of_robustness(audit: Mapping[str, Any]) -> str | None:

@@ -44,6 +44,9 @@ TASKS_IN_FLIGHT = 3
 # More threads than this on one forward gain little on a CPU; several actors do.
 MAX_THREADS = 8
 
+# Ray collects metrics every 10 s; as long again for whoever reads them there.
+METRICS_SECONDS = 20.0
+
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
@@ -90,6 +93,7 @@ class Resources:
     threads: int  # of PyTorch in each actor
     readers: int  # tasks that read and decode at once, in the whole cluster
     nodes: int = 1  # of the cluster
+    joined: bool = False  # the cluster was there before this run
     storage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # fsspec's options
 
 
@@ -197,6 +201,7 @@ def resources(
         threads=threads,
         readers=int(max(1, cpus - actors * reserved)),
         nodes=sum(node["Alive"] for node in ray.nodes()),
+        joined=bool(compute.address or os.environ.get("RAY_ADDRESS")),
         storage=storage or {},
     )
 
@@ -223,6 +228,32 @@ def score_at_once(
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Both passes in one, where the coefficients depend on the sample alone."""
     return _stream(shards, read, finished, on, run, ScoreAtOnceActor, {"spec": spec, "fits": fits})
+
+
+def publish_drift(drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+    """Show drift as Ray metrics of this driver: value, threshold and alarm of each statistic.
+
+    Tags: data set, kind, quantity, of (an expert). A driver's gauges go with it, so on a cluster
+    that was joined they are held for METRICS_SECONDS.
+    """
+    from ray.util.metrics import Gauge
+
+    tags = ("dataset", "kind", "quantity", "of")
+    gauges = {
+        key: Gauge(f"dawin_ray_drift_{key}", description=text, tag_keys=tags)
+        for key, text in (
+            ("value", "A drift statistic of the last batch."),
+            ("threshold", "Above it, the statistic is an alarm."),
+            ("alarm", "1 where the statistic is an alarm, else 0."),
+        )
+    }
+    for dataset, found in drift.items():
+        for statistic in found["statistics"]:
+            names = {key: statistic[key] or "" for key in tags[1:]}
+            for key, gauge in gauges.items():
+                gauge.set(float(statistic[key]), tags={"dataset": dataset, **names})
+    if on.joined:
+        time.sleep(METRICS_SECONDS)
 
 
 class ScoreExpertsActor:

@@ -25,7 +25,6 @@ from dawin_ray.classes import (
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, Source, list_files
 from dawin_ray.errors import UserError
-from dawin_ray.fitting import Fit
 from dawin_ray.models import (
     HEAD,
     Experts,
@@ -39,7 +38,7 @@ from dawin_ray.models import (
     resolve_head,
 )
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
-from dawin_ray.saved import identity_of, load_saved, saved_medians
+from dawin_ray.saved import Saved, identity_of, load_saved, saved_medians
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import configure
 
@@ -50,6 +49,7 @@ NOT_IN_FINGERPRINT = {
     "max_reject_fraction",
     "storage_options",
     "in_distribution",
+    "drift",
 }
 PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
 
@@ -68,7 +68,7 @@ class Prepared:
     class_names: Mapping[str, tuple[str, ...] | None]  # data set -> names of its classes, if known
     parameters: int  # floating values that are merged
     cache_keys: Mapping[str, str]  # data set -> key of its crops
-    saved_fit: Fit | None  # of another run, where one is applied
+    saved: Saved | None  # the fit of another run, where one is applied
     identity: Mapping[str, Any]  # what this job's fits hold for
     reference: np.ndarray | None  # median entropies of a saved reference [M]
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
@@ -154,12 +154,12 @@ def prepare(job: Job) -> Prepared:
         preprocessing,
         job.coefficient.model_dump(mode="json"),
     )
-    saved_fit, saved_digest, reference = None, None, None
+    saved, reference = None, None
     if job.coefficient.reference is not None and "#" in job.coefficient.reference:
         reference = saved_medians(job.coefficient.reference, identity, class_digests.items())
     if job.saved_fit is not None:
-        saved_fit, saved_digest = load_saved(job.saved_fit, identity, class_digests.items())
-        if saved_fit.mixture is None and not job.exact:
+        saved = load_saved(job.saved_fit, identity, class_digests.items())
+        if saved.fit.mixture is None and not job.exact:
             raise UserError(
                 f"The saved fit {job.saved_fit.address!r} has no mixture, as its job was exact. "
                 "Set mixture: {clusters: exact}."
@@ -188,10 +188,10 @@ def prepare(job: Job) -> Prepared:
             "preprocessing": preprocessing,
             "classes": class_digests,
             "data": {name: _digest(listing.files) for name, listing in listings.items()},
-            "saved_fit": saved_digest,
+            "saved_fit": saved and saved.digest,
             "reference": None if reference is None else reference.tolist(),
         },
-        saved_fit=saved_fit,
+        saved=saved,
         identity=identity,
         reference=reference,
     )

@@ -17,6 +17,7 @@ from dawin_ray.precision import Precision
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import Timing
 from dawin_ray.runs import RunDirectory
+from dawin_ray.storage import join
 
 COLUMNS = [
     "label", "prediction", "cluster", "coefficient", "expert_prediction", "even_prediction",
@@ -77,6 +78,8 @@ def summarise(
             "batch_size": prepared.spec.batch_size,
         },
         "run_dir": run.address,
+        "batch": run.batch,
+        "predictions": join(run.root, run.folder("predictions", "dataset=NAME")),
     }
 
 
@@ -140,6 +143,12 @@ class _Tally:
         }
 
 
+def alarms_of(report: Mapping[str, Any]) -> list[str]:
+    """What has drifted, as `data set: statistic`; empty where nothing has, or nothing is judged."""
+    drift = report["drift"] or {}
+    return [f"{dataset}: {name}" for dataset, found in drift.items() for name in found["alarms"]]
+
+
 def table_of(report: Mapping[str, Any]) -> Table:
     """The report's data sets as a table: accuracies in percent, clusters as mean (size)."""
     scored = [*report["experts"], "even_interpolation", "dawin"]
@@ -196,7 +205,11 @@ def footer_of(report: Mapping[str, Any]) -> str:
             f"{'; '.join(passes)} ({on['actors']} × {on['device']}, {on['precision']}). "
             "images/s: all passes, time in the models.",
             *agreement,
-            f"predictions  {run_dir}/predictions/dataset=NAME/*.parquet",
+            *[
+                f"drift        {dataset}: {found['words']}"
+                for dataset, found in (report["drift"] or {}).items()
+            ],
+            f"predictions  {report['predictions']}/*.parquet",
             f"report       {run_dir}/report.html",
         ]
     )

@@ -2,7 +2,10 @@
 
 A job with `fit: {from: RUN, dataset: NAME}` reads offset and mixture from it and fits nothing, so
 that one pass is enough: new data are decoded once, and no row waits for the others. It is refused
-where experts, classes, preprocessing or coefficients are not those of the fit.
+where experts, classes, preprocessing or coefficients are not those of the fit. The figures are the
+reference that `drift` holds later data against.
+
+Shapes: N samples, M experts.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +25,8 @@ from dawin_ray.settings import Settings
 from dawin_ray.storage import join, read_bytes
 
 FIT = "fit.json"
-VERSION = 1
-QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+VERSION = 2
+QUANTILES = tuple(i / 100 for i in range(101))
 BINS = 50  # of the histograms
 
 
@@ -36,6 +40,15 @@ class SavedFitConfig(Settings):
     def address(self) -> str:
         """Of the file."""
         return self.source if self.source.endswith(".json") else join(self.source, FIT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A fit of another run, as a job reads it."""
+
+    fit: Fit
+    digest: str  # of the entry
+    entry: Mapping[str, Any]  # what `entry_of` made of the fit's data set
 
 
 def identity_of(
@@ -75,9 +88,11 @@ def entry_of(
     names: Sequence[str],
     entropy_NM: np.ndarray,
     coefficient_NM: np.ndarray,
+    cluster_N: np.ndarray | None,
+    expert_prediction_NM: np.ndarray,
     count: int,
 ) -> dict[str, Any]:
-    """A data set's part of fit.json: its fit, and how entropies and coefficients lay.
+    """A data set's part of fit.json: its fit, and how its samples lay.
 
     Args:
         fit: its fit.
@@ -85,6 +100,8 @@ def entry_of(
         names: of the experts.
         entropy_NM: in nats.
         coefficient_NM: they sum to 1.
+        cluster_N: each sample's cluster; None in the exact mode.
+        expert_prediction_NM: each expert's class.
         count: of its classes; entropies lie in [0, ln count].
     """
     most = float(np.log(max(count, 2)))
@@ -97,19 +114,32 @@ def entry_of(
         "coefficient": {
             name: summary_of(coefficient_NM[:, i], (0.0, 1.0)) for i, name in enumerate(names)
         },
+        "clusters": None
+        if cluster_N is None
+        else np.bincount(cluster_N, minlength=len(fit.mixture.weights)).tolist(),
+        "disagreements": disagreements(expert_prediction_NM),
     }
 
 
+def disagreements(expert_prediction_NM: np.ndarray) -> int:
+    """The number of samples on which the experts do not all predict the same class."""
+    return int((expert_prediction_NM != expert_prediction_NM[:, :1]).any(axis=1).sum())
+
+
 def summary_of(values_N: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
-    """Moments (with N - 1), quantiles, and a histogram of BINS bins between the limits."""
+    """Moments (with N - 1), percentiles, and a histogram of BINS bins between the limits.
+
+    `at_most` counts the values up to each percentile, itself among them: where values are tied, a
+    percentile does not say it.
+    """
     values_N = np.asarray(values_N, dtype=np.float64)
+    quantiles = np.quantile(values_N, QUANTILES)
     return {
         "n": len(values_N),
         "mean": float(values_N.mean()),
         "std": float(values_N.std(ddof=1)) if len(values_N) > 1 else 0.0,
-        "quantiles": dict(
-            zip(map(str, QUANTILES), np.quantile(values_N, QUANTILES).tolist(), strict=True)
-        ),
+        "quantiles": dict(zip(map(str, QUANTILES), quantiles.tolist(), strict=True)),
+        "at_most": np.searchsorted(np.sort(values_N), quantiles, side="right").tolist(),
         "limits": list(limits),
         "histogram": np.histogram(values_N.clip(*limits), BINS, limits)[0].tolist(),
     }
@@ -117,8 +147,8 @@ def summary_of(values_N: np.ndarray, limits: tuple[float, float]) -> dict[str, A
 
 def load_saved(
     config: SavedFitConfig, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
-) -> tuple[Fit, str]:
-    """The fit that a job applies, and the digest of what was read of it.
+) -> Saved:
+    """The fit that a job applies, with what was read of it and its digest.
 
     `classes` are names and class digests of the job's data sets.
 
@@ -132,7 +162,8 @@ def load_saved(
         fit = Fit.from_dict(entry["fit"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(config.address, error) from error
-    return fit, hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    return Saved(fit=fit, digest=digest, entry=entry)
 
 
 def saved_medians(

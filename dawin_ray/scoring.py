@@ -24,6 +24,7 @@ from dawin_ray.comparisons import FitConfig
 from dawin_ray.config import Job
 from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
+from dawin_ray.drift import drift_of
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig
 from dawin_ray.fitting import Fit, fit, median_entropies
@@ -158,12 +159,13 @@ def _score(
         _check_usable(run, prepared)
 
     if job.one_pass:
-        if (known := prepared.saved_fit) is not None:
-            progress.say(f"fit of {job.saved_fit.address}: {known.describe()}")
-        fits = dict.fromkeys(prepared.shards, known or Fit())
+        saved = prepared.saved
+        if saved is not None:
+            progress.say(f"fit of {job.saved_fit.address}: {saved.fit.describe()}")
+        fits = dict.fromkeys(prepared.shards, saved.fit if saved else Fit())
         kinds: tuple[Kind, ...] = ("experts", "predictions")
         run_pass("at_once", kinds, pipeline.score_at_once, fits)
-        if known is None:
+        if saved is None:
             fits = _fit(run, prepared, progress)
         else:
             _write_fits(run, prepared, {"saved": list(fits)}, fits, {})
@@ -179,6 +181,9 @@ def _score(
     }
     outputs = _compact(run, prepared)
     report = summarise(run, prepared, fits, on, precision, timings)
+    report["drift"] = _drift(run, prepared)
+    if report["drift"] is not None:
+        pipeline.publish_drift(report["drift"], on)
     run.write_json("report.json", report)
     run.write_json(CLASSES, prepared.class_names)
     _save_fits(run, prepared, fits)
@@ -311,22 +316,43 @@ def _write_fits(
 def _save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) -> None:
     """fit.json, for jobs that score new data of the same kind."""
     names = [expert.name for expert in prepared.job.experts]
-    entries = {}
-    for dataset, fitted in fits.items():
-        folder = f"dataset={dataset}"
-        entropy, coefficient = (
-            tables.rows_of(
-                pa.concat_tables(run.read_parts("predictions", folder, columns=[name]))[name],
-                len(names),
-            )
-            for name in ("expert_entropy", "coefficient")
+    entries = {
+        dataset: entry_of(
+            replace(fitted, beside={}),
+            prepared.fingerprint["classes"][dataset],
+            names,
+            *_scored(run, prepared, dataset),
+            prepared.spec.classes[dataset].count,
         )
-        digest = prepared.fingerprint["classes"][dataset]
-        count = prepared.spec.classes[dataset].count
-        entries[dataset] = entry_of(
-            replace(fitted, beside={}), digest, names, entropy, coefficient, count
-        )
+        for dataset, fitted in fits.items()
+    }
     run.write_json(FIT, document_of(dawin_ray.__version__, names, prepared.identity, entries))
+
+
+def _drift(run: RunDirectory, prepared: Prepared) -> dict[str, Any] | None:
+    """Each data set against the reference of the saved fit; None without one."""
+    if prepared.saved is None:
+        return None
+    names, config = [expert.name for expert in prepared.job.experts], prepared.job.drift
+    return {
+        dataset: drift_of(
+            prepared.saved.entry, names, *_scored(run, prepared, dataset), config=config
+        )
+        for dataset in prepared.shards
+    }
+
+
+def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> tuple[np.ndarray | None, ...]:
+    """Entropies [N, M], coefficients [N, M], clusters [N] or None, experts' predictions [N, M]."""
+    columns = ["expert_entropy", "coefficient", "cluster", "expert_prediction"]
+    rows = pa.concat_tables(run.read_parts("predictions", f"dataset={dataset}", columns=columns))
+    count = len(prepared.job.experts)
+    entropy, coefficient, expert_prediction = (
+        tables.rows_of(rows[name], count)
+        for name in ("expert_entropy", "coefficient", "expert_prediction")
+    )
+    cluster = None if prepared.job.exact else rows["cluster"].to_numpy()
+    return entropy, coefficient, cluster, expert_prediction
 
 
 def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:

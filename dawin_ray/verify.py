@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from dawin_ray.batches import Series, shards_of
 from dawin_ray.chunks import chunk_name
 from dawin_ray.config import make_job
 from dawin_ray.datasets import Shard
@@ -38,21 +39,54 @@ def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
     """What is wrong with a run, a line each; empty where all is well.
 
     Rehashes and recounts every output, compares the inputs' and checkpoints' hashes, and scores
-    about `sample` of the samples again, in whole chunks.
+    about `sample` of the samples again, in whole chunks. Of a run directory that grows, each batch;
+    files that have changed or gone since they were scored are not scored again there.
 
     Raises:
         UserError: it is no finished run, or cannot be read.
     """
-    run = RunDirectory(run_dir)
+    series = Series(run_dir.rstrip("/"))
+    if not series.exists():
+        run = RunDirectory.at(run_dir)
+        return _of_run(run, _manifest(run), sample, random.Random(seed))
+    whole = _manifest(series.run)
+    if wrong := list(_of_manifest(whole)):
+        return wrong
+    batches = {batch.batch: batch for batch in series.batches(finished=None)}
+    wrong += [
+        f"batch {name} is {'missing' if name in whole['batches'] else 'not in the ' + MANIFEST}"
+        for name in whole["batches"].keys() ^ batches.keys()
+    ]
+    seen: dict[tuple[str, str], str] = {}
+    for name in whole["batches"].keys() & batches.keys():
+        batch = batches[name]
+        manifest = _manifest(batch)
+        if manifest.get("seal") != whole["batches"][name]:
+            wrong.append(f"batch {name}: its {MANIFEST} is another than that of {MANIFEST}")
+        for dataset, shards in shards_of(batch).items():
+            for file in (file for shard in shards for file in shard.files):
+                if (other := seen.setdefault((dataset, file), name)) != name:
+                    wrong.append(f"{file} of data set '{dataset}' is in batches {other} and {name}")
+        found = _of_run(batch, manifest, sample, random.Random(seed))
+        wrong += [f"batch {name}: {line}" for line in found]
+    return wrong
+
+
+def _manifest(run: RunDirectory) -> dict[str, Any]:
     try:
         if not run.exists(MANIFEST):
             raise UserError(
-                f"{run_dir!r} holds no {MANIFEST}: it is no finished run. Finish it with dawin-ray "
-                "run, or check the path."
+                f"{run.address!r} holds no {MANIFEST}: it is no finished run. Finish it with "
+                "dawin-ray run, or check the path."
             )
-        manifest = run.read_json(MANIFEST)
+        return run.read_json(MANIFEST)
     except (OSError, ValueError) as error:
-        raise unreadable(join(run_dir, MANIFEST), "manifest", error) from error
+        raise unreadable(join(run.address, MANIFEST), "manifest", error) from error
+
+
+def _of_run(
+    run: RunDirectory, manifest: Mapping[str, Any], sample: float, draw: random.Random
+) -> list[str]:
     wrong = list(_of_manifest(manifest))
     if wrong:  # nothing that it says can be believed
         return wrong
@@ -62,9 +96,11 @@ def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
         prepared = prepare(make_job(yaml.safe_load(fs.cat_file(path)), path))
     except UserError as error:
         return [*wrong, f"the job cannot be prepared again: {error}"]
+    if run.batch:
+        prepared = prepared.only({d: tuple(s) for d, s in shards_of(run).items()})
     wrong += _of_inputs(prepared, manifest)
     if sample and not wrong:  # what was changed need not be scored to be known
-        wrong += _of_rescoring(run, prepared, manifest, sample, random.Random(seed))
+        wrong += _of_rescoring(run, prepared, manifest, sample, draw)
     return wrong
 
 
@@ -76,7 +112,7 @@ def _of_manifest(manifest: Mapping[str, Any]) -> Iterator[str]:
 def _of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]:
     rows: dict[str, int] = {}
     for output in manifest["outputs"]:
-        fs, path = run.path(output["path"])
+        fs, path = run.output(output["path"])
         try:
             data = fs.cat_file(path)
         except FileNotFoundError:
@@ -93,25 +129,26 @@ def _of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]
             rows[folder] = rows.get(folder, 0) + found
     listed = {output["path"] for output in manifest["outputs"]}
     for folder in rows:
-        fs, path = run.path(folder)
+        fs, path = run.output(folder)
         for name in fs.ls(path, detail=False, refresh=True):
             if (file := join(folder, name.rsplit("/", 1)[1])) not in listed:
                 yield f"{file} is not in the manifest"
     for dataset, counts in manifest["rows"].items():
         for kind in ("experts", "predictions"):
-            found = rows.get(f"{kind}/dataset={dataset}", 0)
+            found = rows.get(run.folder(kind, f"dataset={dataset}"), 0)
             if found != counts["predictions"]:
                 yield f"{kind} of '{dataset}': {found} rows; the manifest says {counts}"
     rejects = sum(counts["rejects"] for counts in manifest["rows"].values())
-    if rows.get("rejects", 0) != rejects:
-        yield f"rejects: {rows.get('rejects', 0)} rows; the manifest says {rejects}"
+    found = rows.get(run.folder("rejects"), 0)
+    if found != rejects:
+        yield f"rejects: {found} rows; the manifest says {rejects}"
 
 
 def _of_inputs(prepared: Prepared, manifest: Mapping[str, Any]) -> Iterator[str]:
     theirs, ours = manifest["fingerprint"], json.loads(json.dumps(prepared.fingerprint))
     for key in ("code", "checkpoints", "classes", "data", "preprocessing"):
-        if theirs[key] != ours[key]:
-            yield f"{key}: {theirs[key]} then, {ours[key]} now"
+        if theirs.get(key) != ours.get(key):
+            yield f"{key}: {theirs.get(key)} then, {ours.get(key)} now"
 
 
 def _of_rescoring(
@@ -144,7 +181,10 @@ def _drawn(
     size = prepared.job.compute.chunk_size
     chunks, total = [], 0
     for dataset, shards in prepared.shards.items():
+        now = {file: at for s in prepared.sources[dataset].shards() for file, at in s.files.items()}
         for shard, entry in zip(shards, manifest["inputs"][dataset], strict=True):
+            if any(now.get(file) != at for file, at in shard.files.items()):
+                continue  # as it was when it was scored, it is there no more
             read = entry["rows"] + entry["rejects"]
             starts = range(0, read, size)
             names = [chunk_name(shard, start) for start in starts]

@@ -82,7 +82,7 @@ def test_applied_to_its_own_data_it_gives_the_same_in_one_pass(small, data, fitt
 def test_figures_of_the_saved_fit_are_those_of_the_predictions(fitted):
     run_dir = fitted["offset"]
     document = json.loads((run_dir / "fit.json").read_text())
-    assert (document["version"], document["names"]) == (1, ["expert_0", "expert_1"])
+    assert (document["version"], document["names"]) == (2, ["expert_0", "expert_1"])
     mixtures = json.loads((run_dir / "mixture.json").read_text())["fits"]
     for dataset, entry in document["datasets"].items():
         rows = pd.read_parquet(run_dir / "predictions" / f"dataset={dataset}")
@@ -95,8 +95,18 @@ def test_figures_of_the_saved_fit_are_those_of_the_predictions(fitted):
                 assert found["std"] == pytest.approx(values[:, i].std(ddof=1), abs=1e-12)
                 assert found["quantiles"]["0.5"] == pytest.approx(np.median(values[:, i]))
                 assert sum(found["histogram"]) == len(rows)
+                percentiles = np.percentile(values[:, i], range(101))
+                np.testing.assert_allclose(list(found["quantiles"].values()), percentiles)
+                assert found["at_most"][0] >= 1
+                assert found["at_most"][-1] == len(rows)
+        predictions = np.stack(rows["expert_prediction"])
+        assert entry["disagreements"] == (predictions[:, 0] != predictions[:, 1]).sum()
+        counts = rows["cluster"].value_counts()
+        assert entry["clusters"] == [counts.get(k, 0) for k in range(len(entry["clusters"]))]
         assert entry["fit"]["offset"] == mixtures[dataset]["offset"]
         assert entry["fit"]["mixture"] == mixtures[dataset]["mixture"]
+    exact = json.loads((fitted["exact"] / "fit.json").read_text())["datasets"]
+    assert [entry["clusters"] for entry in exact.values()] == [None, None]
 
 
 def refused(small, data, fit_json: Path, tmp_path, **sections) -> str:
@@ -130,13 +140,13 @@ def test_a_damaged_missing_or_older_file_is_refused(small, data, fitted, tmp_pat
     path = tmp_path / "fit.json"
     text = (fitted["clustered"] / "fit.json").read_text()
     assert "does not exist" in refused(small, data, path, tmp_path)
-    for damaged in (text[: len(text) // 2], "", "[]", '{"version": 1}'):
+    for damaged in (text[: len(text) // 2], "", "[]", '{"version": 2}'):
         path.write_text(damaged)
         assert "is damaged" in refused(small, data, path, tmp_path)
     document = json.loads(text)
     path.write_text(json.dumps(document | {"version": 0}))
     message = refused(small, data, path, tmp_path)
-    assert "has version 0, and this program reads version 1" in message
+    assert "has version 0, and this program reads version 2" in message
     del document["datasets"]["folder"]["fit"]["mixture"]
     path.write_text(json.dumps(document))
     assert "is damaged" in refused(small, data, path, tmp_path)
