@@ -32,6 +32,7 @@ from dawin_ray.storage import join, unreadable
 # On the machine of the run all values come out to the last bit; another one sums in another order.
 # Probabilities of lower-precision towers move by their rounding, some 2^-8 of a logit.
 TOLERANCE = {"float32": 1e-4, "tf32": 5e-2, "bfloat16": 2e-1, "float16": 5e-2}
+SAMPLED = "float32_prediction"  # a column that most rows have nothing in
 SHOWN_ROWS = 5  # of a chunk that comes out otherwise
 
 
@@ -215,6 +216,8 @@ def _of_rows(
     told = 0
     for row in again.to_pylist():
         there = stored.get(row["sample_id"])
+        if there is not None and there[SAMPLED] is None:
+            row.pop(SAMPLED)  # which rows it samples depends on the batch's shards as they were
         where = f"sample '{row['sample_id']}' of data set '{shard.dataset}'"
         if there is None:
             line = f"{where} has no prediction"

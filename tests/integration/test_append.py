@@ -1,7 +1,6 @@
 """A run directory that grows day by day: what is new is scored, once, and what changed again."""
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +63,15 @@ def append(job: Path) -> str:
     return result.output
 
 
+def verify(run_dir: Path):
+    return CliRunner().invoke(app, ["verify", str(run_dir), "--sample", "1"])
+
+
+def assert_verified(run_dir: Path) -> None:
+    result = verify(run_dir)
+    assert result.exit_code == 0, result.output
+
+
 def batches(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "batches").iterdir())
 
@@ -120,10 +128,25 @@ def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, local_ra
     third = batches(run_dir)[-1]
     assert streamed(third) == IMAGES + 1
     assert_as_of_one_run(small, run_dir, feed, fit, tmp_path / "once")
+    assert_verified(run_dir)
     gone = feed.root / "tars" / "b.tar"
     gone.unlink()  # its rows stay
     assert "all files are scored" in append(job)
     assert rows(run_dir).sample_id.str.startswith("b.tar/").sum() == IMAGES
+    assert_verified(run_dir)
+    part = next(run_dir.glob("predictions/dataset=tars/batch=*/part-00000.parquet"))
+    part.write_bytes(part.read_bytes()[:-1])
+    result = verify(run_dir)
+    assert result.exit_code == 1
+    assert f"batch {batches(run_dir)[0].name}: predictions/dataset=tars/batch=" in result.output
+
+    other = tmp_path / "other"
+    result = CliRunner().invoke(app, ["run", str(job), f"run_dir={other}", "fit=per_dataset"])
+    assert result.exit_code == 2
+    assert "mode: append scores each batch as it comes" in " ".join(result.output.split())
+    result = CliRunner().invoke(app, ["run", str(job), "mixture.clusters=3"])
+    assert result.exit_code == 2
+    assert "job.mixture.clusters: 2 there, 3 here" in result.output
 
 
 @pytest.mark.slow
@@ -153,10 +176,6 @@ def test_ten_days_with_all_that_happens_in_them(small, fit, local_ray, tries, tm
             work = {p: p.stat().st_mtime_ns for p in run_dir.rglob("work/predictions/**/*.parquet")}
             scored += sum(len(pd.read_parquet(p)) for p in work)
             assert work
-            kept = tmp_path / "kept"
-            for path in work:  # to be compared: a finished batch removes them
-                (kept / path.name).parent.mkdir(exist_ok=True)
-                os.link(path, kept / path.name)
         if day == 9:  # killed between the batch's manifest and the removal of old rows
             feed.tar("05-b")
             expected += IMAGES
@@ -174,5 +193,6 @@ def test_ten_days_with_all_that_happens_in_them(small, fit, local_ray, tries, tm
             assert batches(run_dir) == before
     assert len(batches(run_dir)) == 9
     assert scored == expected
+    assert_verified(run_dir)
     assert_as_of_one_run(small, run_dir, feed, fit, tmp_path / "once")
     print(f"{len(rows(run_dir))} rows in {len(batches(run_dir))} batches, {scored} samples scored")
