@@ -28,7 +28,8 @@ STYLE = {
 PANEL = (3.4, 2.7)  # inches
 SMALL_PANEL = (2.6, 1.7)  # of a small multiple
 SHOWN_KINDS = {
-    "occupancy": "share of each cluster, chi-square", "disagreement": "disagreement of the experts",
+    "occupancy": "shares of the clusters\nchi-square",
+    "disagreement": "disagreement of the experts\ndifference of shares",
 }  # fmt: skip
 SHARE_TICKS = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999])
 
@@ -95,10 +96,10 @@ def of_batches(dataset: str, batches: Sequence[Mapping[str, Any]], expert: str) 
     names = [rows[x][0][:10] for x in ticks]  # the day is enough
 
     def finish(axes: Axes, title: str) -> None:
-        axes.set_title(title)
+        axes.set_title(title, fontsize=8)
+        axes.tick_params(labelsize=8)
         axes.set_xlim(-0.5, len(rows) - 0.5)
         axes.set_xticks(ticks, names, fontsize=7)
-        axes.set_ylim(bottom=0)
 
     def panel(key: tuple, points: Sequence[tuple[int, Mapping[str, Any]]]) -> Callable:
         def drawn(axes: Axes) -> None:
@@ -107,14 +108,15 @@ def of_batches(dataset: str, batches: Sequence[Mapping[str, Any]], expert: str) 
             axes.plot(x, [s["threshold"] for _, s in points], "--", color=GREY, lw=1)
             alarms = [(x, s["value"]) for x, s in points if s["alarm"]]
             axes.plot(*zip(*alarms, strict=True) if alarms else ([], []), "o", color=OURS, ms=5)
+            axes.set_ylim(bottom=0)
             kind, quantity, of = key
-            finish(axes, f"{quantity} of {of}, {KINDS[kind]}" if quantity else SHOWN_KINDS[kind])
+            finish(axes, f"{quantity} of {of}\n{KINDS[kind]}" if quantity else SHOWN_KINDS[kind])
 
         return drawn
 
     def weight(axes: Axes) -> None:
         axes.plot([r["mean_coefficient"][-1] for _, r, _ in rows], "o-", color=GREY, ms=3, lw=1)
-        finish(axes, f"mean weight of {expert}")
+        finish(axes, f"coefficient of {expert}\nmean")
 
     panels = [*(panel(key, points) for key, points in found.items()), weight]
     return draw(f"batches of {dataset}", panels, SMALL_PANEL, across=3)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import runpy
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -58,7 +60,7 @@ def drift_of(run_dir: Path) -> dict:
     return json.loads((run_dir / "report.json").read_text())["drift"]["set"]
 
 
-def test_drift_is_told_and_no_drift_is_not(series):
+def test_drift_is_told_and_no_drift_is_not(series, monkeypatch, capsys):
     root, job = series
     (first,) = (root / "run" / "batches").iterdir()
     assert drift_of(first)["judged"]
@@ -75,6 +77,12 @@ def test_drift_is_told_and_no_drift_is_not(series):
     found = drift_of(second)
     assert found["alarms"]
     assert run(job, "--fail-on-drift").exit_code == 3  # a scheduler tries again: still so
+    monkeypatch.setattr(sys, "argv", ["score_new.py", str(job)])
+    script = runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "score_new.py"))
+    assert script["main"]() == 3
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (line["batch"], line["rows"]) == (second.name, {"set": IMAGES + 9})
+    assert line["drift"] == [f"set: {name}" for name in found["alarms"]]
     assert run(job).exit_code == 0
     assert "they have drifted from their fit" in page.read_text()
     assert "Drift</span> of set from 150 samples of its fit" in (second / "report.html").read_text()
