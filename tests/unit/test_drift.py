@@ -61,12 +61,12 @@ def kinds(found, quantity=None, of=None):
     return {s["kind"]: s for s in found["statistics"] if (s["quantity"], s["of"]) == (quantity, of)}
 
 
-@pytest.mark.parametrize("least", [{}, NO_LEAST], ids=["as by default", "no smallest effects"])
-def test_without_drift_no_more_alarms_than_stated(least):
+def test_without_drift_no_more_alarms_than_stated():
+    """Not even without smallest effects, which can only take alarms away."""
     rng = np.random.default_rng(5)
     alarms, trials = 0, 200
     for _ in range(trials):
-        found = drift(make_batch(rng, 600).entry(), make_batch(rng, 500), **least)
+        found = drift(make_batch(rng, 600).entry(), make_batch(rng, 500), **NO_LEAST)
         alarms += bool(found["alarms"])
     assert alarms <= trials / 100
 
@@ -75,7 +75,7 @@ def test_p_values_without_drift_are_uniform():
     """Bonferroni would hide a null that is too wide or too narrow; each statistic must hold."""
     rng = np.random.default_rng(6)
     p_values = []
-    for _ in range(100):
+    for _ in range(60):
         found = drift(make_batch(rng, 300).entry(), make_batch(rng, 500))
         p_values.append([s["p"] for s in found["statistics"]])
     for p in np.transpose(p_values):
