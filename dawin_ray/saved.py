@@ -129,17 +129,18 @@ def disagreements(expert_prediction_NM: np.ndarray) -> int:
 def summary_of(values_N: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
     """Moments (with N - 1), percentiles, and a histogram of BINS bins between the limits.
 
-    `at_most` counts the values up to each percentile, itself among them: where values are tied, a
-    percentile does not say it.
+    `below` and `at_most` count the values up to each percentile, itself out and in: where values
+    are tied, a percentile does not say it.
     """
-    values_N = np.asarray(values_N, dtype=np.float64)
+    values_N = np.sort(np.asarray(values_N, dtype=np.float64))
     quantiles = np.quantile(values_N, QUANTILES)
     return {
         "n": len(values_N),
         "mean": float(values_N.mean()),
         "std": float(values_N.std(ddof=1)) if len(values_N) > 1 else 0.0,
         "quantiles": dict(zip(map(str, QUANTILES), quantiles.tolist(), strict=True)),
-        "at_most": np.searchsorted(np.sort(values_N), quantiles, side="right").tolist(),
+        "below": np.searchsorted(values_N, quantiles, side="left").tolist(),
+        "at_most": np.searchsorted(values_N, quantiles, side="right").tolist(),
         "limits": list(limits),
         "histogram": np.histogram(values_N.clip(*limits), BINS, limits)[0].tolist(),
     }
