@@ -149,7 +149,7 @@ def bench(
     precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "float32,bfloat16",
     sections: Annotated[
         str, typer.Option(help="Comma-separated.")
-    ] = "models,rank,data,mixture,job,memory",
+    ] = "models,rank,data,mixture,job,saved,memory",
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("runs/bench.json"),
     verbose: Verbose = False,
 ) -> None:

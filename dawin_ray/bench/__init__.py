@@ -5,6 +5,7 @@
     data     decoding an image against reading its crop back
     mixture  the fit from 1e4 to 1e8 coefficients: time and memory
     job      the whole job on synthetic JPEGs against a plain loop that makes the same forwards
+    saved    a saved fit applied in one pass, against the two passes that made it
     memory   peak memory of a job over few and over many images
 
 `models` and `rank` need no Ray; the others run on a CPU. Compared things are timed in turn in
@@ -24,7 +25,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("models", "rank", "data", "mixture", "job", "memory")
+SECTIONS = ("models", "rank", "data", "mixture", "job", "saved", "memory")
 
 
 @dataclass(frozen=True, kw_only=True)
