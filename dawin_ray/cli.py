@@ -118,11 +118,19 @@ def report(
 def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
     """Print what a run would do: shards, samples, forwards, bytes. No model scores anything."""
     with _friendly(verbose):
+        from dawin_ray.batches import Series
         from dawin_ray.config import load_job
         from dawin_ray.plan import plan_of
         from dawin_ray.prepare import prepare
 
-        _stdout().print(*plan_of(prepare(load_job(job_file, overrides or ()))), sep="\n")
+        prepared = prepare(load_job(job_file, overrides or ()))
+        if prepared.job.mode == "append":
+            new = Series(prepared.job.run_dir).unscored(prepared.sources)
+            if not new:
+                typer.echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
+                return
+            prepared = prepared.only(new)
+        _stdout().print(*plan_of(prepared), sep="\n")
 
 
 @app.command()

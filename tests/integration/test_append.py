@@ -112,7 +112,11 @@ def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, local_ra
     append(job)
     feed.tar("c")
     feed.folder(5)
+    plan = CliRunner().invoke(app, ["plan", str(job)]).output
+    assert f"{IMAGES + 5} forwards of merged models" in plan
     append(job)
+    plan = CliRunner().invoke(app, ["plan", str(job)]).output
+    assert "All files are scored" in plan
     first, second = batches(run_dir)
     assert (streamed(first), streamed(second)) == (2 * IMAGES + 10, IMAGES + 5)
     written = {p: p.stat().st_mtime_ns for p in run_dir.rglob("*.parquet")}

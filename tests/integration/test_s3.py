@@ -132,6 +132,33 @@ def test_a_run_on_faulty_s3_equals_the_local_one(
     shutil.rmtree(ray_folder)
 
 
+@pytest.mark.slow
+def test_a_run_directory_grows_on_s3(small, s3, uploaded, tries, aws, tmp_path):
+    images, root = make_images(24, seed=5), f"{BUCKET}/growing"
+    job = job_file(
+        small, tmp_path, [{"name": "tars", "path": f"s3://{root}/data"}], f"s3://{root}/run",
+        mode="append", mixture={"clusters": "exact"},
+    )  # fmt: skip
+
+    def put(name: str, chosen: list[bytes]) -> None:
+        s3.put(str(write_tar(tmp_path / name, chosen, None)), f"{root}/data/{name}")
+
+    put("a.tar", images[:8])
+    put("b.tar", images[8:16])
+    outputs = [tries.run(DRIVER, "", 0, job) for _ in range(2)]
+    put("b.tar", images[16:])  # of the same size, it may be: its etag is another
+    put("c.tar", images[8:16])
+    outputs += [tries.run(DRIVER, "", 0, job) for _ in range(2)]
+    assert [code for code, _ in outputs] == [0] * 4, outputs
+    assert ["all files are scored" in text for _, text in outputs] == [False, True, False, True]
+    s3.get(f"{root}/run", str(tmp_path / "run"), recursive=True)
+    found = rows(tmp_path / "run")
+    assert len(list((tmp_path / "run" / "batches").iterdir())) == 2
+    assert not found.duplicated("sample_id").any()
+    assert len(found) == 24
+    assert found.groupby("batch").size().tolist() == [8, 16]
+
+
 def test_a_wrong_key_is_told(small, s3, uploaded, tries, aws, tmp_path, monkeypatch):
     from moto import settings
 
