@@ -8,12 +8,17 @@ and remembers only the shards that are under way.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dawin_ray.datasets import Shard
+from dawin_ray.errors import UserError
 from dawin_ray.runs import Kind, RunDirectory
+
+SHOWN_REASONS = 10  # of rejects, the most frequent first
 
 
 class RowsLostError(RuntimeError):
@@ -115,3 +120,44 @@ def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
 
 def _ids_of_rejects(run: RunDirectory, where: tuple[str, str], chunk: str) -> Iterable[str]:
     return run.read("rejects", *where, chunk, ["sample_id"])["sample_id"].to_pylist()
+
+
+def check_usable(run: RunDirectory, datasets: Mapping[str, Sequence[Shard]], limit: float) -> None:
+    """Refuse data of which nothing, or too little, can be used.
+
+    Raises:
+        UserError: with the reasons, and how often each occurred.
+    """
+    for dataset, shards in datasets.items():
+        rows = rejected = 0
+        for shard in shards:
+            chunks = run.read_mark("experts", dataset, shard.key)["chunks"].values()
+            rows += sum(scored for scored, _ in chunks)
+            rejected += sum(count for _, count in chunks)
+        if rows and rejected <= limit * (rows + rejected):
+            continue
+        reasons: Counter[str] = Counter()
+        first = None
+        for shard in shards:
+            for table in run.read_shard("rejects", dataset, shard.key):
+                reasons.update(map(_kind_of, table["reason"].to_pylist()))
+                first = first or table.slice(0, 1).to_pylist()[0]
+        told = "".join(
+            f"\n  {count:,} x {why}" for why, count in reasons.most_common(SHOWN_REASONS)
+        )
+        example = f"\nThe first: {first['sample_id']}: {first['reason']}" if first else ""
+        if not rows:
+            raise UserError(
+                f"Data set '{dataset}' has no usable image: {rejected:,} samples were read and all "
+                f"rejected:{told}{example}"
+            )
+        raise UserError(
+            f"Data set '{dataset}': {rejected:,} of {rows + rejected:,} samples were rejected, "
+            f"which is more than max_reject_fraction ({limit:g}):{told}{example}\nMend the data, "
+            "or raise max_reject_fraction in the job and run it again: the work done is kept."
+        )
+
+
+def _kind_of(reason: str) -> str:
+    """A reason without what is particular to a sample."""
+    return re.sub(r"\d+", "#", reason)[:100]

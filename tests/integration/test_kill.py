@@ -22,7 +22,7 @@ POINTS = [
     ("first chunk of pass 1", "dawin_ray.ledger:PassLedger.add", 1),
     ("middle of pass 1", "dawin_ray.ledger:PassLedger.add", 4),
     ("a shard's mark of pass 1", "dawin_ray.runs:RunDirectory.mark", 1),
-    ("fit", "dawin_ray.scoring:fit", 1),
+    ("fit", "dawin_ray.fits:fit", 1),
     ("mixture.json", "dawin_ray.runs:RunDirectory.write_json", 1),
     ("first chunk of pass 2", "dawin_ray.ledger:PassLedger.add", 1),
     ("a shard's mark of pass 2", "dawin_ray.runs:RunDirectory.mark", 2),
@@ -135,7 +135,7 @@ def test_a_second_run_on_one_directory_is_refused(small, datasets, tries, tmp_pa
 
 def test_a_restart_begins_anew(small, datasets, tries, tmp_path):
     job, run_dir = job_file(small, tmp_path, datasets[:1]), tmp_path / "run"
-    code, output = tries.run(DRIVER, "dawin_ray.scoring:fit", 1, job)
+    code, output = tries.run(DRIVER, "dawin_ray.fits:fit", 1, job)
     assert code == KILLED, output
     text = job.read_text().replace("temperature: 1.0", "temperature: 1.5")
     job.write_text(text)

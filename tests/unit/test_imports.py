@@ -22,7 +22,7 @@ LAYERS = [
     {"drift", "ledger", "pipeline", "saved"},
     {"config"},
     {"prepare"},
-    {"manifest", "plan", "progress"},
+    {"fits", "manifest", "plan", "progress"},
     {"audit", "batches", "report"},
     {"pictures", "thumbnails"},
     {"page"},
