@@ -138,7 +138,8 @@ def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, local_ra
     assert "all files are scored" in append(job)
     assert rows(run_dir).sample_id.str.startswith("b.tar/").sum() == IMAGES
     assert_verified(run_dir)
-    part = next(run_dir.glob("predictions/dataset=tars/batch=*/part-00000.parquet"))
+    folder = f"dataset=tars/batch={batches(run_dir)[0].name}"
+    part = run_dir / "predictions" / folder / "part-00000.parquet"
     part.write_bytes(part.read_bytes()[:-1])
     result = verify(run_dir)
     assert result.exit_code == 1
