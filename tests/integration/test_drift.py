@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import ray
 from PIL import Image, ImageFilter
 from scipy import stats
 from typer.testing import CliRunner
@@ -136,6 +135,8 @@ def _recomputed(root: Path, batch: Path, found: dict) -> None:
 
 def _in_metrics(found: dict) -> None:
     """The last batch's gauges, where Prometheus would read them."""
+    import ray  # not before the run has said where it listens
+
     port, deadline = ray.nodes()[0]["MetricsExportPort"], time.monotonic() + 60
     wanted = {
         (s["kind"], s["quantity"] or "", s["of"] or ""): s["value"] for s in found["statistics"]
