@@ -27,7 +27,6 @@ STYLE = {
 }  # fmt: skip
 PANEL = (3.4, 2.7)  # inches
 SMALL_PANEL = (2.6, 1.7)  # of a small multiple
-HIGHEST_DENSITY = 1e6  # far beyond the axes; a mixture of few samples has peaks of any height
 SHOWN_KINDS = {
     "occupancy": "shares of the clusters\nchi-square",
     "disagreement": "disagreement of the experts\ndifference of shares",
@@ -207,7 +206,7 @@ def _coefficients(axes: Axes, row: Mapping[str, Any], last: str) -> None:
         ):
             # the last entry of a Dirichlet is Beta distributed
             part = weight * stats.beta.pdf(x, concentration[-1], sum(concentration[:-1]))
-            part = np.nan_to_num(part, posinf=0.0).clip(max=HIGHEST_DENSITY)
+            part = np.nan_to_num(part, posinf=0.0)
             total += part
             axes.plot(x, part, color=PALETTE[k % len(PALETTE)], lw=1.2)
         axes.plot(x, total, color=OURS, lw=1.6)
