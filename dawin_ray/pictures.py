@@ -172,7 +172,7 @@ def of_robustness(audit: Mapping[str, Any]) -> str | None:
 def _share_axis(axis: Any, limits: tuple[float, float]) -> None:
     inside = [t for t in SHARE_TICKS if limits[0] <= logit(t) <= limits[1]]
     if len(inside) < 2:  # a narrow range has ticks of its own
-        inside = np.round(expit(np.linspace(*limits, 5)[1:-1]), 3)
+        inside = np.round(expit(np.linspace(*limits, 5)[1:-1]), 3).clip(0.001, 0.999)
     axis.set_ticks([logit(t) for t in inside], [f"{100 * t:g}" for t in inside])
 
 
