@@ -48,7 +48,13 @@ def run(
         from dawin_ray.config import load_job
         from dawin_ray.report import alarms_of
 
-        report = _score(load_job(job_file, overrides or ()), restart=restart)
+        job = load_job(job_file, overrides or ())
+        if fail_on_drift and job.saved_fit is None:
+            raise UserError(
+                "--fail-on-drift compares with the data of a saved fit, and this job has none. Give "
+                "fit: {from: RUN, dataset: NAME}, or leave the option out."
+            )
+        report = _score(job, restart=restart)
         alarms = alarms_of(report)
         if fail_on_drift and alarms:
             typer.echo(

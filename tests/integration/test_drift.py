@@ -43,6 +43,9 @@ def series(small, local_ray, tmp_path_factory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("drift")
     write_tar(root / "fit" / "a.tar", make_images(IMAGES, seed=1), None)
     fit_job = job_file(small, root / "fitted", [{"name": "set", "path": str(root / "fit")}])
+    result = run(fit_job, "--fail-on-drift")
+    assert result.exit_code == 2
+    assert "this job has none" in " ".join(result.output.split())
     result = run(fit_job)
     assert result.exit_code == 0, result.output
     assert json.loads((root / "fitted" / "run" / "report.json").read_text())["drift"] is None
