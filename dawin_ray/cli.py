@@ -51,8 +51,8 @@ def run(
         job = load_job(job_file, overrides or ())
         if fail_on_drift and job.saved_fit is None:
             raise UserError(
-                "--fail-on-drift compares with the data of a saved fit, and this job has none. Give "
-                "fit: {from: RUN, dataset: NAME}, or leave the option out."
+                "--fail-on-drift compares with the data of a saved fit, and this job has none. "
+                "Give fit: {from: RUN, dataset: NAME}, or leave the option out."
             )
         report = _score(job, restart=restart)
         alarms = alarms_of(report)
