@@ -29,6 +29,9 @@ MIN_MAX_LOGIT = 1e-6
 # Nats. An expert that was tuned to certainty has medians near 0 on its own ground, whose ratios
 # would be of rounding errors; a hundredth of a nat is a prediction of 99.9 % among ten classes.
 MEDIAN_FLOOR = 1e-2
+# Of a reference: an expert that is this certain (nats) of all but a hundredth of it has probably
+# been tuned on it. Measured with jobs/study_reference.py and jobs/study_letters.py.
+REFERENCE_TAIL, TRAINED_TAIL = 0.99, 0.1
 
 
 class CoefficientConfig(Settings):
@@ -221,6 +224,24 @@ class Offset:
             return None
         inverse = 1 / moments.mean
         return cls(bias=float((moments.std / moments.mean).mean()), shares=inverse / inverse.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """How the experts' entropies lie on a reference, in nats."""
+
+    median: np.ndarray  # [M]
+    tail: np.ndarray  # [M], the quantile REFERENCE_TAIL
+
+    def warnings(self, experts: Sequence[str]) -> list[str]:
+        """What speaks against it, for a person: it should be held out from fine-tuning."""
+        return [
+            f"the reference looks like training data of {name}, which is certain of almost all of "
+            f"it ({100 * REFERENCE_TAIL:g} % of its entropies are below {tail:.2g} nats): a "
+            "reference has to be held out from fine-tuning"
+            for name, tail in zip(experts, self.tail, strict=True)
+            if tail < TRAINED_TAIL
+        ]
 
 
 def entropy_growth(

@@ -21,8 +21,8 @@ from dawin_ray.comparisons import FitConfig
 from dawin_ray.config import Job
 from dawin_ray.datasets import Shard
 from dawin_ray.drift import drift_of
-from dawin_ray.expertise import CoefficientConfig
-from dawin_ray.fitting import Fit, fit, median_entropies
+from dawin_ray.expertise import REFERENCE_TAIL, CoefficientConfig, Reference
+from dawin_ray.fitting import Fit, entropy_quantiles, fit
 from dawin_ray.mixture import MixtureConfig
 from dawin_ray.prepare import Prepared
 from dawin_ray.runs import MIXTURE, RunDirectory
@@ -45,7 +45,11 @@ def fit_datasets(
             for name in group["datasets"]
         }
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
-    anchor = _reference(run, prepared)
+    reference = _reference(run, prepared)
+    anchor = None if reference is None else reference.median
+    doubts = [] if reference is None else reference.warnings([e.name for e in job.experts])
+    for doubt in doubts:
+        logger.warning("%s", doubt)
     fits: dict[str, Fit] = {}
     warned: dict[str, list[str]] = {}
     for group, members in groups.items():
@@ -67,21 +71,21 @@ def fit_datasets(
             logger.warning("mixture of %s: %s", group, note)
         fits |= dict.fromkeys(members, fitted)
         say(f"fit of {group}: {fitted.describe()}")
-        warned[group] = notes
+        warned[group] = notes + doubts
     write_fits(run, prepared, groups, fits, warned)
     return fits
 
 
-def _reference(run: RunDirectory, prepared: Prepared) -> np.ndarray | None:
-    """The experts' median entropies on the job's reference, if it has one."""
-    if prepared.reference is not None:
-        return prepared.reference
+def _reference(run: RunDirectory, prepared: Prepared) -> Reference | None:
+    """How entropies lie on the reference, where there is one: of a saved fit, or of the job."""
     job = prepared.job
-    if (name := job.coefficient.reference) is None:
-        return None
+    if prepared.reference is not None or (name := job.coefficient.reference) is None:
+        return prepared.reference
     count = len(job.experts)
     stream = partial(_log_expertise, run, prepared.shards[name], count)
-    return median_entropies(stream, count, sum(map(len, stream())))
+    rows = sum(map(len, stream()))
+    median, tail = entropy_quantiles(stream, count, rows, [0.5, REFERENCE_TAIL])
+    return Reference(median=median, tail=tail)
 
 
 def write_fits(

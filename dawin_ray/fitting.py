@@ -9,7 +9,7 @@ Shapes: N samples, B samples of a batch, M experts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from dawin_ray.mixture import LambdaHistogram, Mixture, MixtureConfig, fit_mixtu
 # Up to here the mixture is fitted from the samples one by one, as the reference does; it covers
 # the paper's data sets (ImageNet's 50,000) with room to spare and takes seconds.
 MAX_SAMPLES = 200_000
-MEDIAN_BINS, MEDIAN_LIMITS = 40_000, (1e-8, 20.0)  # nats; no head has e^20 classes
+QUANTILE_BINS, QUANTILE_LIMITS = 40_000, (1e-8, 20.0)  # nats; no head has e^20 classes
 
 Source = Literal["samples", "histogram", "subsample", "none"]
 # A stream of log-expertises [B, M], the same at every call.
@@ -122,8 +122,10 @@ def fit(
     offset = Offset.from_moments(moments) if coefficient.offset_adjustment else None
     growth = None
     if reference is not None:
-        here = median_entropies(stream, experts, moments.count, max_samples=max_samples)
-        growth = entropy_growth(here, reference, coefficient.strength)
+        (median,) = entropy_quantiles(
+            stream, experts, moments.count, [0.5], max_samples=max_samples
+        )
+        growth = entropy_growth(median, reference, coefficient.strength)
     if mixture.clusters == "exact":
         return Fit(samples=moments.count, offset=offset, growth=growth)
     batches = (coefficients(log_e, offset, growth) for log_e in stream())
@@ -141,24 +143,31 @@ def fit(
     return Fit(samples=moments.count, offset=offset, growth=growth, mixture=fitted, source=source)
 
 
-def median_entropies(
-    stream: Stream, experts: int, count: int, *, max_samples: int = MAX_SAMPLES
+def entropy_quantiles(
+    stream: Stream,
+    experts: int,
+    count: int,
+    quantiles: Sequence[float],
+    *,
+    max_samples: int = MAX_SAMPLES,
 ) -> np.ndarray:
-    """Median of each expert's entropies [M], from a stream of log-expertises -H.
+    """Quantiles of each expert's entropies [Q, M], from a stream of log-expertises -H.
 
-    Exact up to `max_samples`; beyond, to the width of MEDIAN_BINS bins on a logarithmic scale,
-    0.05 % of the median.
+    Exact up to `max_samples`; beyond, to the width of QUANTILE_BINS bins on a logarithmic scale,
+    0.05 % of the value.
     """
     if count <= max_samples:
-        return np.median(-np.concatenate(list(stream())).astype(np.float64), axis=0)
-    edges = np.geomspace(*MEDIAN_LIMITS, MEDIAN_BINS + 1)
-    counts_MB = np.zeros((experts, MEDIAN_BINS), dtype=np.int64)
+        values = -np.concatenate(list(stream())).astype(np.float64)
+        return np.quantile(values, quantiles, axis=0)
+    edges = np.geomspace(*QUANTILE_LIMITS, QUANTILE_BINS + 1)
+    counts_MB = np.zeros((experts, QUANTILE_BINS), dtype=np.int64)
     for log_e in stream():
-        inside = np.clip(-np.asarray(log_e, dtype=np.float64), *MEDIAN_LIMITS)
+        inside = np.clip(-np.asarray(log_e, dtype=np.float64), *QUANTILE_LIMITS)
         for m in range(experts):
             counts_MB[m] += np.histogram(inside[:, m], edges)[0]
-    middle = (counts_MB.cumsum(axis=1) < count / 2).sum(axis=1)
-    return np.sqrt(edges[middle] * edges[middle + 1])
+    below_MB = counts_MB.cumsum(axis=1)
+    at_QM = np.array([(below_MB < count * q).sum(axis=1) for q in quantiles])
+    return np.sqrt(edges[at_QM] * edges[at_QM + 1])
 
 
 def _subsample(batches: Iterable[np.ndarray], count: int, size: int, seed: int) -> np.ndarray:

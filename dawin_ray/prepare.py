@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 import dawin_ray
@@ -25,6 +24,7 @@ from dawin_ray.classes import (
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, Source, list_files
 from dawin_ray.errors import UserError
+from dawin_ray.expertise import Reference
 from dawin_ray.models import (
     HEAD,
     Experts,
@@ -38,7 +38,7 @@ from dawin_ray.models import (
     resolve_head,
 )
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
-from dawin_ray.saved import Saved, identity_of, load_saved, saved_medians
+from dawin_ray.saved import Saved, identity_of, load_saved, saved_reference
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import configure
 
@@ -70,7 +70,7 @@ class Prepared:
     cache_keys: Mapping[str, str]  # data set -> key of its crops
     saved: Saved | None  # the fit of another run, where one is applied
     identity: Mapping[str, Any]  # what this job's fits hold for
-    reference: np.ndarray | None  # median entropies of a saved reference [M]
+    reference: Reference | None  # of another run, where the coefficients are anchored to one
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
 
     def only(self, shards: Mapping[str, tuple[Shard, ...]]) -> Prepared:
@@ -156,7 +156,7 @@ def prepare(job: Job) -> Prepared:
     )
     saved, reference = None, None
     if job.coefficient.reference is not None and "#" in job.coefficient.reference:
-        reference = saved_medians(job.coefficient.reference, identity, class_digests.items())
+        reference = saved_reference(job.coefficient.reference, identity, class_digests.items())
     if job.saved_fit is not None:
         saved = load_saved(job.saved_fit, identity, class_digests.items())
         if saved.fit.mixture is None and not job.exact:
@@ -189,7 +189,7 @@ def prepare(job: Job) -> Prepared:
             "classes": class_digests,
             "data": {name: _digest(listing.files) for name, listing in listings.items()},
             "saved_fit": saved and saved.digest,
-            "reference": None if reference is None else reference.tolist(),
+            "reference": None if reference is None else reference.median.tolist(),
         },
         saved=saved,
         identity=identity,

@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from dawin_ray.errors import UserError
+from dawin_ray.expertise import REFERENCE_TAIL, Reference
 from dawin_ray.fitting import Fit
 from dawin_ray.settings import Settings
 from dawin_ray.storage import join, read_bytes
@@ -167,10 +168,10 @@ def load_saved(
     return Saved(fit=fit, digest=digest, entry=entry)
 
 
-def saved_medians(
+def saved_reference(
     reference: str, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
-) -> np.ndarray:
-    """Median entropies of the experts [M] on the data set that FIT.json#NAME names.
+) -> Reference:
+    """How entropies lie on the data set that FIT.json#NAME names.
 
     Raises:
         UserError: as `load_saved`; the coefficients' settings may differ.
@@ -179,7 +180,11 @@ def saved_medians(
     identity = {key: value for key, value in identity.items() if key != "coefficient"}
     entry = _entry(address, dataset, identity, classes)
     try:
-        return np.array([e["quantiles"]["0.5"] for e in entry["entropy"].values()])
+        median, tail = (
+            np.array([e["quantiles"][str(q)] for e in entry["entropy"].values()])
+            for q in (0.5, REFERENCE_TAIL)
+        )
+        return Reference(median=median, tail=tail)
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(address, error) from error
 

@@ -199,6 +199,22 @@ def test_a_reference_in_the_job_and_a_saved_one_are_the_same(small, data, fitted
         expected = scores / scores.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(np.stack(a["coefficient"]), expected, atol=1e-6)
     assert not np.allclose(growth, 0, atol=1e-3)
+    for run_dir in (inside, outside):  # random experts are certain of nothing
+        mixture = json.loads((run_dir / "mixture.json").read_text())
+        assert not any("looks like" in w for f in mixture["fits"].values() for w in f["warnings"])
+
+
+def test_a_reference_of_which_an_expert_is_certain_is_told(small, data, fitted, tmp_path, caplog):
+    document = json.loads((fitted["clustered"] / "fit.json").read_text())
+    document["datasets"]["folder"]["entropy"]["expert_1"]["quantiles"]["0.99"] = 0.03
+    path = tmp_path / "fit.json"
+    path.write_text(json.dumps(document))
+    run_dir = run(small, tmp_path / "run", data[:1], coefficient={"reference": f"{path}#folder"})
+    expected = "the reference looks like training data of expert_1"
+    assert expected in caplog.text
+    (fits,) = json.loads((run_dir / "mixture.json").read_text())["fits"].values()
+    assert fits["warnings"][-1].startswith(expected)
+    assert "0.03 nats" in fits["warnings"][-1]
 
 
 def test_wrong_references_are_told(small, data, fitted, tmp_path):
