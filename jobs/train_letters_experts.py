@@ -3,6 +3,12 @@
     python jobs/train_letters_experts.py --seed 0 --out letters/0
 
 The descendants: `matrix`, and its `twin` of the same images in another order; `pencil` and `serif`.
+Measured: 4 minutes on 2 cores that others used as well. Accuracies (per cent), mean of seeds 0, 10,
+20, 30 and 40:
+
+               matrix  perspective  contrast  specks  stripes  small  blocks  gradient  fonts
+    zero_shot    82.2         66.1      76.6    52.4     45.2   57.8    60.9      78.6   98.5
+    matrix       98.8         71.9      18.8    46.9     41.2   46.9    74.7      64.5   94.4
 """
 
 import argparse
@@ -14,12 +20,13 @@ import open_clip
 import torch
 from letters import CLASSES, DATASETS, broad_images, fine_tuning_images, make_test_set
 from safetensors.torch import load_file
-from train_demo_experts import THREADS, Classifier, save, tensors, train
+from train_demo_experts import Classifier, save, tensors, train
 
 MODEL_CONFIG = Path(__file__).with_name("letters.json")
 # By expert: the style that it is fine-tuned to and what is added to the seed of its batches.
 DESCENDANTS = {"matrix": ("matrix", 1), "twin": ("matrix", 2), "pencil": ("pencil", 3),
                "serif": ("serif", 4)}  # fmt: skip
+THREADS = 1
 BROAD_IMAGES = 20_000
 PRETRAINING_STEPS = 1_500
 FINE_TUNING_STEPS = 300
