@@ -9,9 +9,8 @@ The reference is the clean test set, without its labels; fine-tuning never saw i
 takes the growth of every second image over the clean images between, so that none is in both.)
 
 The answer, with that of study_letters.py: here the rule wins in the mean, and still loses on blur,
-occlusion and noise (0.2 to 0.7 points), where the fine-tuned expert is the better one or as good,
-and on sets that are half clean. On the second suite it loses 2.7 points. So it is an option, and
-not the default.
+occlusion and noise (0.2 to 0.7 points) and on sets that are half clean. On the second suite
+it loses 2.7 points. So it is an option, and not the default.
 
 "ref 1" is the rule as dawin_ray has it, with strength 1. Columns: accuracy in per cent, mean over
 the shifts by seed, their mean, on clean data; points to DaWin with the 95 % interval of a bootstrap
