@@ -42,19 +42,19 @@ logger = logging.getLogger("train_demo_experts")
 
 
 class Classifier(torch.nn.Module):
-    """An image tower and the demo's head: logits = head(normalize(visual(x)))."""
+    """An image tower and a head: logits = head(normalize(visual(x)))."""
 
-    def __init__(self, visual: torch.nn.Module) -> None:
+    def __init__(self, visual: torch.nn.Module, classes: int = len(CLASSES)) -> None:
         """The head starts at random, like CLIP's zero-shot heads in scale."""
         super().__init__()
         self.visual = visual
-        self.classification_head = torch.nn.Linear(visual.output_dim, len(CLASSES))
+        self.classification_head = torch.nn.Linear(visual.output_dim, classes)
         with torch.no_grad():
             torch.nn.init.orthogonal_(self.classification_head.weight, gain=LOGIT_SCALE)
             self.classification_head.bias.zero_()
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels [B, 3, 32, 32] float32 to logits [B, 10]."""
+        """Normalised pixels [B, 3, 32, 32] float32 to logits [B, C]."""
         return self.classification_head(F.normalize(self.visual(pixels), dim=-1))
 
 
@@ -92,7 +92,10 @@ def train(
 
 def save(model: Classifier, path: Path) -> None:
     """Write what the job reads, in float16: `visual.*` and `classification_head.*`."""
-    weights = {key: value.half().contiguous() for key, value in model.state_dict().items()}
+    weights = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
     save_file(weights, path)
     logger.info("%s: %d tensors, %d bytes", path, len(weights), path.stat().st_size)
 
