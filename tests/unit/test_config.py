@@ -161,7 +161,7 @@ def test_a_job_file_loads(job_file):
     ("text", "message"),
     [
         ("a: [", "no valid YAML"),
-        ("- a\n- b\n", "must be a mapping with the keys run_dir, model"),
+        ("- a\n- b\n", "must be a mapping with the keys run_dir, mode, model"),
         ("", "must be a mapping"),
         ("caf\xe9: 1".encode("latin-1"), "no valid YAML"),
     ],
