@@ -16,8 +16,9 @@ steps can be done again, so a run that is killed anywhere is put right by the ne
 
 from __future__ import annotations
 
+import calendar
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from dawin_ray.runs import BATCHES, MANIFEST, SHARDS, RunDirectory
 from dawin_ray.storage import join
 
 BATCH_NAME = "%Y-%m-%dT%H%M"  # UTC
-MINUTE = 60.0  # a batch's name has no seconds, so two of one minute need two minutes
+MINUTE = 60  # seconds; a batch's name has none, so two of one minute need two
 
 Files = dict[str, dict[str, tuple[int, str]]]  # data set -> file -> its bytes and version
 
@@ -91,10 +92,7 @@ class Series:
                     if new.get((old.dataset, old.key)) != old.to_json():
                         batch.remove_shard(old.dataset, old.key)
         else:
-            names, now = self.run.folders(BATCHES), time.time()
-            while (name := time.strftime(BATCH_NAME, time.gmtime(now))) in names:
-                now += MINUTE
-            batch = self.batch(name)
+            batch = self.batch(_name_after(self.run.folders(BATCHES)))
         _write_shards(batch, shards)
         return batch
 
@@ -124,6 +122,18 @@ class Series:
         """Write the manifest of the whole: the seals of its batches."""
         seals = {batch.batch: batch.read_json(MANIFEST)["seal"] for batch in self.batches()}
         self.run.write_json(MANIFEST, sealed({"code": code, "batches": seals}))
+
+
+def _name_after(names: Sequence[str]) -> str:
+    """The minute it is, or the first one after all `names`.
+
+    The order of the names is that of the batches, even where a clock was wrong.
+    """
+    name = time.strftime(BATCH_NAME, time.gmtime())
+    if names and name <= max(names):
+        last = calendar.timegm(time.strptime(max(names), BATCH_NAME))
+        name = time.strftime(BATCH_NAME, time.gmtime(last + MINUTE))
+    return name
 
 
 def shards_of(batch: RunDirectory) -> dict[str, list[Shard]]:

@@ -141,16 +141,17 @@ def label_known_folders(
 
 
 def label_folders(
-    folders: Iterable[str], classes: DatasetClasses, dataset: str
+    folders: Iterable[str], classes: DatasetClasses, dataset: str, *, growing: bool = False
 ) -> Mapping[str, int]:
     """The label of each class folder.
 
     In this order: folders named by integers are those labels (ImageNet-V2's sort as text would
     mislabel them); folders named by the classes' WordNet ids or names have their label; all others
-    are numbered in sorted order, as torchvision's ImageFolder does.
+    are numbered in sorted order, as torchvision's ImageFolder does; if the data set is `growing`,
+    only where every class has a folder, as the next one would move the labels after it.
 
     Raises:
-        UserError: a label lies outside the data set's classes.
+        UserError: a label lies outside the data set's classes, or is not settled yet.
     """
     ordered = sorted(folders)
     if all(folder.isascii() and folder.isdigit() for folder in ordered):
@@ -163,6 +164,13 @@ def label_folders(
             if ordered and all(_plain(folder) in positions for folder in ordered):
                 return {folder: positions[_plain(folder)] for folder in ordered}
         labels = {folder: i for i, folder in enumerate(ordered)}
+        if growing and 0 < len(labels) < classes.count:
+            raise UserError(
+                f"Data set '{dataset}' grows, and the {len(labels)} folders that it has for its "
+                f"{classes.count} classes are named by none of them: numbered in sorted order, "
+                "their labels would change with the next folder. Name the folders by class, "
+                "WordNet id or label, or make a folder for every class, empty or not."
+            )
         if 0 < len(labels) < classes.count:
             logger.warning(
                 "data set %s: %d class folders for %d classes, numbered in sorted order; if some "

@@ -163,8 +163,10 @@ class Source:
         return tuple(make_shards(self.config, listing, self.labels))
 
 
-def list_files(config: DatasetConfig) -> Listing:
+def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     """Find a data set's files and format.
+
+    A folder that `may_be_empty` is there, but has no files of the format that `config` gives.
 
     Raises:
         UserError: nothing is there, it cannot be read, or the format cannot be told.
@@ -202,7 +204,7 @@ def list_files(config: DatasetConfig) -> Listing:
             f"Data set '{config.name}' at {config.path!r} holds files of several formats "
             f"({', '.join(present)}). Say which it is: format: {present[0]}."
         )
-    if chosen is None or not kinds[chosen]:
+    if chosen is None or not (kinds[chosen] or may_be_empty):
         expected = {
             "folder": f"images ({', '.join(IMAGE_SUFFIXES)})",
             "webdataset": "tar shards (.tar)",
@@ -213,6 +215,7 @@ def list_files(config: DatasetConfig) -> Listing:
             f"Data set '{config.name}' at {config.path!r} is empty: "
             f"{'no ' + wanted if chosen else wanted} among its {len(files)} files. "
             "Check the path and the format."
+            + (" Where it may be empty, say its format." if may_be_empty else "")
         )
     side_files = _side_files(fs, root, files, config) if chosen == "webdataset" else {}
     if "nshards.txt" in side_files:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,7 +92,10 @@ def prepare(job: Job) -> Prepared:
         UserError: anything that would keep the job from running.
     """
     configure(job.storage_options)
-    listings = {dataset.name: list_files(dataset) for dataset in job.datasets}
+    listings = {
+        dataset.name: list_files(dataset, may_be_empty=job.mode == "append")
+        for dataset in job.datasets
+    }
     addresses = list(
         dict.fromkeys(
             [e.checkpoint for e in job.experts] + ([job.merge.base] if job.merge.base else [])
@@ -124,7 +128,11 @@ def prepare(job: Job) -> Prepared:
         listing = listings[dataset.name]
         labels = None
         if listing.format == "folder":
-            of = label_known_folders if dataset.skip_other_folders else label_folders
+            of = (
+                label_known_folders
+                if dataset.skip_other_folders
+                else partial(label_folders, growing=job.mode == "append")
+            )
             labels = of(listing.folders, classes[dataset.name], dataset.name)
         if dataset.skip_other_folders:
             listing = listings[dataset.name] = listing.only(labels or ())
@@ -199,7 +207,7 @@ def prepare(job: Job) -> Prepared:
 
 def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
     """Of each data set, so that small ones have a figure of their float32 agreement too."""
-    return frozenset(chunk_name(of_set[0], 0) for of_set in shards.values())
+    return frozenset(chunk_name(of_set[0], 0) for of_set in shards.values() if of_set)
 
 
 def _check_exact(experts: Experts, job: Job) -> None:

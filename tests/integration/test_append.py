@@ -34,7 +34,8 @@ class Feed:
 
     @property
     def datasets(self) -> list[dict]:
-        return [{"name": n, "path": str(self.root / n)} for n in ("tars", "folder")]
+        formats = {"tars": "webdataset", "folder": "folder"}
+        return [{"name": n, "path": str(self.root / n), "format": f} for n, f in formats.items()]
 
     def images(self, count: int) -> list[bytes]:
         self.seed += 1
@@ -133,8 +134,8 @@ def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, local_ra
     assert streamed(third) == IMAGES + 1
     assert_as_of_one_run(small, run_dir, feed, fit, tmp_path / "once")
     assert_verified(run_dir)
-    gone = feed.root / "tars" / "b.tar"
-    gone.unlink()  # its rows stay
+    for path in (feed.root / "tars").iterdir():
+        path.unlink()  # all of them: their rows stay
     assert "all files are scored" in append(job)
     assert rows(run_dir).sample_id.str.startswith("b.tar/").sum() == IMAGES
     assert_verified(run_dir)

@@ -117,16 +117,23 @@ def test_a_begun_batch_keeps_the_work_on_shards_that_are_the_same(series, data):
     assert not os.path.exists(batch.address)
 
 
-def test_batches_of_one_minute_have_names_of_their_own(series, data, monkeypatch):
-    monkeypatch.setattr(batches_module.time, "time", lambda: 1_800_000_000.0)
-    names = []
-    for name in ("c", "d"):
-        (data / "tars" / f"{name}.tar").write_bytes(b"new")
-        batch = series.begin(series.unscored(sources(data)))
-        finish(batch)
-        names.append(batch.batch)
-    assert names == ["2027-01-15T0800", "2027-01-15T0801"]
+def test_the_names_of_batches_are_in_their_order_whatever_the_clock_says(series, data, monkeypatch):
+    names, now = [], time.gmtime
+    for i, clock in enumerate((1_800_000_000, 1_800_000_059, 1_700_000_000, 1_800_086_400)):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                batches_module.time, "gmtime", lambda at=None, c=clock: now(c if at is None else at)
+            )
+            (data / "tars" / f"new-{i}.tar").write_bytes(b"new")
+            (data / "tars" / "a.tar").write_bytes(b"changed" * i)
+            batch = series.begin(series.unscored(sources(data)))
+            finish(batch)
+            names.append(batch.batch)
+            series.settle()
+            assert unscored(series, data) == {}
+    assert names == ["2027-01-15T0800", "2027-01-15T0801", "2027-01-15T0802", "2027-01-16T0800"]
     assert [b.batch for b in series.batches()] == names
+    assert "a.tar/1" in ids(series.batches()[-1], "predictions", "dataset=tars")
 
 
 def test_rows_of_changed_files_are_taken_out_of_the_older_batch(series, data, monkeypatch):

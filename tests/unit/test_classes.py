@@ -208,6 +208,18 @@ def test_other_folders_are_numbered_in_sorted_order(caplog):
     assert not caplog.records
 
 
+def test_folders_of_a_growing_data_set_are_numbered_only_when_all_are_there():
+    classes = DatasetClasses(count=3)
+    with pytest.raises(UserError, match="their labels would change with the next folder"):
+        label_folders(["b", "a"], classes, "set", growing=True)
+    labels = {"a": 0, "b": 1, "c": 2}
+    assert label_folders(["c", "a", "b"], classes, "set", growing=True) == labels
+    assert label_folders(["2"], classes, "set", growing=True) == {"2": 2}
+    assert label_folders([], classes, "set", growing=True) == {}
+    named = DatasetClasses(count=3, names=("cat", "dog", "cow"))
+    assert label_folders(["dog"], named, "set", growing=True) == {"dog": 1}
+
+
 def test_too_few_unknown_folders_are_numbered_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         labels = label_folders(["b", "a"], DatasetClasses(count=3), "my-set")

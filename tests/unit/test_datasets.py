@@ -570,6 +570,15 @@ def test_a_folder_without_files_of_the_asked_format_is_refused(tmp_path):
         list_files(DatasetConfig(name="set", path=str(tmp_path), format="parquet"))
 
 
+def test_an_empty_folder_is_a_data_set_only_where_it_may_be_and_has_a_format(tmp_path):
+    config = DatasetConfig(name="set", path=str(tmp_path), format="webdataset")
+    assert list_files(config, may_be_empty=True).files == ()
+    with pytest.raises(UserError, match="is empty"):
+        list_files(config)
+    with pytest.raises(UserError, match="Where it may be empty, say its format"):
+        list_files(DatasetConfig(name="set", path=str(tmp_path)), may_be_empty=True)
+
+
 def test_several_formats_are_refused_until_one_is_named(tmp_path):
     write_tar(tmp_path / "s.tar", IMAGES[:1], None)
     write_parquet(tmp_path / "p.parquet", IMAGES[:1], None)
