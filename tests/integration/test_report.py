@@ -456,7 +456,7 @@ def test_a_million_rows_take_less_than_two_gigabytes(small, audited, tmp_path):
     draw = np.random.default_rng(0)
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    for name in ("job.yaml", "classes.json", "mixture.json"):
+    for name in ("job.yaml", "classes.json", "mixture.json", "report.json"):
         text = (audited / name).read_text()
         if name == "job.yaml":
             text = text.replace("in_distribution: inside", "in_distribution: null")
