@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 from dawin_ray.datasets import Shard, Source
 from dawin_ray.manifest import input_of, sealed
-from dawin_ray.runs import BATCHES, MANIFEST, SHARDS, RunDirectory
+from dawin_ray.runs import BATCHES, MANIFEST, MIXTURE, SHARDS, RunDirectory
 from dawin_ray.storage import join
 
 BATCH_NAME = "%Y-%m-%dT%H%M"  # UTC
@@ -86,6 +86,7 @@ class Series:
         batch = self.begun()
         if batch is not None:
             batch.remove_parts()
+            batch.remove(MIXTURE)  # it is of the rows that there were
             new = {(s.dataset, s.key): s.to_json() for of_set in shards.values() for s in of_set}
             for of_set in shards_of(batch).values():
                 for old in of_set:

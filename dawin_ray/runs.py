@@ -287,9 +287,7 @@ class RunDirectory:
             fs, folder = self.path(WORK, kind, dataset, shard)
             if fs.exists(folder):
                 fs.rm(folder, recursive=True)
-            fs, mark = self.path(WORK, "marks", kind, dataset, f"{shard}.json")
-            if fs.exists(mark):
-                fs.rm_file(mark)
+            self.remove(join(WORK, "marks", kind, dataset, f"{shard}.json"))
 
     def remove_work(self) -> None:
         """Delete the files of chunks and marks; the manifest must be there."""
@@ -332,6 +330,12 @@ class RunDirectory:
         """Whether a file of the run is there."""
         fs, path = self.path(name)
         return fs.exists(path)
+
+    def remove(self, name: str) -> None:
+        """Delete a file of the run, if it is there."""
+        fs, path = self.path(name)
+        if fs.exists(path):
+            fs.rm_file(path)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""

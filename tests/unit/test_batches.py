@@ -11,7 +11,7 @@ from dawin_ray import tables
 from dawin_ray.batches import Series, shards_of
 from dawin_ray.datasets import DatasetConfig, Source, list_files
 from dawin_ray.manifest import input_of, sealed
-from dawin_ray.runs import MANIFEST, RunDirectory
+from dawin_ray.runs import MANIFEST, MIXTURE, RunDirectory
 
 
 @pytest.fixture
@@ -102,10 +102,12 @@ def test_a_begun_batch_keeps_the_work_on_shards_that_are_the_same(series, data):
             batch.commit("experts", dataset, shard.key, "chunk", empty)
             batch.mark("experts", dataset, shard.key, {})
     batch.write_parts(("experts", "dataset=tars"), tables.EXPERTS, [empty])
+    batch.write_json(MIXTURE, {})
     (data / "tars" / "b.tar").write_bytes(b"changed")
     (data / "tars" / "c.tar").write_bytes(b"new")
     again = series.begin(series.unscored(sources(data)))
     assert again.address == batch.address
+    assert not again.exists(MIXTURE)  # of rows that there were
     keys = {shard.name: shard.key for shard in shards_of(again)["tars"]}
     assert keys.keys() == {"a.tar", "b.tar", "c.tar"}
     assert again.marks("experts", "tars") == {keys["a.tar"]}
