@@ -31,6 +31,8 @@ class Feed:
 
     def __init__(self, root: Path):
         self.root, self.seed, self.files = root, 0, 0
+        for label in range(CLASSES):  # or their labels would not be settled
+            (root / "folder" / f"class_{label}").mkdir(parents=True)
 
     @property
     def datasets(self) -> list[dict]:
@@ -49,7 +51,6 @@ class Feed:
         """New images, spread over the classes: they come between those that are there."""
         for i, image in enumerate(self.images(count)):
             path = self.root / "folder" / f"class_{i % CLASSES}" / f"{1000 - self.files}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(image)
             self.files += 1
 
