@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from dawin_ray.saved import disagreements
 from dawin_ray.settings import Settings
 
 DRAWS = 20_000  # simulated batches
@@ -151,7 +152,7 @@ def drift_of(
             "batch": (counts_K / n).tolist(),
             "reference": [count / reference_n for count in entry["clusters"]],
         }
-    differing = (expert_prediction_NM != expert_prediction_NM[:, :1]).any(axis=1).sum()
+    differing = disagreements(expert_prediction_NM)
     statistics.append(_of_disagreement(entry["disagreements"], reference_n, differing, n, config))
     found["disagreement"] = {
         "batch": float(differing / n), "reference": entry["disagreements"] / reference_n

@@ -56,10 +56,10 @@ def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
     batches = {batch.batch: batch for batch in series.batches(finished=None)}
     wrong += [
         f"batch {name} is {'missing' if name in whole['batches'] else 'not in the ' + MANIFEST}"
-        for name in whole["batches"].keys() ^ batches.keys()
+        for name in sorted(whole["batches"].keys() ^ batches.keys())
     ]
     seen: dict[tuple[str, str], str] = {}
-    for name in whole["batches"].keys() & batches.keys():
+    for name in sorted(whole["batches"].keys() & batches.keys()):
         batch = batches[name]
         manifest = _manifest(batch)
         if manifest.get("seal") != whole["batches"][name]:
