@@ -24,6 +24,8 @@ class Reject(NamedTuple):
     reason: str
     offset: int | None = None  # of the sample in its shard, in bytes, where it has one
     sha256: str | None = None  # of its encoded image, where there is one
+    broken: bool = False  # it stands for a shard, or what is left of one, not for a sample
+    lost: int | None = None  # of a broken shard: samples, counted or estimated
 
 
 @dataclass(frozen=True, kw_only=True)

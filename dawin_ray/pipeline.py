@@ -362,6 +362,8 @@ def _commit_experts(run: RunDirectory, chunk: Chunk, scored: pa.Table) -> None:
             "offset": [reject.offset for reject in chunk.rejects],
             "reason": [reject.reason for reject in chunk.rejects],
             "sha256": [reject.sha256 for reject in chunk.rejects],
+            "broken": [reject.broken for reject in chunk.rejects],
+            "lost": [reject.lost for reject in chunk.rejects],
         }
         run.commit("rejects", *where, tables.table(tables.REJECTS, columns))
     run.commit("experts", *where, scored)

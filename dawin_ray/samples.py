@@ -41,6 +41,8 @@ class Sample:
     error: str | None = None
     position: int  # bytes of the shard read so far: for progress only
     offset: int | None = None  # of the sample in its shard, in bytes; for a tar only
+    broken: bool = False  # an error that stands for a shard, or what is left of one
+    lost: int | None = None  # of a broken shard: samples, counted or estimated
 
 
 def count_samples(shard: Shard) -> int | None:

@@ -65,6 +65,8 @@ REJECTS = pa.schema(
         ("offset", pa.int64()),  # in the shard, in bytes; null where it has none
         ("reason", pa.string()),
         ("sha256", pa.string()),  # of the encoded image; null where there is none
+        ("broken", pa.bool_()),  # it stands for a shard, or what is left of one, not for a sample
+        ("lost", pa.int64()),  # of a broken shard: samples, counted or estimated; null if unknown
     ]
 )
 

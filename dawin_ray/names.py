@@ -1,0 +1,34 @@
+"""Names that data bring, as text that can be stored, shown and told apart.
+
+A name in a tar or a file system is bytes. Bytes that are no UTF-8 come from Python as lone
+surrogates, which neither Arrow nor a terminal takes; they become `\\xNN`. What the reader itself
+has to name (a shard that broke, the second sample of one key) begins with MADE, which no name of
+the data contains. `shown` is one to one: names that differ stay different.
+"""
+
+from __future__ import annotations
+
+import re
+
+MADE = "\\@"  # begins what the reader names itself, as in `shard.tar/\\@1024`
+_TAKEN = re.compile(r"\\(?:x[0-9a-f]{2}|@)")
+
+
+def shown(name: str) -> str:
+    """A name as it stands in outputs: itself, but for bytes that are no UTF-8.
+
+    A backslash of the name's own is written `\\x5c` where it could be mistaken for one of ours.
+    """
+    if name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name):
+        return name.replace("\\", "\\x5c") if _TAKEN.search(name) else name
+    escaped = name.replace("\\", "\\x5c")
+    return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in escaped)
+
+
+def _escaped(surrogate: str) -> str:
+    """`\\xNN` of a byte that Python escaped; of another lone surrogate, its three bytes."""
+    return "".join(f"\\x{byte:02x}" for byte in surrogate.encode("utf-8", _errors_of(surrogate)))
+
+
+def _errors_of(surrogate: str) -> str:
+    return "surrogateescape" if "\udc80" <= surrogate <= "\udcff" else "surrogatepass"
