@@ -13,9 +13,10 @@ PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
     {"errors", "lfs", "names", "settings"},
     {"storage"},
-    {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
+    {"locking", "parquet_files", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
-    {"models", "samples"},
+    {"models", "parquet_rows"},
+    {"samples"},
     {"chunks", "images"},
     {"decoding", "stages"},
     {"cache", "runs"},
