@@ -78,7 +78,7 @@ def test_a_part_of_a_shard_is_never_taken_for_the_whole(cache):
 @pytest.mark.parametrize("damage", ["cut", "gone", "other bytes", "another key"])
 def test_a_damaged_or_stale_chunk_is_decoded_again(cache, damage):
     list(ReadChunks(Decode(), cache)(SHARD))
-    path = cache._folder("set") / "s-2.arrow"
+    path = cache._folder("set") / "s-2.crops"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "gone":
@@ -88,7 +88,7 @@ def test_a_damaged_or_stale_chunk_is_decoded_again(cache, damage):
     else:
         other = CropCache(cache.root, {"set": cache_key({"size": 5}, 2, "files")})
         other.write(chunk(2))
-        path.write_bytes((other._folder("set") / "s-2.arrow").read_bytes())
+        path.write_bytes((other._folder("set") / "s-2.crops").read_bytes())
     decode = Decode()
     again = list(ReadChunks(decode, cache)(SHARD))
     assert sorted(c.name for c in again) == ["s-0", "s-2", "s-4"]
