@@ -26,6 +26,7 @@ from tests.conftest import make_images, write_parquet, write_tar
 
 PLAIN = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
 [JPEG] = make_images(1)
+Image.init()
 HERE = tuple(name for name in FORMATS if name in Image.SAVE or name == "MPO")
 
 
@@ -151,10 +152,10 @@ def test_postscript_under_any_suffix_reaches_no_program(tmp_path, ghostscript, d
         (b"\x00\x00\x00\x18ftypheic" + bytes(40), "it is HEIC"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         (b"", "it is empty"),
-        (b"\x01\x02\x03", "first bytes (01 02 03) are those of no image"),
-        (encoded(PLAIN, "TGA"), "are those of no image"),
-        (encoded(PLAIN, "IM"), "are those of no image"),
-        (encoded(PLAIN, "PCX"), "are those of no image"),
+        (b"\x01\x02\x03", "it begins with 01 02 03"),
+        (encoded(PLAIN, "TGA"), "it is no image that can be read"),
+        (encoded(PLAIN, "IM"), "it is no image that can be read"),
+        (encoded(PLAIN, "PCX"), "it is no image that can be read"),
     ],
 )
 def test_what_is_no_image_of_the_list_is_told_for_what_it_is(decoder, data, said):
