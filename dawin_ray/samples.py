@@ -11,24 +11,18 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from dawin_ray.datasets import IMAGE_SUFFIXES, Shard
-from dawin_ray.errors import UserError
+from dawin_ray.names import MADE, shown
+from dawin_ray.parquet_files import ParquetFileError, open_parquet
+from dawin_ray.parquet_rows import ImageRows
 from dawin_ray.storage import filesystem, is_local, join, open_stream, unreadable
 
 IMAGE_MEMBERS = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
-IMAGE_COLUMNS = ("image", "img", *IMAGE_MEMBERS)
-LABEL_COLUMNS = ("label", "labels", "cls")
-# What Arrow raises on damaged files: a length that was hit may ask for any memory, and so on.
-PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 # Larger members are rejected unread: data are not trusted to be what a header says of them.
 MAX_MEMBER_BYTES = 256 << 20
 MAX_LABEL_BYTES = 1024
 FOLDER_READ_AHEAD = 64  # images that are read at once
 OF_ONE_IMAGE = (FileNotFoundError, PermissionError, IsADirectoryError)
-PARQUET_READ_ROWS = 64  # rows decoded at a time: a few MB of encoded images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +46,10 @@ def count_samples(shard: Shard) -> int | None:
         return len(shard.images)
     if shard.format == "parquet":
         try:
-            with fs.open(path, "rb") as stream:
-                return pq.ParquetFile(stream).metadata.num_rows
-        except PARQUET_ERRORS:
-            return None  # reading it will say why
+            with open_stream(shard.address, "shard") as stream:
+                return max(0, open_parquet(stream).metadata.num_rows)
+        except ParquetFileError as failure:
+            return failure.rows  # reading it will say why
     if not is_local(fs) or not path.endswith(".tar"):
         return None
     keys = set()
@@ -196,73 +190,32 @@ def _tar_sample(
 
 
 def _read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
+    name, rows, ordinal = shown(shard.name), None, 0
     with open_stream(shard.address, "shard") as stream:
         try:
-            file = pq.ParquetFile(stream)
-            image_column, label_column = _parquet_columns(file.schema_arrow, shard)
-        except (*PARQUET_ERRORS, UserError) as failure:
-            known = isinstance(failure, UserError)
+            rows = ImageRows(stream, shard, MAX_MEMBER_BYTES)
+            for image, label, error in rows.read(wanted):
+                ordinal += 1
+                yield Sample(
+                    sample_id=f"{name}/{ordinal - 1}",
+                    image=image,
+                    label=label,
+                    error=error,
+                    position=min(shard.bytes, shard.bytes * ordinal // max(rows.count, 1)),
+                )
+        except ParquetFileError as failure:
+            lost = failure.rows if rows is None else max(0, rows.count - ordinal)
+            where = "" if rows is None else f"the file breaks after row {ordinal} of {rows.count}: "
             yield Sample(
-                sample_id=f"{shard.name}/@0",
+                sample_id=f"{name}/{MADE}{ordinal}",
                 image=None,
-                error=str(failure) if known else f"the file is no readable Parquet: {failure}",
+                error=f"{where}{failure}",
                 position=shard.bytes,
+                broken=True,
+                lost=lost,
             )
-            return
-        columns = [image_column, *([label_column] if label_column else [])]
-        rows, ordinal = file.metadata.num_rows, 0
-        try:
-            for batch in file.iter_batches(batch_size=PARQUET_READ_ROWS, columns=columns):
-                images = batch.column(image_column)
-                if pa.types.is_struct(images.type):
-                    images = images.field("bytes")
-                labels = batch.column(label_column) if label_column else [None] * len(batch)
-                for image, label in zip(images, labels, strict=True):
-                    data = image.as_py() if wanted(ordinal) else None
-                    missing = wanted(ordinal) and data is None
-                    ordinal += 1
-                    yield Sample(
-                        sample_id=f"{shard.name}/{ordinal - 1}",
-                        image=data,
-                        label=label.as_py() if label is not None else None,
-                        error="the row has no image bytes" if missing else None,
-                        position=shard.bytes * ordinal // max(rows, 1),
-                    )
-        except PARQUET_ERRORS as failure:
-            yield Sample(
-                sample_id=f"{shard.name}/@{ordinal}",
-                image=None,
-                error=f"the file breaks after row {ordinal} of {rows}: {failure}",
-                position=shard.bytes,
-            )
-
-
-def _parquet_columns(schema: pa.Schema, shard: Shard) -> tuple[str, str | None]:
-    def is_image(kind: pa.DataType) -> bool:
-        if pa.types.is_struct(kind):
-            return kind.get_field_index("bytes") >= 0
-        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-    able = [field.name for field in schema if is_image(field.type)]
-    named = [shard.image_column] if shard.image_column else [c for c in IMAGE_COLUMNS if c in able]
-    image = named[0] if named else (able[0] if len(able) == 1 else None)
-    if image not in able:
-        raise UserError(
-            f"{shard.address!r} has no column of encoded images"
-            + (f" named {shard.image_column!r}" if shard.image_column else "")
-            + f": its columns are {', '.join(schema.names)}. Expected a struct {{bytes, path}} or "
-            "a binary column; name it with datasets[].image_column."
-        )
-    label = shard.label_column or next((c for c in LABEL_COLUMNS if c in schema.names), None)
-    if label is None:
-        return image, None
-    if label not in schema.names or not pa.types.is_integer(schema.field(label).type):
-        found = schema.field(label).type if label in schema.names else "missing"
-        raise UserError(
-            f"The label column {label!r} of {shard.address!r} is {found}; expected integers. Name "
-            "another with datasets[].label_column."
-        )
-    return image, label
+        except OSError as error:  # of the disk: Arrow's own became ParquetFileError
+            raise unreadable(shard.address, "shard", error) from error
 
 
 def _member_fault(member: tarfile.TarInfo) -> str | None:

@@ -31,6 +31,8 @@ from dawin_ray.report import summarise
 from dawin_ray.runs import CLASSES, FINGERPRINT, MANIFEST, MIXTURE, Kind, RunDirectory, State
 from dawin_ray.saved import FIT
 
+CACHE_NOTE = "work/cache.json"
+
 
 class Progress(Protocol):
     """Who is told how a run goes."""
@@ -125,7 +127,7 @@ def _score(
     spec = replace(prepared.spec, device=on.device, precision=precision)
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
-    cache = _cache(prepared, on, progress)
+    cache = _cache(run, prepared, on, progress)
     read = ReadChunks(decode, cache)
     timings: dict[str, Timing] = {}
 
@@ -214,7 +216,9 @@ def _compact(run: RunDirectory, prepared: Prepared) -> list[dict[str, Any]]:
     return outputs
 
 
-def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> CropCache | None:
+def _cache(
+    run: RunDirectory, prepared: Prepared, on: pipeline.Resources, progress: Progress
+) -> CropCache | None:
     job = prepared.job
     height, width = prepared.preprocessing.size
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
@@ -227,6 +231,17 @@ def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> Cr
         needed=images * height * width * 3 if counted else None,
         nodes=on.nodes,
         passes=1 if job.one_pass else 2,
+        noted=_noted(run),
     )
     progress.say(f"crop cache {plan.why}")
+    if plan.temporary:
+        run.write_json(CACHE_NOTE, plan.root)
     return None if plan.root is None else CropCache(plan.root, prepared.cache_keys)
+
+
+def _noted(run: RunDirectory) -> str | None:
+    """Where an earlier start of the run had its crop cache, if it was in a temporary folder."""
+    try:
+        return str(run.read_json(CACHE_NOTE)) if run.exists(CACHE_NOTE) else None
+    except ValueError:  # damaged: then the crops are made again
+        return None

@@ -534,7 +534,7 @@ def test_a_kept_cache_serves_the_next_run(small, data, tmp_path):
     for name in ("one", "two"):
         job = small.job_file(tmp_path / f"{name}.yaml", tmp_path / name, datasets, compute=compute)
         run(job)
-        files = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.arrow")}
+        files = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.crops")}
         if name == "one":
             before = files
     assert files == before

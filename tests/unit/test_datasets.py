@@ -346,8 +346,7 @@ def test_a_parquet_sample_is_named_by_file_and_row(tmp_path):
     assert [sample.label for sample in samples] == LABELS
 
 
-def test_rows_are_numbered_through_all_row_groups_and_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr("dawin_ray.samples.PARQUET_READ_ROWS", 4)
+def test_rows_are_numbered_through_all_row_groups(tmp_path):
     table = pa.table({"image": [b"%d" % i for i in range(11)]})
     pq.write_table(table, tmp_path / "p.parquet", row_group_size=3)
     samples = samples_of(tmp_path)
@@ -418,8 +417,7 @@ def test_a_file_that_is_no_parquet_is_one_error_sample(tmp_path):
     assert "no readable Parquet" in sample.error
 
 
-def test_a_parquet_file_that_breaks_keeps_the_rows_before(tmp_path, monkeypatch):
-    monkeypatch.setattr("dawin_ray.samples.PARQUET_READ_ROWS", 1)
+def test_a_parquet_file_that_breaks_keeps_the_rows_before(tmp_path):
     path = tmp_path / "p.parquet"
     table = pa.table({"image": IMAGES[:3]})
     pq.write_table(table, path, row_group_size=1, use_dictionary=False, compression="none")

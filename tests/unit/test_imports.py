@@ -11,12 +11,13 @@ import dawin_ray
 
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
-    {"errors", "names", "settings"},
+    {"errors", "lfs", "names", "settings"},
     {"storage"},
-    {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
+    {"locking", "parquet_files", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
-    {"models", "samples"},
-    {"chunks"},
+    {"models", "parquet_rows"},
+    {"samples"},
+    {"chunks", "images"},
     {"decoding", "stages"},
     {"cache", "runs"},
     {"ledger", "pipeline", "saved"},
