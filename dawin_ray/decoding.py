@@ -70,7 +70,8 @@ class DecodeImages:
                 rejects.append(Reject(sample.sample_id, reason, sample.offset))
                 continue
             if sample.error is not None:
-                rejects.append(Reject(sample.sample_id, sample.error, sample.offset))
+                of = (sample.broken, sample.lost)
+                rejects.append(Reject(sample.sample_id, sample.error, sample.offset, None, *of))
                 continue
             try:
                 with Image.open(io.BytesIO(sample.image)) as image:

@@ -97,12 +97,35 @@ class _Stream:
     def __init__(self, file: Any, address: str, what: str):
         self._file, self._address, self._what = file, address, what
 
-    def read(self, size: int = -1) -> bytes:
-        """As a file's."""
+    def _guarded(self, name: str, *arguments: Any) -> Any:
         try:
-            return self._file.read(size)
+            return getattr(self._file, name)(*arguments)
         except Exception as error:  # every storage client has its own exceptions
             raise unreadable(self._address, self._what, error) from error
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's, and so are the others."""
+        return self._guarded("read", size)
+
+    def readinto(self, buffer: Any) -> int:
+        return self._guarded("readinto", buffer)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._guarded("readline", size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file's; a place that no file has was asked for by the content."""
+        try:
+            return self._file.seek(offset, whence)
+        except (ValueError, OverflowError):
+            raise
+        except Exception as error:  # every storage client has its own exceptions
+            if isinstance(error, OSError) and error.errno == errno.EINVAL:
+                raise
+            raise unreadable(self._address, self._what, error) from error
+
+    def tell(self) -> int:
+        return self._guarded("tell")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

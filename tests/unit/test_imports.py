@@ -12,13 +12,14 @@ import dawin_ray
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
     {"errors", "lfs", "names", "settings"},
-    {"storage"},
+    {"storage", "tars"},
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
+    {"webdataset"},
     {"models", "samples"},
     {"chunks"},
     {"decoding", "stages"},
-    {"cache", "runs"},
+    {"broken", "cache", "runs"},
     {"ledger", "pipeline", "saved"},
     {"drift"},
     {"config"},
