@@ -161,8 +161,8 @@ class _TarSamples:
         self.group: Group | None = None
         self.seen: set[str] = set()  # keys
         self.samples = self.groups = self.labelled = 0
-        # Zeros of the length of an end mark may be a label that was overwritten: where all samples
-        # before have one and the first behind them has none, it is not scored without.
+        # Zeros that look like the end of an archive may be a label that was overwritten: a sample
+        # beside them is not scored without one where all before it have theirs.
         self.behind_zeros = False
 
     def __iter__(self) -> Iterator[Sample]:
@@ -186,9 +186,7 @@ class _TarSamples:
         parts = None if member.is_folder else key_of(member.name)
         group = self.group
         if group is not None and member.zeros:
-            if self._lacks_label(group):
-                raise BrokenTarError(f"zeros where the label of {quoted(group.key)} should be")
-            yield from self._finish()
+            yield from self._finish(before_zeros=member.zeros)
             self.behind_zeros = member.zeros == END
         if parts is None:
             return
@@ -208,25 +206,22 @@ class _TarSamples:
         unread = self.headers_only or fault or not used
         self.group.add(extension, fault, self.tar.drop() if unread else self.tar.read())
 
-    def _lacks_label(self, group: Group) -> bool:
-        """Whether it has no label, though all samples before it have one."""
-        return self.labelled == self.groups > 0 and not group.has_label
-
-    def _finish(self) -> Iterator[Sample]:
+    def _finish(self, before_zeros: int = 0) -> Iterator[Sample]:
         group, self.group = self.group, None
-        again, lacks = group.key in self.seen, self.behind_zeros and self._lacks_label(group)
+        again, lacks = group.key in self.seen, False
+        if not group.has_label and (before_zeros or self.behind_zeros):
+            all_have = self.labelled == self.groups > 0
+            lacks = all_have or (not self.groups and before_zeros == END)
         self.behind_zeros = False
         self.seen.add(group.key)
         self.groups, self.labelled = self.groups + 1, self.labelled + group.has_label
         for key, image, label, error in group.samples():
             name = f"{shown(self.shard.name)}/{shown(key)}"
             if again:
-                name, error = (
-                    f"{name}{MADE}{group.offset}",
-                    "its key occurs before in the same shard",
-                )
+                name = f"{name}{MADE}{group.offset}"
+                error = "its key occurs before in the same shard"
             elif lacks and error is None:
-                error = "it has no label, and there are zeros before it, where that may have been"
+                error = "it has no label, and zeros stand where that may have been"
             self.samples += 1
             yield Sample(
                 sample_id=name,

@@ -22,6 +22,8 @@ import fsspec
 
 from dawin_ray.errors import UserError
 
+# Numbers of errors that are no fault of a path or of permissions.
+OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.ENXIO)
 READ_BLOCK = 1 << 20  # bytes at a time, for hashing
 # user:password@host, or the signature of an address that was signed in advance
 SECRET_ADDRESS = re.compile(r"://[^/?]*@|[?&](x-amz-)?(signature|sig|token|key)=", re.IGNORECASE)
@@ -168,10 +170,12 @@ def unreadable(address: str, what: str, error: Exception) -> UserError:
         "it does not exist" if isinstance(error, FileNotFoundError) and "bucket" not in str(error)
         else f"{type(error).__name__}: {error}"
     )  # fmt: skip
-    return UserError(
-        f"Cannot read the {what} {address!r}: {reason}. Check the path, and for a remote address "
-        "its endpoint, credentials and permissions."
-    )
+    remedy = "Check the path, and for a remote address its endpoint, credentials and permissions."
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = "Raise the number of files that may be open (ulimit -n), and run again."
+    elif isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        remedy = "Check the disk and its mount, and run again: the work done is kept."
+    return UserError(f"Cannot read the {what} {address!r}: {reason}. {remedy}")
 
 
 def unwritable(address: str, error: Exception) -> UserError:
