@@ -123,7 +123,7 @@ class _Faults:
     def lines(self) -> list[str]:
         """A line for each broken shard and each kind of reject, as far as a person reads."""
         broken = [
-            f"broken    {self.dataset}: {sample.sample_id}: {sample.error}"
+            f"broken    {self.dataset}: {sample.sample_id.rpartition('/')[0]}: {sample.error}"
             for sample in self.broken[:SHOWN_BROKEN]
         ]
         if more := self.broken[SHOWN_BROKEN:]:
