@@ -31,6 +31,7 @@ from dawin_ray.datasets import Shard
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.fitting import Fit
 from dawin_ray.models import load_experts
+from dawin_ray.names import shown
 from dawin_ray.precision import Precision
 from dawin_ray.runs import RunDirectory
 from dawin_ray.settings import Settings
@@ -357,7 +358,7 @@ def _commit_experts(run: RunDirectory, chunk: Chunk, scored: pa.Table) -> None:
     if chunk.rejects:
         columns = {
             "dataset": [chunk.dataset] * len(chunk.rejects),
-            "shard": [chunk.shard] * len(chunk.rejects),
+            "shard": [shown(chunk.shard)] * len(chunk.rejects),
             "sample_id": [reject.sample_id for reject in chunk.rejects],
             "offset": [reject.offset for reject in chunk.rejects],
             "reason": [reject.reason for reject in chunk.rejects],

@@ -48,6 +48,7 @@ NOT_IN_FINGERPRINT = {
     "run_dir",
     "compute",
     "max_reject_fraction",
+    "max_broken_shards",
     "storage_options",
     "in_distribution",
     "drift",

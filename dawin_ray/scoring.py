@@ -144,7 +144,7 @@ def _score(
                 timing.add(chunk)
                 advance(chunk)
         ledger.check_complete()
-        check_usable(run, prepared.shards, job.max_reject_fraction)
+        check_usable(run, prepared.shards, job.max_reject_fraction, job.max_broken_shards)
 
     if job.one_pass:
         saved = prepared.saved

@@ -184,10 +184,8 @@ def test_keys_end_at_the_first_dot_of_the_name_and_keep_their_folder(tmp_path):
     samples = samples_of(tmp_path)
     assert ids(samples) == ["s.tar/x", "s.tar/a.b/c", "s.tar/a/b"]
     assert [sample.label for sample in samples] == [1, 2, 3]
-    # `c.jpg` is no image extension: the sample is reported, not dropped
-    assert [sample.error is None for sample in samples] == [True, True, False]
-    assert "no image member" in samples[2].error
-    assert "c.jpg" in samples[2].error
+    # `c.jpg` is the only member of `a/b` that ends as an image does
+    assert [sample.image for sample in samples] == [b"1", b"2", b"3"]
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [(".tar.gz", "w:gz"), (".tgz", "w:gz")])
