@@ -17,7 +17,7 @@ from dawin_ray.parquet_files import ParquetFileError
 from dawin_ray.parquet_rows import ImageRows
 from dawin_ray.storage import filesystem, is_local, join, open_stream, unreadable
 from dawin_ray.tars import CONTENT_ERRORS, END, BrokenTarError, Member, Tar, is_compressed, quoted
-from dawin_ray.webdataset import IMAGE_MEMBERS, Group, key_of
+from dawin_ray.webdataset import Group, key_of
 
 # Larger members are rejected unread: data are not trusted to be what a header says of them.
 MAX_MEMBER_BYTES = 256 << 20
