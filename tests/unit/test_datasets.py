@@ -594,7 +594,7 @@ def test_a_folder_that_may_not_be_read_is_refused_by_name(tmp_path, monkeypatch)
     def denied(*_, **__):
         raise PermissionError("not allowed")
 
-    monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "find", denied)
+    monkeypatch.setattr("os.scandir", denied)
     with pytest.raises(UserError, match=r"'set'.*PermissionError.*permissions"):
         list_files(DatasetConfig(name="set", path=str(root)))
 

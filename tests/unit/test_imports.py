@@ -12,7 +12,10 @@ import dawin_ray
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
     {"errors", "names", "settings"},
-    {"storage"},
+    {"storage", "shards", "splits"},
+    {"versions", "labels", "dataset_config"},
+    {"finding"},
+    {"listing"},
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
     {"models", "samples"},
