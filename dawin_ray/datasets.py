@@ -74,7 +74,7 @@ def make_shards(
         shards = [
             Shard(
                 dataset=config.name,
-                name=shown(name),
+                name=name,
                 address=join(listing.root, name),
                 format=listing.format,
                 bytes=size,

@@ -98,7 +98,7 @@ def labeller(shard: Shard) -> Callable[[Any], int | None]:
 
 
 def label_of(written: Any, find: Callable[[str], int | None]) -> int | None:
-    """The label that a number or text means; None for -1, NaN and what is empty.
+    """The label that a number or text means; None for -1 and NaN.
 
     `find` tells the class that a name is of, if any.
 
@@ -109,8 +109,6 @@ def label_of(written: Any, find: Callable[[str], int | None]) -> int | None:
         written = written.decode("utf-8", "replace")
     if isinstance(written, str):
         text = written.strip().removeprefix("\ufeff")
-        if not text:
-            return None
         if (position := find(text)) is not None:
             written = position
         elif re.fullmatch(r"[+-]?[0-9]{1,18}", text):
@@ -170,7 +168,7 @@ def read_footer(stream: Any, name: str) -> Footer:
     Raises:
         pa.ArrowException, OSError, ValueError: it is no Parquet file.
     """
-    metadata = pq.read_metadata(stream)
+    metadata = _metadata(stream)
     schema, kinds, leaves = metadata.schema, {}, {}
     for i in range(len(schema)):
         column = schema.column(i)
@@ -187,6 +185,10 @@ def read_footer(stream: Any, name: str) -> Footer:
         class_names=_hugging_face_names(metadata.metadata or {}),
         bounds={column: bound for column, bound in bounds.items() if bound is not None},
     )
+
+
+def _metadata(stream: Any) -> pq.FileMetaData:
+    return pq.read_metadata(stream)
 
 
 def describe(footers: Sequence[Footer], files: Sequence[str], asked: str | None) -> Labelling:

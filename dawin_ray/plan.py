@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from dawin_ray.comparisons import Method
@@ -86,6 +87,12 @@ def plan_of(prepared: Prepared) -> list[Any]:
     height, width = prepared.preprocessing.size
     return [
         table,
+        *map(escape, labels_of(prepared)),
+        *(
+            escape(f"note      {name}: {note}")
+            for name, source in prepared.sources.items()
+            for note in source.notes
+        ),
         f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
         f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
         *passes,
@@ -97,6 +104,11 @@ def plan_of(prepared: Prepared) -> list[Any]:
             else f"on this machine ({os.cpu_count()} CPUs, {torch.cuda.device_count()} GPUs)"
         ),
     ]
+
+
+def labels_of(prepared: Prepared) -> list[str]:
+    """A line for each data set: where its labels come from."""
+    return [f"labels    {name}: {s.labels_from}" for name, s in prepared.sources.items()]
 
 
 def _prices(methods: Sequence[Method], experts: int) -> str:

@@ -16,16 +16,20 @@ import pyarrow.parquet as pq
 
 from dawin_ray.datasets import IMAGE_SUFFIXES, Shard
 from dawin_ray.errors import UserError
+from dawin_ray.labels import kind_of, label_column, label_of_json, labeller
+from dawin_ray.names import shown
+from dawin_ray.shards import NO_LABELS
 from dawin_ray.storage import filesystem, is_local, join, open_stream, unreadable
+from dawin_ray.versions import check_unchanged
 
 IMAGE_MEMBERS = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 IMAGE_COLUMNS = ("image", "img", *IMAGE_MEMBERS)
-LABEL_COLUMNS = ("label", "labels", "cls")
 # What Arrow raises on damaged files: a length that was hit may ask for any memory, and so on.
 PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 # Larger members are rejected unread: data are not trusted to be what a header says of them.
 MAX_MEMBER_BYTES = 256 << 20
 MAX_LABEL_BYTES = 1024
+MAX_JSON_BYTES = 1 << 20  # of a member that may hold a label; larger ones are not looked into
 FOLDER_READ_AHEAD = 64  # images that are read at once
 OF_ONE_IMAGE = (FileNotFoundError, PermissionError, IsADirectoryError)
 PARQUET_READ_ROWS = 64  # rows decoded at a time: a few MB of encoded images
@@ -73,7 +77,11 @@ def read_samples(shard: Shard, wanted: Callable[[int], bool] = lambda _: True) -
     `wanted` tells for a sample's ordinal in the shard whether its image will be used; the others
     are named, but not read where that saves work. A sample that cannot be read has an `error`; a
     shard that breaks keeps the samples before the break and ends with one such sample.
+
+    Raises:
+        UserError: a file is not what was listed, or the storage fails.
     """
+    check_unchanged(shard)
     readers = {"folder": _read_folder, "webdataset": _read_tar, "parquet": _read_parquet}
     return readers[shard.format](shard, wanted)
 
@@ -99,7 +107,9 @@ def _read_folder(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample
                     raise unreadable(join(shard.address, name), "image", content)
                 error = f"cannot be read: {type(content).__name__}: {content}"
             position += size
-            yield Sample(sample_id=name, image=image, label=label, error=error, position=position)
+            yield Sample(
+                sample_id=shown(name), image=image, label=label, error=error, position=position
+            )
 
 
 class _StrictHeader(tarfile.TarInfo):
@@ -143,7 +153,8 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
                     continue
                 # read what is not wanted too: the stream passes it anyway, and a break is noticed
                 data = tar.extractfile(member).read()
-                keep = extension == "cls" or (extension in IMAGE_MEMBERS and wanted(ordinal))
+                small = extension in ("cls", "json") and member.size <= MAX_JSON_BYTES
+                keep = small or (extension in IMAGE_MEMBERS and wanted(ordinal))
                 members[extension] = data if keep else None
     except (tarfile.TarError, EOFError, OSError) as failure:
         if members:
@@ -176,17 +187,19 @@ def _tar_sample(
     label, error = None, faults[0] if faults else None
     if error is None and image_member is None:
         error = f"no image member ({', '.join(IMAGE_MEMBERS)}) among {', '.join(sorted(members))}"
-    if (text := members.get("cls")) is not None:
-        try:
-            label = int(text)
-        except ValueError:
-            error = f"the label {text[:40]!r} is no integer"
+    text = members.get("cls")
+    if text is None and members.get("json") and shard.label_column != NO_LABELS:
+        text = label_of_json(members["json"])
+    try:
+        label = labeller(shard)(text)
+    except ValueError as failure:
+        error = str(failure)
     if key in seen:
         error = "its key occurs before in the same shard"
         key = f"{key}@{position}"
     seen.add(key)
     return Sample(
-        sample_id=f"{shard.name}/{key}",
+        sample_id=f"{shown(shard.name)}/{shown(key)}",
         image=None if error else members[image_member],
         label=label,
         error=error,
@@ -210,7 +223,7 @@ def _read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sampl
             )
             return
         columns = [image_column, *([label_column] if label_column else [])]
-        rows, ordinal = file.metadata.num_rows, 0
+        rows, ordinal, label_of = file.metadata.num_rows, 0, labeller(shard)
         try:
             for batch in file.iter_batches(batch_size=PARQUET_READ_ROWS, columns=columns):
                 images = batch.column(image_column)
@@ -220,12 +233,17 @@ def _read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sampl
                 for image, label in zip(images, labels, strict=True):
                     data = image.as_py() if wanted(ordinal) else None
                     missing = wanted(ordinal) and data is None
+                    error = "the row has no image bytes" if missing else None
+                    try:
+                        number = label_of(None if label is None else label.as_py())
+                    except ValueError as failure:
+                        number, error = None, str(failure)
                     ordinal += 1
                     yield Sample(
-                        sample_id=f"{shard.name}/{ordinal - 1}",
-                        image=data,
-                        label=label.as_py() if label is not None else None,
-                        error="the row has no image bytes" if missing else None,
+                        sample_id=f"{shown(shard.name)}/{ordinal - 1}",
+                        image=None if error else data,
+                        label=number,
+                        error=error,
                         position=shard.bytes * ordinal // max(rows, 1),
                     )
         except PARQUET_ERRORS as failure:
@@ -253,16 +271,18 @@ def _parquet_columns(schema: pa.Schema, shard: Shard) -> tuple[str, str | None]:
             + f": its columns are {', '.join(schema.names)}. Expected a struct {{bytes, path}} or "
             "a binary column; name it with datasets[].image_column."
         )
-    label = shard.label_column or next((c for c in LABEL_COLUMNS if c in schema.names), None)
+    kinds = {field.name: kind_of(field.type) for field in schema}
+    label = label_column(kinds, shard.label_column)
     if label is None:
         return image, None
-    if label not in schema.names or not pa.types.is_integer(schema.field(label).type):
-        found = schema.field(label).type if label in schema.names else "missing"
-        raise UserError(
-            f"The label column {label!r} of {shard.address!r} is {found}; expected integers. Name "
-            "another with datasets[].label_column."
-        )
-    return image, label
+    kind = kinds.get(label, "missing")
+    if kind in ("integer", "float") or (kind == "text" and shard.label_names):
+        return image, label
+    found = schema.field(label).type if label in schema.names else "missing"
+    raise UserError(
+        f"The label column {label!r} of {shard.address!r} is {found}; expected integers. Name "
+        "another with datasets[].label_column."
+    )
 
 
 def _member_fault(member: tarfile.TarInfo) -> str | None:

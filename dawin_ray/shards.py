@@ -1,7 +1,7 @@
 """Shards: what one task reads, and which files it consists of.
 
 A file's name comes from a file system or a listing and may hold bytes that are no UTF-8. The raw
-name opens the file; everybody else sees it as `names.shown` writes it, so that it can be stored.
+name opens the file; what is stored or shown of it is as `names.shown` writes it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Shard:
     """One unit of reading; cheap to send to a worker."""
 
     dataset: str
-    name: str  # relative to the data set, as `shown`
+    name: str  # raw, relative to the data set
     address: str  # of the tar or Parquet file; of the folder for a folder's range
     format: Format
     bytes: int
@@ -58,7 +58,7 @@ class Shard:
     def files(self) -> dict[str, tuple[int, str]]:
         """Bytes and version of each of its files: its one, or its images. By name, as shown."""
         if self.format != "folder":
-            return {self.name: (self.bytes, self.version)}
+            return {shown(self.name): (self.bytes, self.version)}
         return {
             shown(name): (size, version)
             for (name, size, _), version in zip(self.images, self.versions, strict=True)
@@ -67,7 +67,7 @@ class Shard:
     def without(self, names: Collection[str]) -> Shard | None:
         """What is left of it without some of its files, by name; None where that is nothing."""
         if self.format != "folder":
-            return None if self.name in names else self
+            return None if shown(self.name) in names else self
         kept = [i for i, (name, _, _) in enumerate(self.images) if shown(name) not in names]
         if not kept:
             return None

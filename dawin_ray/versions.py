@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import fsspec
@@ -154,4 +155,12 @@ def _ask_again(
 
 def _versions(info: Mapping[str, Any]) -> list[str]:
     plain = {re.sub(r"[^a-z0-9]", "", str(key).lower()): value for key, value in info.items()}
-    return [str(plain[key]).strip('"') for key in VERSION_KEYS if plain.get(key) not in (None, "")]
+    return [_text(plain[key]) for key in VERSION_KEYS if plain.get(key) not in (None, "")]
+
+
+def _text(value: Any) -> str:
+    """The same whether a storage gives a time as seconds or as a date, here or elsewhere."""
+    if isinstance(value, datetime):
+        utc = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return str(utc.timestamp())
+    return str(value).strip('"')

@@ -205,6 +205,9 @@ def test_other_folders_are_numbered_in_sorted_order(caplog):
     classes = DatasetClasses(count=3, names=("x", "y", "z"))
     with caplog.at_level(logging.WARNING):
         assert label_folders(["b", "c", "a"], classes, "set") == {"a": 0, "b": 1, "c": 2}
+    assert "numbered in sorted order: a is 0 (x), b is 1 (y)" in caplog.text
+    caplog.clear()
+    assert label_folders(["b", "c", "a"], DatasetClasses(count=3), "set")["c"] == 2
     assert not caplog.records
 
 
