@@ -69,6 +69,8 @@ def make_shards(
     if listing.format != "folder":
         hive = _hive(config, listing, label_names)
         column = config.label_column
+        if listing.labelling is not None and listing.labelling.unlabelled:
+            column = NO_LABELS
         if hive and config.label_column and any(f"{column}=" in name for name in hive):
             column = NO_LABELS  # it is the folders', not the files'
         shards = [

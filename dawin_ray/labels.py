@@ -1,8 +1,9 @@
 """Where the labels of a data set lie, and what a label that is written there means.
 
 Parquet: a column of a known name, or Hive folders (`label=3/`); tars: members `.cls`, or a key of
-`.json`. What is found is told, and what looks like labels and is not taken is named. -1 is no
-label, as in Hugging Face's test sets; nor are null and NaN.
+`.json`. What is found is told, and what looks like labels and is not taken is named. Null and NaN
+are no labels. Labels that are all -1, as in Hugging Face's test sets, are none; a single -1 is a
+label outside the classes.
 """
 
 from __future__ import annotations
@@ -50,9 +51,13 @@ class Labelling:
 
     words: str
     text: bool = False  # they are names of classes
+    unlabelled: bool = False  # what is there are no labels, and is not read
     names: tuple[str, ...] | None = None  # of the classes, in the labels' order
     names_from: str = ""
     notes: tuple[str, ...] = ()
+
+
+NOT_READ = Labelling(words="none are read, as label_column: none says", unlabelled=True)
 
 
 def label_column(kinds: Mapping[str, str], asked: str | None) -> str | None:
@@ -98,7 +103,7 @@ def labeller(shard: Shard) -> Callable[[Any], int | None]:
 
 
 def label_of(written: Any, find: Callable[[str], int | None]) -> int | None:
-    """The label that a number or text means; None for -1 and NaN.
+    """The label that a number or text means; None for NaN.
 
     `find` tells the class that a name is of, if any.
 
@@ -122,7 +127,7 @@ def label_of(written: Any, find: Callable[[str], int | None]) -> int | None:
             raise ValueError(f"the label {written} is no whole number")
     if not isinstance(written, int | float):
         raise ValueError(f"the label is a {type(written).__name__}, not a number")
-    return None if written == -1 else int(written)
+    return int(written)
 
 
 def label_of_json(data: bytes) -> int | float | str | None:
@@ -194,7 +199,7 @@ def _metadata(stream: Any) -> pq.FileMetaData:
 def describe(footers: Sequence[Footer], files: Sequence[str], asked: str | None) -> Labelling:
     """Where the labels of Parquet files are; `files` are the names of all."""
     if asked == NO_LABELS:
-        return Labelling(words="none are read, as label_column: none says")
+        return NOT_READ
     columns = {footer.name: label_column(footer.kinds, asked) for footer in footers}
     chosen = next((c for c in columns.values() if c is not None), None)
     hive = hive_labels(files, asked)
@@ -204,7 +209,7 @@ def describe(footers: Sequence[Footer], files: Sequence[str], asked: str | None)
         text = any(v and not re.fullmatch(r"-?[0-9]+", v) for v in values.values())
         lacking = len(files) - len(values)
         return Labelling(
-            words=f"folders {key}={first}/",
+            words=f"Hive folders {key}={first}/ and so on",
             text=text,
             notes=(f"{lacking:,} files lie in no folder {key}=: no labels",) if lacking else (),
         )
@@ -218,14 +223,20 @@ def describe(footers: Sequence[Footer], files: Sequence[str], asked: str | None)
         notes.append(f"{without[0]} has no column {chosen}, as others have")
     kinds = {f.kinds[chosen] for f in footers if chosen in f.kinds}
     names = next((f.class_names[chosen] for f in footers if chosen in f.class_names), None)
+    of_names = f"ClassLabel of column {chosen}" if names else ""
     words = f"column {chosen}"
     bounds = [f.bounds[chosen] for f in footers if chosen in f.bounds]
     if bounds and len(bounds) == len(footers):
         low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
         if low == high == -1:
-            words = f"none: all of column {chosen} are -1"
-        elif low == -1:
-            notes.append(f"some rows of column {chosen} are -1: they have no label")
+            looked = f" in {len(footers)} of {len(files)} files" if files[len(footers) :] else ""
+            words = f"none: all of column {chosen} are -1{looked}"
+            return Labelling(words=words, unlabelled=True, names=names, names_from=of_names)
+        if low < 0:
+            notes.append(
+                f"column {chosen} has values below 0, such as {low}: such rows are rejects; "
+                "label_column: none reads no labels"
+            )
     taken_not = sorted(c for c in _like_labels(footers[0].kinds) if c != chosen)
     if taken_not:
         words += f" (not {', '.join(map(shown, taken_not))}; choose with label_column)"
@@ -233,7 +244,7 @@ def describe(footers: Sequence[Footer], files: Sequence[str], asked: str | None)
         words=words,
         text="text" in kinds,
         names=names,
-        names_from=f"ClassLabel of column {chosen}" if names else "",
+        names_from=of_names,
         notes=tuple(notes),
     )
 
@@ -242,8 +253,8 @@ def _none(kinds: Mapping[str, str]) -> str:
     """Words for a file without labels: what it has, and which of that may be labels."""
     columns = ", ".join(shown(c) for c in list(kinds)[:20]) + (", ..." if len(kinds) > 20 else "")
     like = [shown(c) for c in _like_labels(kinds)]
-    remedy = f"; choose {' or '.join(like)} with label_column" if like else ""
-    return f"columns are {columns}{remedy or '; choose with label_column, if one holds them'}"
+    hint = f" ({' or '.join(like)}?)" if like else ", if one of them holds labels"
+    return f"columns are {columns}; choose with label_column{hint}"
 
 
 def _like_labels(kinds: Mapping[str, str]) -> list[str]:

@@ -16,9 +16,17 @@ from dataclasses import dataclass
 from dawin_ray.dataset_config import DatasetConfig
 from dawin_ray.errors import UserError
 from dawin_ray.finding import Found, class_folders, find, left_out, suffix_of
-from dawin_ray.labels import FOOTERS, Footer, Labelling, describe, hive_labels, read_footer
+from dawin_ray.labels import (
+    FOOTERS,
+    NOT_READ,
+    Footer,
+    Labelling,
+    describe,
+    hive_labels,
+    read_footer,
+)
 from dawin_ray.names import shown
-from dawin_ray.shards import Format, digest_of
+from dawin_ray.shards import NO_LABELS, Format, digest_of
 from dawin_ray.splits import NAMED, gaps, missing_members, splits_of
 from dawin_ray.storage import is_local, join
 from dawin_ray.versions import ask, hashes
@@ -224,8 +232,8 @@ def _check_names(
         # a path that asks for some of a set, or one of it, is a choice
         if any(found.chosen(name) for name in first):
             raise UserError(
-                f"{where} has {count - lacking} files of a set of {count}: {lacking} are missing, "
-                f"{', '.join(map(shown, first))}. Copy what is missing, or choose the others with "
+                f"{where} has {count - lacking:,} files of a set of {count:,}; missing are "
+                f"{lacking:,}: {', '.join(map(shown, first[:NAMED]))}. Copy what is missing, or choose the others with "
                 "a glob."
             )
         notes.append(f"the path takes {count - lacking} files of a set of {count}")
@@ -283,6 +291,8 @@ def _labelling(
 ) -> Labelling | None:
     if chosen == "parquet":
         return describe(footers, names, config.label_column)
+    if config.label_column == NO_LABELS:
+        return NOT_READ
     if hive_labels(names) is not None:  # a tar's own labels come before
         return describe([], names, config.label_column)
     return None

@@ -89,7 +89,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         table,
         *map(escape, labels_of(prepared)),
         *(
-            escape(f"note      {name}: {note}")
+            escape(f"data set  {name}: {note}")
             for name, source in prepared.sources.items()
             for note in source.notes
         ),
@@ -108,7 +108,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
 
 def labels_of(prepared: Prepared) -> list[str]:
     """A line for each data set: where its labels come from."""
-    return [f"labels    {name}: {s.labels_from}" for name, s in prepared.sources.items()]
+    return [f"data set  {name}: labels: {s.labels_from}" for name, s in prepared.sources.items()]
 
 
 def _prices(methods: Sequence[Method], experts: int) -> str:

@@ -9,6 +9,7 @@ import itertools
 import os
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 from dawin_ray.classes import (
     SORTED,
@@ -19,6 +20,7 @@ from dawin_ray.classes import (
 )
 from dawin_ray.datasets import DatasetConfig, Listing, Source, make_shards
 from dawin_ray.errors import UserError
+from dawin_ray.labels import NOT_READ, Labelling
 from dawin_ray.names import shown
 from dawin_ray.samples import read_samples
 from dawin_ray.shards import NO_LABELS
@@ -37,25 +39,20 @@ def settle(
     """
     if listing.format == "folder":
         return _of_folders(config, listing, classes, growing)
-    words, notes = "", listing.notes
-    text = listing.labelling is not None and listing.labelling.text
-    if listing.labelling is not None:
-        words = listing.labelling.words
-    if listing.format == "webdataset" and not words:
-        words, text = _peek(config, listing)
-    if text and classes.names is None:
+    found = listing.labelling or _peek(config, listing)
+    if found.text and classes.names is None:
         raise UserError(
-            f"The labels of data set '{config.name}' are words ({words}), and the names of its "
-            "classes are unknown. Give them (model.class_names, or datasets[].classes), choose "
+            f"The labels of data set '{config.name}' are words ({found.words}), and the names of "
+            "its classes are unknown. Give them (model.class_names, or datasets[].classes), choose "
             "another label_column, or set label_column: none."
         )
     return Source(
         config=config,
-        listing=listing,
+        listing=replace(listing, labelling=found),
         labels=None,
-        label_names=(classes.names or ()) if text else (),
-        labels_from=words + (", as names of classes" if text else ""),
-        notes=notes,
+        label_names=(classes.names or ()) if found.text else (),
+        labels_from=found.words + (", as names of classes" if found.text else ""),
+        notes=listing.notes,
     )
 
 
@@ -90,9 +87,12 @@ def _of_folders(
     config: DatasetConfig, listing: Listing, classes: DatasetClasses, growing: bool
 ) -> Source:
     if config.label_column == NO_LABELS:
-        words = "none are read, as label_column: none says"
         return Source(
-            config=config, listing=listing, labels=None, labels_from=words, notes=listing.notes
+            config=config,
+            listing=listing,
+            labels=None,
+            labels_from=NOT_READ.words,
+            notes=listing.notes,
         )
     notes = list(listing.notes)
     if config.skip_other_folders:
@@ -174,21 +174,20 @@ def _folders_of(listing: Listing, folder: str) -> Mapping[str, set[str]]:
     return {f: set() if f in flat else found[f] for f in {*found, *flat}}
 
 
-def _peek(config: DatasetConfig, listing: Listing) -> tuple[str, bool]:
-    """Where the labels of tars are, in words, and whether they are words themselves.
-
-    Only a local tar is looked into: its first samples.
-    """
-    if config.label_column == NO_LABELS:
-        return "none are read, as label_column: none says", False
+def _peek(config: DatasetConfig, listing: Listing) -> Labelling:
+    """Where the labels of tars are; only a local tar is looked into: its first samples."""
     if not listing.files or not is_local(filesystem(listing.root)[0]):
-        return "members .cls or .json, where there are any", False
+        return Labelling(words="members .cls or .json, where there are any")
     shard = make_shards(config, listing)[0]
+    name = shown(shard.name)
     samples = list(itertools.islice(read_samples(shard, lambda ordinal: False), PEEKED))
+    labels = [sample.label for sample in samples if sample.label is not None]
     if any(sample.error and "is no integer" in sample.error for sample in samples):
-        return f"members of {shown(shard.name)}", True
-    if any(sample.label is not None for sample in samples):
-        return "members .cls or .json", False
+        return Labelling(words=f"members of {name}", text=True)
+    if labels and len(labels) == len(samples) and set(labels) == {-1}:
+        return Labelling(words=f"none: the first {len(labels)} of {name} are -1", unlabelled=True)
+    if labels:
+        return Labelling(words="members .cls or .json")
     if samples and all(sample.error for sample in samples):
-        return "unknown until read", False
-    return f"none in the first samples of {shown(shard.name)}", False
+        return Labelling(words="unknown until read")
+    return Labelling(words=f"none in the first {len(samples)} samples of {name}")

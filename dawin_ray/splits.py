@@ -20,6 +20,7 @@ SPLITS = {
 OF = re.compile(r"^(?P<head>.*?)(?P<index>\d+)(?P<of>[-_]of[-_])(?P<count>\d+)(?P<tail>\D.*)?$")
 NUMBERED = re.compile(r"^(?P<head>.*?)(?P<index>\d{2,18})(?P<tail>\.[^/\d]*)$")  # 00007.tar
 NAMED = 10  # missing files that a message names
+MOST_MISSING = 10_000  # that are looked for in a path's globs
 MOST_EXPANDED = 1_000_000  # names that one brace expression may stand for
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(\d+))?")
@@ -160,7 +161,7 @@ def missing_members(names: Iterable[str]) -> list[tuple[int, int, list[str]]]:
             missing = (index for index in wanted if index not in members)
             names_of = [
                 f"{head}{index:0{width}d}{of}{of_width}{tail}"
-                for index in itertools.islice(missing, NAMED)
+                for index in itertools.islice(missing, MOST_MISSING)
             ]
             found.append((count, count - len(inside), names_of))
     return found
