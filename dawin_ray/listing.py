@@ -233,8 +233,8 @@ def _check_names(
         if any(found.chosen(name) for name in first):
             raise UserError(
                 f"{where} has {count - lacking:,} files of a set of {count:,}; missing are "
-                f"{lacking:,}: {', '.join(map(shown, first[:NAMED]))}. Copy what is missing, or choose the others with "
-                "a glob."
+                f"{lacking:,}: {', '.join(map(shown, first[:NAMED]))}. Copy what is missing, "
+                "or choose the others with a glob."
             )
         notes.append(f"the path takes {count - lacking} files of a set of {count}")
     return notes + [f"a file may be missing: {shown(words)}" for words in gaps(names)]
