@@ -204,7 +204,7 @@ def _at(fs: fsspec.AbstractFileSystem, path: str, what: str) -> Found:
             found.files[posixpath.basename(path)] = (status.st_size, local_version(status))
     elif fs.isdir(path):
         found = Found(fs=fs, root=path, what=what, folder=True)
-        _take(found, fs.find(path, detail=True, **_strictly(fs)))
+        _take(found, _below(found, None))
     else:
         found = Found(fs=fs, root=posixpath.dirname(path), what=what)
         _take(found, {path: fs.info(path)})
@@ -230,13 +230,18 @@ def _add(found: Found, path: str) -> bool:
 
 
 def _glob(found: Found, pattern: str) -> None:
-    if not is_local(found.fs):
-        _take(found, found.fs.glob(pattern, detail=True, **_strictly(found.fs)))
-        return
     root, regex = _root_of(pattern), found.regexes[-1]
     rest = pattern[len(root) :].strip("/")
+    depth = None if "**" in rest else rest.count("/")
     below = Found(fs=found.fs, root=root, what=found.what)
-    _walk(below, None if "**" in rest else rest.count("/"))
+    if not is_local(found.fs):
+        if _lists_at_once(found.fs):
+            infos = found.fs.glob(pattern, detail=True)
+        else:
+            infos = _below(below, depth)
+        _take(found, {path: info for path, info in infos.items() if regex.match(path)})
+        return
+    _walk(below, depth)
 
     def taken(name: str) -> bool:
         return regex.match(join(root, name)) is not None
@@ -313,13 +318,50 @@ def _kind(status: os.stat_result) -> str | None:
     return None if kind == stat.S_IFREG else KINDS.get(kind, "special file")
 
 
-def _strictly(fs: fsspec.AbstractFileSystem) -> dict[str, str]:
-    """What makes fsspec's own walk raise where it cannot list; a flat listing raises anyway."""
+def _lists_at_once(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether a storage lists all below a prefix at once, and so raises where it may not.
+
+    fsspec's own walk leaves out folders that cannot be listed, whatever `on_error` says.
+    """
     if isinstance(fs, AsyncFileSystem):
-        generic = type(fs)._find is AsyncFileSystem._find
-    else:
-        generic = type(fs).find is fsspec.AbstractFileSystem.find
-    return {"on_error": "raise"} if generic else {}
+        return type(fs)._find is not AsyncFileSystem._find
+    return type(fs).find is not fsspec.AbstractFileSystem.find
+
+
+def _below(found: Found, depth: int | None) -> dict[str, dict]:
+    """All that is below a remote root, `depth` folders deep, as the storage tells it.
+
+    Raises:
+        UserError: a folder cannot be listed; by name.
+    """
+    fs = found.fs
+    if depth is None and _lists_at_once(fs):
+        return fs.find(found.root, detail=True)
+    infos, waiting = {}, [(found.root, 0)]
+    while waiting:
+        folder, level = waiting.pop()
+        try:
+            entries = fs.ls(folder, detail=True)
+        except Exception as error:  # every storage client has its own exceptions
+            raise unreadable(fs.unstrip_protocol(folder), f"folder of {found.what}", error) from (
+                error
+            )
+        for entry in entries:
+            path = entry["name"].rstrip("/")
+            # an index of HTTP has links to anywhere
+            if not path.startswith(folder.rstrip("/") + "/"):
+                continue
+            if entry.get("type") != "directory":
+                infos[path] = entry
+            elif depth is None or level < depth:
+                name = posixpath.basename(path)
+                if is_system(name):
+                    found.system.add(name)
+                elif name.startswith("."):
+                    found.hidden += 1
+                else:
+                    waiting.append((path, level + 1))
+    return infos
 
 
 def _take(found: Found, infos: dict[str, dict]) -> None:
