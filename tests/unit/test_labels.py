@@ -187,9 +187,10 @@ def test_a_column_comes_before_hive_folders_unless_they_are_asked_for(tmp_path):
 
 def test_a_hive_folder_that_is_no_label_is_refused(tmp_path):
     parquet(tmp_path / "label=cow" / "0.parquet", {})
+    config = DatasetConfig(name="set", path=str(tmp_path))
+    source = settle(config, list_files(config), CLASSES)
     with pytest.raises(UserError, match=r"'set'.*label=cow.*'cow' is no integer.*label_column"):
-        config = DatasetConfig(name="set", path=str(tmp_path))
-        settle(config, list_files(config), CLASSES).shards()
+        source.shards()
 
 
 # Tars
