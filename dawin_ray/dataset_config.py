@@ -11,7 +11,7 @@ from dawin_ray.shards import Format
 
 # What readers of Hive partitions (pandas, polars, DuckDB) take for something else than text.
 NO_TEXT = re.compile(
-    r"[^A-Za-z]*|[+-]?[\d._]*e[+-]?\d+|[+-]?inf(inity)?|nan|true|false|null|none|na|nil|"
+    r"[^A-Za-z]*|\d[\d._]*e[+-]?\d+|inf(inity)?|nan|true|false|null|none|na|nil|"
     r"0x[0-9a-f]+|0b[01]+|0o[0-7]+|\d{4}-?\d\d-?\d\dt[\d.]*z?",
     re.IGNORECASE,
 )
