@@ -18,6 +18,9 @@ from dawin_ray.class_lists import (
     read_groups,
     timm_lines,
 )
+from dawin_ray.class_lists import (
+    imagenet_lemmas as imagenet_lemmas,
+)
 from dawin_ray.errors import UserError
 from dawin_ray.finding import is_system
 from dawin_ray.labels import LABEL_KEYS
@@ -318,6 +321,15 @@ def _check_folder(
             f"{error} It has {folders} folders for {count} classes, and as none is named by a "
             "class they are numbered in sorted order: it may be another one that is too many."
         ) from error
+
+
+def folders_without_a_name(folders: Iterable[str], names: Sequence[str]) -> str:
+    """Words for the folders that a list with too few names lacks; "" where names tell nothing."""
+    find = finder(names)
+    strangers = [folder for folder in sorted(folders) if find(_hive_value(folder)) is None]
+    if not strangers or len(strangers) == len(list(folders)):
+        return ""
+    return f" It lacks the data's {', '.join(map(repr, map(shown, strangers[:10])))}."
 
 
 def check_label(label: int, count: int, dataset: str, where: str) -> None:

@@ -15,7 +15,7 @@ import dawin_ray
 from dawin_ray.cache import cache_key
 from dawin_ray.checkpoints import checkpoint_digest
 from dawin_ray.chunks import chunk_name
-from dawin_ray.classes import DatasetClasses, resolve_classes
+from dawin_ray.classes import DatasetClasses, folders_without_a_name, resolve_classes
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, Source, list_files
 from dawin_ray.errors import UserError
@@ -247,6 +247,7 @@ def _classes(
             raise UserError(
                 f"model.class_names has {len(names)} names, but the checkpoints' head has "
                 f"{head_count} classes. Give the list that the head was trained with."
+                + folders_without_a_name(listing.folders, names)
             )
     classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
     if listing.class_names is not None:

@@ -14,6 +14,7 @@ from timm.data import ImageNetInfo
 from dawin_ray.classes import (
     DatasetClasses,
     check_label,
+    folders_without_a_name,
     label_folders,
     label_known_folders,
     resolve_classes,
@@ -327,6 +328,16 @@ def test_a_word_among_numbers_is_refused():
 def test_too_many_folders_name_the_counts_not_one_as_the_culprit():
     with pytest.raises(UserError, match=r"4 folders for 3 classes.*may be another one"):
         label_folders("abcd", DatasetClasses(count=3), "set")
+
+
+def test_a_list_with_too_few_names_says_which_folders_it_lacks():
+    folders = [f"class_{i}" for i in range(12)]
+    names = [f"Class {i}" for i in range(12) if i != 4]
+    assert folders_without_a_name(folders, names) == " It lacks the data's 'class_4'."
+    assert folders_without_a_name(folders, ["x"]) == ""
+    classes = DatasetClasses(count=11, names=tuple(names))
+    with pytest.raises(UserError, match="Folder 'class_4'"):
+        label_folders(folders, classes, "set")
 
 
 def test_no_folders_have_no_labels(caplog):
