@@ -14,6 +14,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import fsspec
@@ -24,7 +25,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.names import shown
 from dawin_ray.splits import NAMED, expand, has_braces
 from dawin_ray.storage import filesystem, is_local, join, unreadable
-from dawin_ray.versions import local_version, version_of
+from dawin_ray.versions import REQUESTS, local_version, version_of
 
 # What systems and tools leave in a folder, beside what begins with a dot.
 SYSTEM_FOLDERS = frozenset({
@@ -86,12 +87,20 @@ def find(address: str, what: str) -> Found:
         if not _is_pattern(fs, path):
             return _at(fs, path, what)
         found = Found(fs=fs, root=_root_of(path), what=what, pattern=True)
+        plain = []
         for one in expand(path):
             if MAGIC.search(one):
                 found.regexes.append(re.compile(glob_translate(one)))
                 _glob(found, one)
-            elif not _add(found, one):
+            else:
+                plain.append(one)
+        with ThreadPoolExecutor(1 if is_local(fs) else REQUESTS) as threads:
+            there = list(threads.map(lambda one: _if_there(fs, one, what), plain))
+        for one, below in zip(plain, there, strict=True):
+            if below is None:
                 found.absent.append(posixpath.relpath(one, found.root))
+            else:
+                _add(found, below)
         _sort(found)
         return found
     except UserError:
@@ -212,21 +221,26 @@ def _at(fs: fsspec.AbstractFileSystem, path: str, what: str) -> Found:
     return found
 
 
-def _add(found: Found, path: str) -> bool:
-    """One path of a brace expression, a file or a folder; whether it is there."""
+def _if_there(fs: fsspec.AbstractFileSystem, path: str, what: str) -> Found | None:
     try:
-        one = _at(found.fs, path, found.what)
+        return _at(fs, path, what)
     except FileNotFoundError:
-        return False
+        return None
+
+
+def _add(found: Found, one: Found) -> None:
+    """What lies at one path of a brace expression, a file or a folder."""
     prefix = posixpath.relpath(one.root, found.root)
-    for name, file in one.files.items():
-        found.files[posixpath.normpath(join(prefix, name))] = file
+
+    def ours(name: str) -> str:
+        return posixpath.normpath(join(prefix, name))
+
+    found.files.update({ours(name): file for name, file in one.files.items()})
+    found.dangling.extend(map(ours, one.dangling))
+    found.looping.extend(map(ours, one.looping))
+    found.special.update({ours(name): kind for name, kind in one.special.items()})
     found.hidden += one.hidden
     found.system |= one.system
-    for ours, theirs in ((found.dangling, one.dangling), (found.looping, one.looping)):
-        ours.extend(join(prefix, name) for name in theirs)
-    found.special.update({join(prefix, name): kind for name, kind in one.special.items()})
-    return True
 
 
 def _glob(found: Found, pattern: str) -> None:

@@ -27,7 +27,7 @@ from dawin_ray.labels import (
 )
 from dawin_ray.names import shown
 from dawin_ray.shards import NO_LABELS, Format, digest_of
-from dawin_ray.splits import NAMED, gaps, missing_members, splits_of
+from dawin_ray.splits import NAMED, gaps, missing_members, sets_of, splits_of
 from dawin_ray.storage import is_local, join
 from dawin_ray.versions import ask, hashes
 
@@ -205,7 +205,7 @@ def _check_names(
     # whoever writes {train,test} means both
     if len(splits) > 1 and not (found.pattern and all(s in config.path for s in splits)):
         root = config.path if found.folder else posixpath.dirname(config.path)
-        globs = {s: join(root, shown(patterns[0])) for s, patterns in splits.items()}
+        globs = {s: join(root, shown(_glob_of(p[0], chosen))) for s, p in splits.items()}
         raise UserError(
             f"{where} holds several splits: {', '.join(sorted(splits))}. Point its path at one of "
             f"them, like {', '.join(repr(globs[s]) for s in sorted(globs))}; braces take several, "
@@ -224,6 +224,9 @@ def _check_names(
         )
     if chosen == "folder":
         return notes
+    if len(sets := sets_of(names)) > 1 and found.folder:
+        some = ", ".join(map(shown, sets[:NAMED])) + (", ..." if sets[NAMED:] else "")
+        notes.append(f"its files are of {len(sets)} sets, scored as one: {some}")
     try:
         incomplete = missing_members(names)
     except ValueError as error:
@@ -238,6 +241,14 @@ def _check_names(
             )
         notes.append(f"the path takes {count - lacking} files of a set of {count}")
     return notes + [f"a file may be missing: {shown(words)}" for words in gaps(names)]
+
+
+def _glob_of(pattern: str, chosen: Format) -> str:
+    """Of a split; where its folders lie within the class folders, those of all classes."""
+    if chosen != "folder" or "/" not in pattern:
+        return pattern
+    *above, split = pattern.split("/")
+    return "/".join([*("*" for _ in above), split, "**"])
 
 
 def _complete_versions(

@@ -115,6 +115,12 @@ def _file_split(folder: str, file: str) -> tuple[str, str] | None:
     return None
 
 
+def sets_of(names: Iterable[str]) -> list[str]:
+    """The beginnings of the names of numbered sets: `digits-` of digits-00000-of-00002.parquet."""
+    heads = (match["head"] for name in names if (match := OF.match(name)))
+    return list(dict.fromkeys(heads))
+
+
 def missing_members(names: Iterable[str]) -> list[tuple[int, int, list[str]]]:
     """Of each set of names that says `-of-N` and lacks some: N, how many, and the first of them.
 

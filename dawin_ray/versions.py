@@ -135,8 +135,8 @@ def _look(path: str) -> tuple[int, tuple[str, ...]] | None:
         return None
     except OSError as error:
         raise unreadable(path, "shard", error) from error
-    if not stat.S_ISREG(status.st_mode):
-        return None
+    if not stat.S_ISREG(status.st_mode):  # never opened: a FIFO would hang
+        raise unreadable(path, "file", OSError("it was a file when it was listed, and is none now"))
     return status.st_size, (local_version(status),)
 
 

@@ -317,3 +317,20 @@ def test_a_gap_in_numbered_tars_is_told(tmp_path):
     for i in (0, 1, 3):
         write_tar(tmp_path / f"{i:05d}.tar", IMAGES[:1], None)
     assert any("00002.tar" in note for note in listed(tmp_path).notes)
+
+
+def test_splits_within_class_folders_are_refused_with_a_glob_over_all_classes(tmp_path):
+    for name in ("a/train/0.jpg", "a/test/0.jpg", "b/test/0.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(IMAGES[0])
+    with pytest.raises(UserError, match=r"several splits.*/\*/test/\*\*', '"):
+        listed(tmp_path)
+    found = listed(tmp_path / "*/test/**")
+    assert [name for name, _ in found.files] == ["a/test/0.jpg", "b/test/0.jpg"]
+    assert found.folders == ("a", "b")
+
+
+def test_several_sets_side_by_side_are_told(tmp_path):
+    for name in ("digits-0-of-1.tar", "letters-0-of-1.tar"):
+        write_tar(tmp_path / name, IMAGES[:1], None)
+    assert "its files are of 2 sets, scored as one: digits-, letters-" in listed(tmp_path).notes
