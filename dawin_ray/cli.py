@@ -129,14 +129,17 @@ def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = Fals
         from dawin_ray.plan import plan_of
         from dawin_ray.prepare import prepare
 
-        prepared = prepare(load_job(job_file, overrides or ()))
+        # what would be said is part of the plan
+        prepared = prepare(load_job(job_file, overrides or ()), say=lambda note: None)
         if prepared.job.mode == "append":
             new = Series(prepared.job.run_dir).unscored(prepared.sources)
             if not new:
                 typer.echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
                 return
             prepared = prepared.only(new)
-        _stdout().print(*plan_of(prepared), sep="\n")
+        console = _stdout()
+        for part in plan_of(prepared):
+            console.print(part, soft_wrap=isinstance(part, str))  # a long line is not broken
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from dawin_ray.datasets import IMAGE_SUFFIXES, Shard
+from dawin_ray.labels import kind_of, label_column, labeller
 from dawin_ray.parquet_files import (
     ExtensionTypesError,
     ParquetFileError,
@@ -17,7 +18,6 @@ from dawin_ray.parquet_files import (
 )
 
 IMAGE_COLUMNS = ("image", "img", *(suffix[1:] for suffix in IMAGE_SUFFIXES))
-LABEL_COLUMNS = ("label", "labels", "cls")
 # What a footer says of sizes may be wrong, and one dictionary entry may stand for any number of
 # rows: one row is held at a time. That costs 10 us a row.
 ROWS_AT_A_TIME = 1
@@ -34,7 +34,7 @@ class ImageRows:
             ParquetFileError: it is no readable Parquet, or has no such columns; says why.
             OSError: the storage fails.
         """
-        self.max_bytes = max_bytes
+        self.max_bytes, self.label_of = max_bytes, labeller(shard)
         try:
             self.file = open_parquet(stream)
         except ExtensionTypesError as failure:
@@ -75,7 +75,11 @@ class ImageRows:
             for image, label in rows:
                 with content_errors():
                     value, error = self._image(image) if wanted(row) else (None, None)
-                    found = None if label is None else label_of(label)
+                    written = None if label is None else label.as_py()
+                try:
+                    found = self.label_of(written)
+                except ValueError as failure:
+                    value, found, error = None, None, str(failure)
                 row += 1
                 yield value, found, error
         if row < self.count:
@@ -87,11 +91,6 @@ class ImageRows:
         if (size := image.as_buffer().size) > self.max_bytes:
             return None, f"its image has {size:,} bytes; at most {self.max_bytes:,} are read"
         return image.as_py(), None
-
-
-def label_of(value: pa.Scalar) -> int | None:
-    """A row's label as a number; None where it has none."""
-    return value.as_py()
 
 
 def _columns(file: Any, shard: Shard) -> tuple[str, str, str | None]:
@@ -148,16 +147,18 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _label_column(schema: pa.Schema, shard: Shard) -> str | None:
-    label = shard.label_column or next((c for c in LABEL_COLUMNS if c in schema.names), None)
+    kinds = {field.name: kind_of(field.type) for field in schema}
+    label = label_column(kinds, shard.label_column)
     if label is None:
         return None
-    count = schema.names.count(label)
-    if count != 1 or not pa.types.is_integer(schema.field(label).type):
-        kind = "missing" if not count else f"there {count} times"
-        if count == 1:
-            kind = plain(str(schema.field(label).type))[:SHOWN_TYPE]
-        raise ParquetFileError(
-            f"the label column {label!r} is {kind}; expected integers. Name another with "
-            "datasets[].label_column."
-        )
-    return label
+    count, kind = schema.names.count(label), kinds.get(label)
+    if count == 1 and (kind in ("integer", "float") or (kind == "text" and shard.label_names)):
+        return label
+    found = "missing" if not count else f"there {count} times"
+    if count == 1:
+        found = plain(str(schema.field(label).type))[:SHOWN_TYPE]
+    raise ParquetFileError(
+        f"the label column {label!r} is {found}; expected integers"
+        + (", or the names of classes that are known" if kind == "text" else "")
+        + ". Name another with datasets[].label_column, or none."
+    )

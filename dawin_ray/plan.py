@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from dawin_ray.broken import SHOWN_BROKEN
@@ -92,6 +93,12 @@ def plan_of(prepared: Prepared) -> list[Any]:
     return [
         table,
         *faults,
+        *map(escape, labels_of(prepared)),
+        *(
+            escape(f"data set  {name}: {note}")
+            for name, source in prepared.sources.items()
+            for note in source.notes
+        ),
         f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
         f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
         *passes,
@@ -132,6 +139,11 @@ class _Faults:
             f"rejects   {self.dataset}: {count:,} x {reason}"
             for reason, count in self.rejects.most_common(SHOWN_REASONS)
         ]
+
+
+def labels_of(prepared: Prepared) -> list[str]:
+    """A line for each data set: where its labels come from."""
+    return [f"data set  {name}: labels: {s.labels_from}" for name, s in prepared.sources.items()]
 
 
 def _prices(methods: Sequence[Method], experts: int) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,12 +15,7 @@ import dawin_ray
 from dawin_ray.cache import cache_key
 from dawin_ray.checkpoints import checkpoint_digest
 from dawin_ray.chunks import chunk_name
-from dawin_ray.classes import (
-    DatasetClasses,
-    label_folders,
-    label_known_folders,
-    resolve_classes,
-)
+from dawin_ray.classes import DatasetClasses, folders_without_a_name, resolve_classes
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, Source, list_files
 from dawin_ray.errors import UserError
@@ -40,6 +34,7 @@ from dawin_ray.models import (
 )
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.saved import Saved, identity_of, load_saved, saved_reference
+from dawin_ray.sources import check_apart, settle
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import configure
 
@@ -86,8 +81,10 @@ class Prepared:
         )
 
 
-def prepare(job: Job) -> Prepared:
+def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
     """Find the data, load and check the checkpoints, resolve heads and classes.
+
+    `say` is told what is left out of the data, missing or guessed.
 
     Raises:
         UserError: anything that would keep the job from running.
@@ -97,6 +94,10 @@ def prepare(job: Job) -> Prepared:
         dataset.name: list_files(dataset, may_be_empty=job.mode == "append")
         for dataset in job.datasets
     }
+    for dataset in job.datasets:
+        check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
+        if job.compute.cache not in ("auto", "off"):
+            check_apart(job.compute.cache, "compute.cache", dataset, listings[dataset.name])
     addresses = list(
         dict.fromkeys(
             [e.checkpoint for e in job.experts] + ([job.merge.base] if job.merge.base else [])
@@ -126,18 +127,15 @@ def prepare(job: Job) -> Prepared:
     }  # fmt: skip
     sources = {}
     for dataset in job.datasets:
-        listing = listings[dataset.name]
-        labels = None
-        if listing.format == "folder":
-            of = (
-                label_known_folders
-                if dataset.skip_other_folders
-                else partial(label_folders, growing=job.mode == "append")
-            )
-            labels = of(listing.folders, classes[dataset.name], dataset.name)
-        if dataset.skip_other_folders:
-            listing = listings[dataset.name] = listing.only(labels or ())
-        sources[dataset.name] = Source(config=dataset, listing=listing, labels=labels)
+        source = settle(
+            dataset,
+            listings[dataset.name],
+            classes[dataset.name],
+            growing=job.mode == "append",
+        )
+        sources[dataset.name], listings[dataset.name] = source, source.listing
+        for note in source.notes:
+            say(f"data set {dataset.name}: {note}")
     shards = {name: source.shards() for name, source in sources.items()}
     spec = ScoringSpec(
         model=model,
@@ -185,7 +183,7 @@ def prepare(job: Job) -> Prepared:
             d.name: cache_key(
                 preprocessing,
                 job.compute.chunk_size,
-                _digest([listings[d.name].files, listings[d.name].versions, d.crop_border]),
+                _digest([listings[d.name].identity(), d.crop_border]),
             )
             for d in job.datasets
         },
@@ -196,7 +194,7 @@ def prepare(job: Job) -> Prepared:
             "checkpoints": digests,
             "preprocessing": preprocessing,
             "classes": class_digests,
-            "data": {name: _digest(listing.files) for name, listing in listings.items()},
+            "data": {name: listing.identity() for name, listing in listings.items()},
             "saved_fit": saved and saved.digest,
             "reference": None if reference is None else reference.median.tolist(),
         },
@@ -250,6 +248,7 @@ def _classes(
             raise UserError(
                 f"model.class_names has {len(names)} names, but the checkpoints' head has "
                 f"{head_count} classes. Give the list that the head was trained with."
+                + folders_without_a_name(listing.folders, names)
             )
     classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
     if listing.class_names is not None:

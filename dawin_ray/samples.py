@@ -17,11 +17,13 @@ from dawin_ray.parquet_files import ParquetFileError
 from dawin_ray.parquet_rows import ImageRows
 from dawin_ray.storage import filesystem, is_local, join, open_stream, unreadable
 from dawin_ray.tars import CONTENT_ERRORS, END, BrokenTarError, Member, Tar, is_compressed, quoted
+from dawin_ray.versions import check_unchanged
 from dawin_ray.webdataset import Group, key_of
 
 # Larger members are rejected unread: data are not trusted to be what a header says of them.
 MAX_MEMBER_BYTES = 256 << 20
 MAX_LABEL_BYTES = 1024
+MAX_JSON_BYTES = 1 << 20  # of a member that may hold a label; larger ones are not looked into
 HEAD_BYTES = 64  # of a file, which tell what it is
 FOLDER_READ_AHEAD = 64  # images that are read at once
 FOLDER_READ_AHEAD_BYTES = 64 << 20  # of them together, as far as more than one
@@ -84,7 +86,11 @@ def read_samples(shard: Shard, wanted: Callable[[int], bool] = lambda _: True) -
     `wanted` tells for a sample's ordinal in the shard whether its image will be used; the others
     are named, but not read where that saves work. A sample that cannot be read has an `error`; a
     shard that breaks keeps the samples before the break and ends with one such sample.
+
+    Raises:
+        UserError: a file is not what was listed, or the storage fails.
     """
+    check_unchanged(shard)
     readers = {"folder": _read_folder, "webdataset": _TarSamples, "parquet": _read_parquet}
     return iter(readers[shard.format](shard, wanted))
 
@@ -187,15 +193,18 @@ class _TarSamples:
         if self.group is not None and key != self.group.key:
             yield from self._finish()
         if self.group is None:
-            of = self.shard
-            self.group = Group(key, member.offset, of.image_column, of.label_column)
+            self.group = Group(key, member.offset, self.shard)
         kind, fault = self.group.kind_of(extension), member.fault
         limit = MAX_LABEL_BYTES if kind == "label" else MAX_MEMBER_BYTES
         if fault is None and member.size > limit:
             name = quoted(member.name)
             fault = f"its member {name} has {member.size:,} bytes; at most {limit:,} are read"
         # read what is not wanted too: the stream passes it anyway, and a break is noticed
-        used = kind == "label" or (kind == "image" and self.wanted(self.samples))
+        used = (
+            kind == "label"
+            or (kind == "json" and member.size <= MAX_JSON_BYTES)
+            or (kind == "image" and self.wanted(self.samples))
+        )
         unread = self.headers_only or fault or not used
         self.group.add(extension, fault, self.tar.drop() if unread else self.tar.read())
 

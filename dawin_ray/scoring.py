@@ -24,6 +24,7 @@ from dawin_ray.locking import exclusive
 from dawin_ray.manifest import manifest_of
 from dawin_ray.overview import write_overview
 from dawin_ray.page import write_page
+from dawin_ray.plan import labels_of
 from dawin_ray.precision import Precision, resolve
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import PHASES, Timing
@@ -124,6 +125,8 @@ def _score(
         return run.read_json("report.json")
     if state == "unfinished":
         progress.say(f"{run.address} is unfinished; its finished chunks are kept.")
+    for line in labels_of(prepared):
+        progress.say(line)
     spec = replace(prepared.spec, device=on.device, precision=precision)
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)

@@ -63,6 +63,8 @@ def filesystem(address: str, what: str = "address") -> tuple[fsspec.AbstractFile
         UserError: the protocol is unknown, what reads it is not installed, or the address holds
             credentials.
     """
+    if address.startswith("/"):  # a path of this machine, whatever its names hold, "::" too
+        return fsspec.filesystem("file"), address.rstrip("/") or "/"
     if SECRET_ADDRESS.search(address):
         raise UserError(
             f"The {what} {address.split('://')[0]}://... holds credentials, which would end in "

@@ -2,7 +2,7 @@
 
 A key ends at the first dot of a name. The image is the member with an image's extension
 (`jpg`), else the only one whose extension ends with one (`input.jpg`); the label likewise, with
-`cls`. `image_column` and `label_column` name the extension where there are several. Two images
+`cls`, or where there is none a key of the `.json` member. `image_column` and `label_column` name the extension where there are several. Two images
 under one key, or an image and a label whose names show that they are of two samples, are never put
 together: such a sample has its reason instead.
 """
@@ -13,11 +13,13 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dawin_ray.datasets import IMAGE_SUFFIXES
+from dawin_ray.labels import label_of_json, labeller
 from dawin_ray.names import shown
+from dawin_ray.shards import Shard
 from dawin_ray.tars import MAX_QUOTED, BrokenTarError, quoted
 
 IMAGE_MEMBERS = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
-LABEL_MEMBER = "cls"
+LABEL_MEMBER, JSON_MEMBER = "cls", "json"
 REMEDY_IMAGE = (
     "a key ends at the first dot of a name, so rename the members, or name the extension of the "
     "image with datasets[].image_column"
@@ -38,11 +40,14 @@ def key_of(name: str) -> tuple[str, str] | None:
 class Group:
     """The members of one key. Of the images, at most one is held: that which may be used."""
 
-    def __init__(self, key: str, offset: int, image: str | None, label: str | None):
-        """`image` and `label` are the extensions that the job names, if any."""
+    def __init__(self, key: str, offset: int, shard: Shard):
+        """`shard` says which extensions the job names, and what a written label means."""
         self.key, self.offset = key, offset
+        image, label = shard.image_column, shard.label_column
         self._named_image = image.lower() if image else None
         self._named_label = label.lower() if label else None
+        self._label_of = labeller(shard)
+        self._json_label: int | float | str | None = None
         self._images: dict[str, list[str | None]] = {}  # extension -> the fault of each member
         self._labels: dict[str, list[str | None]] = {}
         self._others: set[str] = set()
@@ -51,7 +56,7 @@ class Group:
         self.size = 0  # members
 
     def kind_of(self, extension: str) -> str | None:
-        """Whether a member is an "image", a "label" or (None) neither."""
+        """Whether a member is an "image", a "label", "json" that may hold one, or (None) neither."""
         last = extension.rpartition(".")[2]
         if self._named_label is not None and extension == self._named_label:
             return "label"
@@ -59,7 +64,7 @@ class Group:
             return "image"
         if self._named_label is None and last == LABEL_MEMBER:
             return "label"
-        return None
+        return "json" if self._named_label is None and extension == JSON_MEMBER else None
 
     def add(self, extension: str, fault: str | None, data: bytes | None) -> None:
         """Take note of a member; `data` are those of a label, or of an image that is wanted.
@@ -73,8 +78,10 @@ class Group:
                 f"more than {MAX_MEMBERS:,} members have the key {quoted(self.key)}"
             )
         kind = self.kind_of(extension)
-        if kind is None:
+        if kind is None or kind == "json":
             self._others.add(extension)
+            if kind == "json" and data is not None:
+                self._json_label = label_of_json(data)
         elif kind == "label":
             self._labels.setdefault(extension, []).append(fault)
             self._texts[extension] = data
@@ -95,7 +102,7 @@ class Group:
     @property
     def has_label(self) -> bool:
         """Whether a label is there."""
-        return bool(self._labels)
+        return bool(self._labels) or self._json_label is not None
 
     def samples(self) -> Iterator[tuple[str, bytes | None, int | None, str | None]]:
         """(key, image, label, error): of one sample, and of each image that is lost beside it."""
@@ -131,7 +138,7 @@ class Group:
 
     def _label(self, image: str | None) -> tuple[int | None, str | None]:
         if not self._labels:
-            return None, None
+            return self._read_label(self._json_label)
         label = self._only(self._labels)
         if label is None:
             return None, self._too_many("labels", self._labels)
@@ -145,11 +152,13 @@ class Group:
                 f"its image and its label have names of two samples, {_listed([image, label])}: "
                 "a key ends at the first dot of a name, so rename the members"
             )
-        text = self._texts[label]
+        return self._read_label(self._texts[label])
+
+    def _read_label(self, written: bytes | float | str | None) -> tuple[int | None, str | None]:
         try:
-            return None if text is None else int(text), None
-        except ValueError:
-            return None, f"the label {text[:40]!r} is no integer"
+            return self._label_of(written), None
+        except ValueError as error:
+            return None, str(error)
 
     def _too_many(self, what: str, found: Collection[str]) -> str:
         plain = [extension for extension in found if "." not in extension]
