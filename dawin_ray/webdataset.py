@@ -2,9 +2,10 @@
 
 A key ends at the first dot of a name. The image is the member with an image's extension
 (`jpg`), else the only one whose extension ends with one (`input.jpg`); the label likewise, with
-`cls`, or where there is none a key of the `.json` member. `image_column` and `label_column` name the extension where there are several. Two images
-under one key, or an image and a label whose names show that they are of two samples, are never put
-together: such a sample has its reason instead.
+`cls`, or where there is none a key of the `.json` member. `image_column` and `label_column` name
+the extension where there are several. Two images under one key, or an image and a label whose
+names show that they are of two samples, are never put together: such a sample has its reason
+instead.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Group:
         self.size = 0  # members
 
     def kind_of(self, extension: str) -> str | None:
-        """Whether a member is an "image", a "label", "json" that may hold one, or (None) neither."""
+        """What a member is: an "image", a "label", "json" that may hold one, or (None) neither."""
         last = extension.rpartition(".")[2]
         if self._named_label is not None and extension == self._named_label:
             return "label"
