@@ -66,7 +66,7 @@ def count_samples(shard: Shard, told: Callable[[Sample], None] = lambda _: None)
                 return ImageRows(stream, shard, MAX_MEMBER_BYTES).count
             except ParquetFileError as failure:
                 told(_broken_file(shard, 0, failure.rows, str(failure)))
-                return None
+                return failure.rows
     if not is_local(filesystem(shard.address)[0]):
         return None
     with open_stream(shard.address, "shard") as stream:
