@@ -139,11 +139,11 @@ def check_usable(
     Raises:
         UserError: with the reasons, and how often each occurred.
     """
-    broken = {name: _broken_of(run, name, shards) for name, shards in datasets.items()}
-    _check_broken(broken, max_broken)
+    counted = {name: _counted(run, name, shards) for name, shards in datasets.items()}
+    _check_broken({name: broken for name, (_, _, broken) in counted.items()}, max_broken)
     for dataset, shards in datasets.items():
-        rows, rejected = _counted(run, dataset, shards)
-        lost = lost_at_least(broken[dataset]) - len(broken[dataset])  # beyond a reject for each
+        rows, rejected, broken = counted[dataset]
+        lost = lost_at_least(broken) - len(broken)  # beyond a reject for each
         if rows and rejected + lost <= limit * (rows + rejected + lost):
             continue
         reasons: Counter[str] = Counter()
@@ -161,36 +161,33 @@ def check_usable(
                 f"Data set '{dataset}' has no usable image: {rejected:,} samples were read and all "
                 f"rejected:{told}{example}"
             )
-        with_shards = f", {lost + len(broken[dataset]):,} of them lost with broken shards"
+        with_shards = f", {lost + len(broken):,} of them lost with broken shards"
         raise UserError(
             f"Data set '{dataset}': {rejected + lost:,} of {rows + rejected + lost:,} samples were "
-            f"rejected{with_shards if broken[dataset] else ''}, "
+            f"rejected{with_shards if broken else ''}, "
             f"which is more than max_reject_fraction ({limit:g}):{told}{example}\nMend the data, "
             "or raise max_reject_fraction in the job and run it again: the work done is kept."
         )
 
 
-def _counted(run: RunDirectory, dataset: str, shards: Sequence[Shard]) -> tuple[int, int]:
-    """Rows and rejects of a data set, as its shards' marks have them."""
+def _counted(
+    run: RunDirectory, dataset: str, shards: Sequence[Shard]
+) -> tuple[int, int, list[dict[str, Any]]]:
+    """Rows and rejects of a data set, as its shards' marks have them, and its broken shards."""
     rows = rejected = 0
-    for shard in shards:
-        chunks = run.read_mark("experts", dataset, shard.key)["chunks"].values()
-        rows += sum(scored for scored, _ in chunks)
-        rejected += sum(count for _, count in chunks)
-    return rows, rejected
-
-
-def _broken_of(run: RunDirectory, dataset: str, shards: Sequence[Shard]) -> list[dict[str, Any]]:
-    """The broken shards of a data set; only what has rejects is read."""
 
     def rejects() -> Iterator[pa.Table]:
+        nonlocal rows, rejected
         for shard in shards:
             chunks = run.read_mark("experts", dataset, shard.key)["chunks"]
-            for chunk, (_, rejected) in chunks.items():
-                if rejected:
+            for chunk, (scored, refused) in chunks.items():
+                rows, rejected = rows + scored, rejected + refused
+                if refused:
                     yield run.read("rejects", dataset, shard.key, chunk, COLUMNS)
 
-    return broken_shards(rejects(), counted=shards[0].format == "parquet") if shards else []
+    parquet = any(shard.format == "parquet" for shard in shards)
+    broken = broken_shards(rejects(), counted=parquet)
+    return rows, rejected, broken
 
 
 def _check_broken(broken: Mapping[str, Sequence[Mapping[str, Any]]], limit: int) -> None:

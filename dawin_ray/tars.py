@@ -173,6 +173,8 @@ class Tar:
         zeros = 0
         while (block := self._take(BLOCK)) and not block.strip(b"\0"):
             zeros += len(block)
+            if zeros > END + LARGE_RECORDS[-1]:
+                raise BrokenTarError(f"more than {zeros - BLOCK:,} bytes of zeros")
         return zeros, block
 
     def _check_end(self, start: int, end: int, zeros: int) -> None:

@@ -3,9 +3,8 @@
 A key ends at the first dot of a name. The image is the member with an image's extension
 (`jpg`), else the only one whose extension ends with one (`input.jpg`); the label likewise, with
 `cls`, or where there is none a key of the `.json` member. `image_column` and `label_column` name
-the extension where there are several. Two images under one key, or an image and a label whose
-names show that they are of two samples, are never put together: such a sample has its reason
-instead.
+the extension where there are several. Two images under one key, or an image and a label whose names
+show that they are of two samples, are never put together: such a sample has its reason instead.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ class Group:
         self._named_label = label.lower() if label else None
         self._label_of = labeller(shard)
         self._json_label: int | float | str | None = None
+        self._jsons = 0
         self._images: dict[str, list[str | None]] = {}  # extension -> the fault of each member
         self._labels: dict[str, list[str | None]] = {}
         self._others: set[str] = set()
@@ -57,7 +57,7 @@ class Group:
         self.size = 0  # members
 
     def kind_of(self, extension: str) -> str | None:
-        """What a member is: an "image", a "label", "json" that may hold one, or (None) neither."""
+        """Whether a member is an "image", a "label", a "json" that may hold one, or (None) none."""
         last = extension.rpartition(".")[2]
         if self._named_label is not None and extension == self._named_label:
             return "label"
@@ -81,6 +81,7 @@ class Group:
         kind = self.kind_of(extension)
         if kind is None or kind == "json":
             self._others.add(extension)
+            self._jsons += kind == "json"
             if kind == "json" and data is not None:
                 self._json_label = label_of_json(data)
         elif kind == "label":
@@ -130,7 +131,7 @@ class Group:
         if image is not None:
             faults = self._images[image]
             if len(faults) > 1:
-                return f"its member {quoted(f'{self.key}.{image}')} is there {len(faults)} times"
+                return self._again(image, len(faults))
             return faults[0]
         if self._images:
             return self._too_many("images", self._images)
@@ -139,13 +140,15 @@ class Group:
 
     def _label(self, image: str | None) -> tuple[int | None, str | None]:
         if not self._labels:
+            if self._jsons > 1 and self._json_label is not None:
+                return None, self._again(JSON_MEMBER, self._jsons)
             return self._read_label(self._json_label)
         label = self._only(self._labels)
         if label is None:
             return None, self._too_many("labels", self._labels)
         faults = self._labels[label]
         if len(faults) > 1:
-            return None, f"its member {quoted(f'{self.key}.{label}')} is there {len(faults)} times"
+            return None, self._again(label, len(faults))
         if faults[0]:
             return None, faults[0]
         if image is not None and not _belong(image, label):
@@ -160,6 +163,9 @@ class Group:
             return self._label_of(written), None
         except ValueError as error:
             return None, str(error)
+
+    def _again(self, extension: str, times: int) -> str:
+        return f"its member {quoted(f'{self.key}.{extension}')} is there {times} times"
 
     def _too_many(self, what: str, found: Collection[str]) -> str:
         plain = [extension for extension in found if "." not in extension]

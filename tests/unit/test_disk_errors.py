@@ -11,7 +11,7 @@ from dawin_ray.datasets import DatasetConfig, list_files, make_shards
 from dawin_ray.errors import UserError
 from dawin_ray.samples import count_samples, read_samples
 from dawin_ray.storage import open_stream
-from tests.conftest import make_images, write_folder, write_tar
+from tests.conftest import make_images, write_folder, write_parquet, write_tar
 
 IMAGES = make_images(6)
 LABELS = [i for i in range(6)]
@@ -62,10 +62,12 @@ def test_one_image_that_cannot_be_opened_is_a_reject(tmp_path, monkeypatch, code
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
 @pytest.mark.parametrize("after", [0, 3])
-def test_a_disk_that_fails_under_a_tar_is_no_fault_of_its_content(
-    tmp_path, monkeypatch, code, after
+@pytest.mark.parametrize("write", [write_tar, write_parquet])
+def test_a_disk_that_fails_under_a_shard_is_no_fault_of_its_content(
+    tmp_path, monkeypatch, code, after, write
 ):
-    shard = shard_of(write_tar(tmp_path / "s.tar", IMAGES, LABELS))
+    suffix = write.__name__.removeprefix("write_")
+    shard = shard_of(write(tmp_path / f"s.{suffix}", IMAGES, LABELS))
     read, calls = LocalFileOpener.read, []
 
     def fails(self, *arguments):
@@ -75,7 +77,7 @@ def test_a_disk_that_fails_under_a_tar_is_no_fault_of_its_content(
         return read(self, *arguments)
 
     monkeypatch.setattr(LocalFileOpener, "read", fails, raising=False)
-    with pytest.raises(UserError, match=r"Cannot read the shard '.*s\.tar'"):
+    with pytest.raises(UserError, match=rf"Cannot read the shard '.*s\.{suffix}'"):
         list(read_samples(shard))
 
 

@@ -138,6 +138,14 @@ def test_a_file_of_zeros_is_broken(tmp_path, size):
     assert (sample.broken, sample.lost) == (True, None)
 
 
+def test_zeros_without_end_are_not_read_to_their_end(tmp_path):
+    """As a gzip of a few MB may hold TB of them; here the rest would be no zeros at all."""
+    data = bare(tar(IMAGE_FIRST)) + bytes(3 << 20)
+    for samples in (read(tmp_path, data + b"x"), read(tmp_path, gzip.compress(data) + b"x")):
+        assert scored(samples) == rows_of(IMAGE_FIRST)
+        assert "more than 1,049,600 bytes of zeros" in samples[-1].error
+
+
 def test_an_empty_file_is_broken(tmp_path):
     [sample] = read(tmp_path, b"")
     assert "the shard breaks after byte 0: the file is empty" in sample.error

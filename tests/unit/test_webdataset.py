@@ -28,6 +28,9 @@ def samples_of(folder, *names: str, **settings):
         (["a.jpg", "a.fine.cls=3"], "a.jpg", 3),
         (["a.jpg", "a.fine.cls=4", "a.cls=3"], "a.jpg", 3),
         (["a.input.jpg", "a.json={}"], "a.input.jpg", None),
+        (["a.jpg", 'a.json={"label": 3}'], "a.jpg", 3),
+        (["a.jpg", 'a.json={"label": 4}', "a.cls=3"], "a.jpg", 3),
+        (["a.jpg", "a.json=" + "[" * 100_000], "a.jpg", None),
     ],
 )
 def test_the_last_part_of_an_extension_decides_where_it_is_the_only_one(
@@ -46,6 +49,7 @@ def test_the_last_part_of_an_extension_decides_where_it_is_the_only_one(
         (["a.jpg", "a.jpg"], "its member 'a.jpg' is there 2 times"),
         (["a.jpg", "a.cls=1", "a.JPG"], "its member 'a.jpg' is there 2 times"),
         (["a.jpg", "a.cls=1", "a.cls=1"], "its member 'a.cls' is there 2 times"),
+        (["a.jpg", 'a.json={"label": 1}', 'a.json={"label": 2}'], "'a.json' is there 2 times"),
         (["a.jpg", "a.fine.cls=1", "a.coarse.cls=2"], "2 labels under one key, coarse.cls, fine"),
         (["a.05.png", "a.06.cls=1"], "names of two samples, 05.png, 06.cls"),
         (["a.jpg", "a.06.cls=1"], "names of two samples, 06.cls, jpg"),
