@@ -163,7 +163,8 @@ def main(folder: Path) -> None:
             dataset="set", name="s.parquet", address=str(path), format="parquet",
             bytes=path.stat().st_size, key="s",
         )  # fmt: skip
-        count = count_samples(shard)
+        told = []
+        count_samples(shard, lambda sample, told=told: told.append((sample.error, sample.lost)))
         samples = [(s.image is None, s.error, s.broken, s.lost) for s in read_samples(shard)]
         own = []
         for read in (RunDirectory.read, RunDirectory.count):
@@ -177,7 +178,7 @@ def main(folder: Path) -> None:
         except Exception as error:  # noqa: BLE001  (whatever Arrow makes of it)
             called.append(type(error).__name__)
         found[path.stem] = {
-            "count": count, "samples": samples, "own": own, "ours": ours,
+            "told": told, "samples": samples, "own": own, "ours": ours,
             "alone": called[len(ours) :],
         }  # fmt: skip
         called.clear()
