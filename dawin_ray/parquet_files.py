@@ -44,7 +44,7 @@ MAX_SCHEMA_ELEMENTS = 10_000
 WRITE = {"compression": "zstd", "write_page_checksum": True}
 
 
-class ParquetFileError(Exception):
+class ParquetFileError(ValueError):
     """What is wrong with the content of a file, without its name."""
 
     def __init__(self, message: str, rows: int | None = None):
@@ -61,6 +61,22 @@ def open_parquet(source: Any, *, checksums: bool = False) -> pq.ParquetFile:
     """A Parquet file of storage types only; `source` is open for reading, and can seek.
 
     `checksums` of pages are verified where the file has them, once the pages are read.
+
+    Raises:
+        ParquetFileError: as `read_metadata`.
+    """
+    metadata = read_metadata(source)
+    options = _options(buffer_size=READ_BUFFER, page_checksum_verification=checksums)
+    with content_errors():
+        # with metadata given, Arrow does not look at the file's own footer
+        file = pq.ParquetFile(source, metadata=metadata, **options)
+        if any(isinstance(f.type, pa.BaseExtensionType) for _, f in _fields(file.schema_arrow)):
+            raise ExtensionTypesError("Arrow makes extension types of its columns", 0)
+    return file
+
+
+def read_metadata(source: Any) -> pq.FileMetaData:
+    """What a Parquet file's footer says, without a word on Arrow's types.
 
     Raises:
         ParquetFileError: it is no readable Parquet, or has extension types.
@@ -81,13 +97,7 @@ def open_parquet(source: Any, *, checksums: bool = False) -> pq.ParquetFile:
             + ". Write it anew with plain types: binary for encoded images, integers for labels",
             max(0, metadata.num_rows),
         )
-    options = _options(buffer_size=READ_BUFFER, page_checksum_verification=checksums)
-    with content_errors():
-        # with metadata given, Arrow does not look at the file's own footer
-        file = pq.ParquetFile(source, metadata=metadata, **options)
-        if any(isinstance(f.type, pa.BaseExtensionType) for _, f in _fields(file.schema_arrow)):
-            raise ExtensionTypesError("Arrow makes extension types of its columns", 0)
-    return file
+    return metadata
 
 
 @contextmanager

@@ -75,9 +75,8 @@ class ImageRows:
             for image, label in rows:
                 with content_errors():
                     value, error = self._image(image) if wanted(row) else (None, None)
-                    written = None if label is None else label.as_py()
                 try:
-                    found = self.label_of(written)
+                    found = self.label_of(None if label is None else _written(label))
                 except ValueError as failure:
                     value, found, error = None, None, str(failure)
                 row += 1
@@ -91,6 +90,13 @@ class ImageRows:
         if (size := image.as_buffer().size) > self.max_bytes:
             return None, f"its image has {size:,} bytes; at most {self.max_bytes:,} are read"
         return image.as_py(), None
+
+
+def _written(label: pa.Scalar) -> Any:
+    try:
+        return label.as_py()
+    except UnicodeDecodeError as failure:
+        raise ValueError("the label is no UTF-8 text") from failure
 
 
 def _columns(file: Any, shard: Shard) -> tuple[str, str, str | None]:

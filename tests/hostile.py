@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -119,8 +120,6 @@ def schemas(mark: Path, image: bytes) -> dict[str, tuple[pa.Table, list[str]]]:
 def _traps(called: list[str]) -> None:
     """Note each call of what would run a file's code, in this process."""
     import ray.cloudpickle
-    from ray.data._internal.object_extensions import arrow as objects
-    from ray.data._internal.tensor_extensions import arrow as tensors
 
     def trap(module: object, name: str) -> None:
         real = getattr(module, name)
@@ -134,14 +133,15 @@ def _traps(called: list[str]) -> None:
     for module in (pickle, ray.cloudpickle):
         trap(module, "loads")
         trap(module, "load")
-    types = (
-        objects.ArrowPythonObjectType,
-        tensors.ArrowTensorType,
-        tensors.ArrowTensorTypeV2,
-        tensors.ArrowVariableShapedTensorType,
-    )
-    for kind in types:
-        trap(kind, "__arrow_ext_deserialize__")
+    for kind in _below(pa.ExtensionType):  # wherever this Ray keeps them
+        if kind.__module__.startswith("ray."):
+            trap(kind, "__arrow_ext_deserialize__")
+
+
+def _below(kind: type) -> Iterator[type]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def main(folder: Path) -> None:
@@ -163,7 +163,8 @@ def main(folder: Path) -> None:
             dataset="set", name="s.parquet", address=str(path), format="parquet",
             bytes=path.stat().st_size, key="s",
         )  # fmt: skip
-        count = count_samples(shard)
+        told = []
+        count_samples(shard, lambda sample, told=told: told.append((sample.error, sample.lost)))
         samples = [(s.image is None, s.error, s.broken, s.lost) for s in read_samples(shard)]
         own = []
         for read in (RunDirectory.read, RunDirectory.count):
@@ -177,7 +178,7 @@ def main(folder: Path) -> None:
         except Exception as error:  # noqa: BLE001  (whatever Arrow makes of it)
             called.append(type(error).__name__)
         found[path.stem] = {
-            "count": count, "samples": samples, "own": own, "ours": ours,
+            "told": told, "samples": samples, "own": own, "ours": ours,
             "alone": called[len(ours) :],
         }  # fmt: skip
         called.clear()

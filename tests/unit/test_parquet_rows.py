@@ -4,6 +4,7 @@ import errno
 import re
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -115,7 +116,9 @@ def test_a_file_of_another_shape_is_one_broken_reject_with_all_its_rows(tmp_path
     assert re.search(said, sample.error)
     assert (sample.sample_id, sample.image) == (f"a.parquet/{MADE}0", None)
     assert (sample.broken, sample.lost) == (True, 3)
-    assert count_samples(shard) == 3
+    told = []
+    assert count_samples(shard, told.append) is None
+    assert [(t.error, t.broken, t.lost) for t in told] == [(sample.error, True, 3)]
     [chunk] = DecodeImages(
         Preprocessing(config=PreprocessCfg(size=(32, 32))), 4, {"set": DatasetClasses(count=3)}
     )(shard)
@@ -238,3 +241,13 @@ def test_a_disk_that_fails_stops_the_run_with_the_name(tmp_path, monkeypatch, nu
     monkeypatch.setattr(opener, call, fail, raising=False)
     with pytest.raises(UserError, match=r"a\.parquet.*the disk failed"):
         list(read_samples(shard_of(path)))
+
+
+def test_a_label_that_is_no_text_is_a_reject_of_its_row(tmp_path):
+    """Arrow does not look whether its strings are UTF-8; Python does."""
+    offsets, data = pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), pa.py_buffer(b"a\xffb")
+    labels = pa.Array.from_buffers(pa.string(), 3, [None, offsets, data])
+    path = write(tmp_path, pa.table({"image": BYTES, "label": labels}))
+    found = list(read_samples(shard_of(path, label_names=("a", "b"))))
+    assert [s.label for s in found] == [0, None, 1]
+    assert [s.error for s in found] == [None, "the label is no UTF-8 text", None]
