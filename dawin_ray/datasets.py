@@ -124,7 +124,8 @@ def _hive(
     """The labels of files that lie in Hive folders, `label=3/`."""
     names = [name for name, _ in listing.files]
     asked = config.label_column
-    if asked == NO_LABELS or (hive := hive_labels(names, asked)) is None:
+    unnamed = listing.labelling is not None and listing.labelling.text and not label_names
+    if asked == NO_LABELS or unnamed or (hive := hive_labels(names, asked)) is None:
         return {}
     labels = {}
     for name, value in hive[1].items():

@@ -36,12 +36,13 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k",
 )  # fmt: skip
+COMMON = 4  # of them, that a message has first
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 SUFFIXES: dict[Format, tuple[str, ...]] = {
     "webdataset": TAR_SUFFIXES, "parquet": (".parquet",), "folder": IMAGE_SUFFIXES,
 }  # fmt: skip
 EXPECTED: dict[Format, str] = {
-    "folder": f"images ({', '.join(IMAGE_SUFFIXES)})",
+    "folder": f"images ({', '.join(IMAGE_SUFFIXES[:COMMON])})",
     "webdataset": "tar shards (.tar)",
     "parquet": "Parquet files (.parquet)",
 }
@@ -169,10 +170,11 @@ def _format_of(
     )
     if chosen is None or not (counts[chosen] or may_be_empty):
         wanted = EXPECTED[chosen] if chosen else ", no ".join(EXPECTED.values())
-        told = left_out(found, others)
+        told, of_images = left_out(found, others), chosen in (None, "folder")
         raise UserError(
             f"{where} is empty: no {wanted} among its {len(found.files)} files"
             f"{f' ({told})' if told else ''}. Check the path and the format."
+            + (f" Images may also be {', '.join(IMAGE_SUFFIXES[COMMON:])}." if of_images else "")
             + (" Where it may be empty, say its format." if may_be_empty else "")
         )
     return chosen, others
