@@ -11,7 +11,7 @@ import dawin_ray
 
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
-    {"errors", "names", "settings"},
+    {"errors", "lfs", "names", "settings"},
     {"storage"},
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
