@@ -128,6 +128,7 @@ class Listing:
     versions: tuple[str, ...]  # of each file: its etag, or the time of its last change
     folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
     class_names: str | None = None  # address of classnames.txt, where the set brings one
+    names: tuple[str, ...] | None = None  # of the classes, as the data's ClassLabel has them
     templates: str | None = None  # address of zeroshot_classification_templates.txt
 
     def only(self, folders: Collection[str]) -> Listing:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dawin_ray.comparisons import Method
 from dawin_ray.prepare import Prepared
+from dawin_ray.preprocessing import as_values, described
 from dawin_ray.samples import count_samples
 
 
@@ -88,6 +89,8 @@ def plan_of(prepared: Prepared) -> list[Any]:
         table,
         f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
         f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
+        f"pixels    {described(as_values(prepared.preprocessing.config))}; from "
+        f"{prepared.preprocessing.source}",
         *passes,
         f"baselines {_prices(job.methods, experts)}",
         f"compute   device {job.compute.device}, actors {job.compute.actors}, "

@@ -44,6 +44,7 @@ MERGED_MEMORY_SHARE = 0.4
 # tell the agreement from. Few large batches, as each reads all weights.
 AGREEMENT_STRIDE = 8
 AGREEMENT_CHUNKS = 16
+FINITE = "finite: "  # begins the names of what only says whether a model's logits are finite
 OF_LABELS = {"baseline_nll", "baseline_brier"}  # NaN where there is no label
 
 
@@ -83,7 +84,10 @@ class ScoreExperts:
         self.preprocessing = experts.preprocessing
         self.feed = PixelFeed(experts.preprocessing, self.device, dtype)
         self.temperatures = [expert.temperature for expert in spec.model.experts]
-        self.models = [experts.classifier(s, self.device, dtype) for s in experts.states]
+        self.models = [
+            experts.classifier(state, self.device, dtype, f"expert '{expert.name}'")
+            for expert, state in zip(spec.model.experts, experts.states, strict=True)
+        ]
         self.static: dict[str, Classifier] = {}
         count = len(experts.states)
         for method in spec.methods:
@@ -93,7 +97,9 @@ class ScoreExperts:
                     experts.states, even if last is None else [1 - last, last],
                     base=experts.base, scale=spec.scale,
                 )  # fmt: skip
-                self.static[method.name] = experts.classifier(state, self.device, dtype)
+                self.static[method.name] = experts.classifier(
+                    state, self.device, dtype, f"the static interpolation '{method.name}'"
+                )
         self.samplewise: SamplewiseClassifier | None = None
         if any(method.kind == "samplewise" for method in spec.methods):
             self.samplewise = SamplewiseClassifier(
@@ -114,7 +120,8 @@ class ScoreExperts:
         if parts:
             # copied to the host once a chunk: until here a GPU is never waited for
             scored = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
-            self._check_finite(scored, chunk)
+            finite = {name: scored.pop(name) for name in list(scored) if name.startswith(FINITE)}
+            self._check_finite(finite, scored, chunk)
             columns |= {name: values.numpy() for name, values in scored.items()}
         return tables.table(tables.EXPERTS, columns)
 
@@ -135,8 +142,10 @@ class ScoreExperts:
         names = [expert.name for expert in spec.model.experts]
         known = dict(zip(names, probabilities_MBC, strict=True))
         known |= output_ensembles(probabilities_MBC, log_e_BM, entropies_BM)
+        finite = {f"{FINITE}expert '{n}'": _finite(x) for n, x in zip(names, logits, strict=True)}
         if even is not None:
             known[EVEN] = even.softmax(dim=-1)
+            finite[f"{FINITE}the evenly interpolated model"] = _finite(even)
 
         def run(method: Method) -> torch.Tensor:
             if method.kind == "static":
@@ -149,7 +158,9 @@ class ScoreExperts:
                 found = self.samplewise(
                     pixels, torch.from_numpy(shares.astype(np.float32)).to(self.device), head
                 )
-            return classes.project(found).softmax(dim=-1)
+            found = classes.project(found)
+            finite[f"{FINITE}the baseline '{method.name}'"] = _finite(found)
+            return found.softmax(dim=-1)
 
         columns = {
             "expert_prediction": probabilities_MBC.argmax(dim=-1).T.int(),
@@ -159,7 +170,7 @@ class ScoreExperts:
         }
         if spec.baselines.even_interpolation:
             columns["even_prediction"] = even.argmax(dim=-1).int()
-        return columns | compare(spec.methods, known, run, labels_B)
+        return columns | compare(spec.methods, known, run, labels_B) | finite
 
     def _labels(self, chunk: Chunk, rows: slice) -> torch.Tensor | None:
         """Labels int64 [B], -1 where there is none; None without any."""
@@ -169,16 +180,18 @@ class ScoreExperts:
         known = [-1 if label is None else label for label in labels]
         return torch.tensor(known, device=self.device)
 
-    def _check_finite(self, scored: Mapping[str, torch.Tensor], chunk: Chunk) -> None:
+    def _check_finite(
+        self, finite: Mapping[str, torch.Tensor], scored: Mapping[str, torch.Tensor], chunk: Chunk
+    ) -> None:
+        """The models' logits first, as they tell which model it is; then what was made of them."""
+        for name, fine in finite.items():
+            if not fine.all():
+                raise _overflow(chunk, fine, name.removeprefix(FINITE), self.spec)
         for name, values in scored.items():
-            if name in OF_LABELS:
-                continue
-            if not torch.isfinite(values).all():
-                bad = ~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
-                sample_id = chunk.sample_ids[int(bad.nonzero()[0])]
-                raise FloatingPointError(
-                    f"{name} of sample '{sample_id}' in data set '{chunk.dataset}' is not finite; "
-                    f"the experts' logits overflow in {self.spec.precision}"
+            fine = torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
+            if name not in OF_LABELS and not fine.all():
+                raise _overflow(
+                    chunk, fine, f"{name}, which is made of the experts' logits,", self.spec
                 )
 
     def _target(
@@ -241,6 +254,7 @@ class _Predict:
         labels_B = torch.tensor(labels, device=self.device)
         with matmul_mode(self.spec.precision):
             logits, clusters = self._logits(chunk, coefficients)
+            self._check_finite(chunk, logits, coefficients, clusters)
             columns |= self._beside(chunk, log_e, labels_B)
         probabilities = logits.softmax(dim=-1)
         scores = outcome(probabilities, labels_B)
@@ -259,6 +273,30 @@ class _Predict:
         if self.agreement is not None:
             columns["float32_prediction"] = self.agreement(chunk)
         return tables.table(tables.PREDICTIONS, columns)
+
+    def _check_finite(
+        self,
+        chunk: Chunk,
+        logits_nC: torch.Tensor,
+        coefficients_nM: np.ndarray,
+        clusters: np.ndarray | None,
+        of: str = "",
+    ) -> None:
+        """Sound experts may merge to a model that overflows; `of` is a fit that is compared with.
+
+        Raises:
+            FloatingPointError: naming sample, data set and cluster.
+        """
+        fine = _finite(logits_nC).cpu()
+        if fine.all():
+            return
+        row = int((~fine).nonzero()[0])
+        model = (
+            f"the model of its own coefficients ({_listed(coefficients_nM[row])})"
+            if clusters is None
+            else f"the model merged for cluster {clusters[row]}"
+        )
+        raise _overflow(chunk, fine, model + of, self.spec)
 
     def _logits(
         self, chunk: Chunk, coefficients_nM: np.ndarray
@@ -294,7 +332,10 @@ class PredictMerged(_Predict):
 
         def run(method: Method) -> torch.Tensor:
             fit = others[method.name]
-            return self._logits_of(fit, chunk, fit.coefficients(log_e_nM))[0].softmax(dim=-1)
+            coefficients = fit.coefficients(log_e_nM)
+            logits, clusters = self._logits_of(fit, chunk, coefficients)
+            self._check_finite(chunk, logits, coefficients, clusters, f" of '{method.name}'")
+            return logits.softmax(dim=-1)
 
         methods = [Method(name=name, kind="fit") for name in others]
         found = compare(methods, {}, run, labels_n, prefix="fit")
@@ -339,8 +380,9 @@ class PredictMerged(_Predict):
                 ),
                 self.device,
                 self.dtype,
+                f"the model merged for cluster {cluster} (coefficients {_listed(mean)})",
             )
-            for mean in fit.mixture.means
+            for cluster, mean in enumerate(fit.mixture.means)
         ]
         self.merges += len(self.merged[key])
         return self.merged[key]
@@ -391,7 +433,12 @@ class Float32Sample:
         if not drawn and chunk.name not in self.compared:
             return pa.nulls(len(chunk.sample_ids), pa.int32())
         chosen = chunk.select(slice(None, None, AGREEMENT_STRIDE))
-        found = self.predict(chosen, self.score(chosen))["prediction"].to_pylist()
+        try:
+            found = self.predict(chosen, self.score(chosen))["prediction"].to_pylist()
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"In the sample that is scored in float32 to compare with: {error}"
+            ) from error
         column: list[int | None] = [None] * len(chunk.sample_ids)
         column[::AGREEMENT_STRIDE] = found
         return pa.array(column, pa.int32())
@@ -444,6 +491,31 @@ def equal_parts(count: int, spec: ScoringSpec) -> list[np.ndarray]:
     if not count:
         return []
     return np.array_split(np.arange(count), math.ceil(count / spec.batch_size))
+
+
+def _finite(logits_BC: torch.Tensor) -> torch.Tensor:
+    """Whether all logits of a sample are finite, bool [B]."""
+    return torch.isfinite(logits_BC).all(dim=-1)
+
+
+def _overflow(
+    chunk: Chunk, fine_n: torch.Tensor, what: str, spec: ScoringSpec
+) -> FloatingPointError:
+    """The error for the first sample that is not `fine`, for which `what` made it so."""
+    sample_id = chunk.sample_ids[int((~fine_n).nonzero()[0])]
+    remedy = (
+        "check the scale of the checkpoints' weights, and whether they descend from one model"
+        if spec.precision == "float32"
+        else "set compute.precision: float32; if it stays, check the checkpoints' weights"
+    )
+    return FloatingPointError(
+        f"The logits of sample '{sample_id}' in data set '{chunk.dataset}' are not finite: "
+        f"{what} overflows in {spec.precision}. No prediction is made of them: {remedy}."
+    )
+
+
+def _listed(coefficients_M: np.ndarray) -> str:
+    return ", ".join(f"{value:.3g}" for value in coefficients_M)
 
 
 def _free_memory(device: torch.device) -> int:
