@@ -143,8 +143,9 @@ def _no_checkpoint(data: bytes) -> str | None:
                 members = archive.namelist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError):
             return None  # torch says what is wrong with it
+        # below the archive's own name, which may be any; the oldest have a model.json
         inner = {name.split("/", 1)[-1] for name in members}
-        if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        if inner & {"constants.pkl", "model.json"} or any(n.startswith("code/") for n in inner):
             return (
                 "it is a TorchScript archive, which is code and is never run here. For OpenAI's "
                 "own weights use the pretrained tag openai; else, where you trust it, save "

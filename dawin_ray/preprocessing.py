@@ -122,7 +122,7 @@ def check_activation(architecture: str, checkpoints: Mapping[str, str]) -> str |
             f"architecture {architecture!r} has {called[ours]}"
         )
         other = architecture.removesuffix(QUICK) if ours else architecture + QUICK
-        if other in open_clip.list_models():
+        if other != architecture and other in open_clip.list_models():
             raise UserError(
                 f"{what[0].upper()}{what[1:]}: its logits would be wrong. Set model.architecture: "
                 f"{other}."
