@@ -5,9 +5,8 @@ Shapes: n samples of a chunk, B batch, M experts, K clusters, C classes, H x W p
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,9 +29,11 @@ from dawin_ray.comparisons import (
 )
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig, entropy, log_expertise, pseudo_labels
+from dawin_ray.feeding import PixelFeed, equal_parts
 from dawin_ray.fitting import Fit
 from dawin_ray.merge import TASK_SCALE, merge
-from dawin_ray.models import Classifier, Experts, ModelSpec, Preprocessing, load_experts
+from dawin_ray.models import Classifier, Experts, ModelSpec, load_experts
+from dawin_ray.overflow import FINITE, finite, listed, overflow
 from dawin_ray.precision import Precision, matmul_mode, tower_dtype
 from dawin_ray.samplewise import SamplewiseClassifier
 
@@ -44,7 +45,6 @@ MERGED_MEMORY_SHARE = 0.4
 # tell the agreement from. Few large batches, as each reads all weights.
 AGREEMENT_STRIDE = 8
 AGREEMENT_CHUNKS = 16
-FINITE = "finite: "  # begins the names of what only says whether a model's logits are finite
 OF_LABELS = {"baseline_nll", "baseline_brier"}  # NaN where there is no label
 
 
@@ -110,7 +110,8 @@ class ScoreExperts:
     @torch.inference_mode()
     def __call__(self, chunk: Chunk) -> pa.Table:
         """A table of `tables.EXPERTS`, one row a sample, in the chunk's order."""
-        rows = [slice(p[0], p[-1] + 1) for p in equal_parts(len(chunk.sample_ids), self.spec)]
+        parts = equal_parts(len(chunk.sample_ids), self.spec.batch_size)
+        rows = [slice(part[0], part[-1] + 1) for part in parts]
         with matmul_mode(self.spec.precision):
             parts = [
                 self._score(chunk, part, pixels)
@@ -120,8 +121,8 @@ class ScoreExperts:
         if parts:
             # copied to the host once a chunk: until here a GPU is never waited for
             scored = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
-            finite = {name: scored.pop(name) for name in list(scored) if name.startswith(FINITE)}
-            self._check_finite(finite, scored, chunk)
+            sound = {name: scored.pop(name) for name in list(scored) if name.startswith(FINITE)}
+            self._check_finite(sound, scored, chunk)
             columns |= {name: values.numpy() for name, values in scored.items()}
         return tables.table(tables.EXPERTS, columns)
 
@@ -142,10 +143,10 @@ class ScoreExperts:
         names = [expert.name for expert in spec.model.experts]
         known = dict(zip(names, probabilities_MBC, strict=True))
         known |= output_ensembles(probabilities_MBC, log_e_BM, entropies_BM)
-        finite = {f"{FINITE}expert '{n}'": _finite(x) for n, x in zip(names, logits, strict=True)}
+        sound = {f"{FINITE}expert '{n}'": finite(x) for n, x in zip(names, logits, strict=True)}
         if even is not None:
             known[EVEN] = even.softmax(dim=-1)
-            finite[f"{FINITE}the evenly interpolated model"] = _finite(even)
+            sound[f"{FINITE}the evenly interpolated model"] = finite(even)
 
         def run(method: Method) -> torch.Tensor:
             if method.kind == "static":
@@ -159,7 +160,7 @@ class ScoreExperts:
                     pixels, torch.from_numpy(shares.astype(np.float32)).to(self.device), head
                 )
             found = classes.project(found)
-            finite[f"{FINITE}the baseline '{method.name}'"] = _finite(found)
+            sound[f"{FINITE}the baseline '{method.name}'"] = finite(found)
             return found.softmax(dim=-1)
 
         columns = {
@@ -170,7 +171,7 @@ class ScoreExperts:
         }
         if spec.baselines.even_interpolation:
             columns["even_prediction"] = even.argmax(dim=-1).int()
-        return columns | compare(spec.methods, known, run, labels_B) | finite
+        return columns | compare(spec.methods, known, run, labels_B) | sound
 
     def _labels(self, chunk: Chunk, rows: slice) -> torch.Tensor | None:
         """Labels int64 [B], -1 where there is none; None without any."""
@@ -181,18 +182,17 @@ class ScoreExperts:
         return torch.tensor(known, device=self.device)
 
     def _check_finite(
-        self, finite: Mapping[str, torch.Tensor], scored: Mapping[str, torch.Tensor], chunk: Chunk
+        self, sound: Mapping[str, torch.Tensor], scored: Mapping[str, torch.Tensor], chunk: Chunk
     ) -> None:
         """The models' logits first, as they tell which model it is; then what was made of them."""
-        for name, fine in finite.items():
+        for name, fine in sound.items():
             if not fine.all():
-                raise _overflow(chunk, fine, name.removeprefix(FINITE), self.spec)
+                raise overflow(chunk, fine, name.removeprefix(FINITE), self.spec.precision)
         for name, values in scored.items():
             fine = torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
             if name not in OF_LABELS and not fine.all():
-                raise _overflow(
-                    chunk, fine, f"{name}, which is made of the experts' logits,", self.spec
-                )
+                made = f"{name}, which is made of the experts' logits,"
+                raise overflow(chunk, fine, made, self.spec.precision)
 
     def _target(
         self, chunk: Chunk, rows: slice, logits: list[torch.Tensor], even: torch.Tensor | None
@@ -287,16 +287,16 @@ class _Predict:
         Raises:
             FloatingPointError: naming sample, data set and cluster.
         """
-        fine = _finite(logits_nC).cpu()
+        fine = finite(logits_nC).cpu()
         if fine.all():
             return
         row = int((~fine).nonzero()[0])
         model = (
-            f"the model of its own coefficients ({_listed(coefficients_nM[row])})"
+            f"the model of its own coefficients ({listed(coefficients_nM[row])})"
             if clusters is None
             else f"the model merged for cluster {clusters[row]}"
         )
-        raise _overflow(chunk, fine, model + of, self.spec)
+        raise overflow(chunk, fine, model + of, self.spec.precision)
 
     def _logits(
         self, chunk: Chunk, coefficients_nM: np.ndarray
@@ -350,7 +350,7 @@ class PredictMerged(_Predict):
             (models[cluster], members[part])
             for cluster in np.unique(clusters)
             for members in [np.flatnonzero(clusters == cluster)]
-            for part in equal_parts(len(members), self.spec)
+            for part in equal_parts(len(members), self.spec.batch_size)
         ]
         order = [rows for _, rows in batches]
         logits = [
@@ -380,7 +380,7 @@ class PredictMerged(_Predict):
                 ),
                 self.device,
                 self.dtype,
-                f"the model merged for cluster {cluster} (coefficients {_listed(mean)})",
+                f"the model merged for cluster {cluster} (coefficients {listed(mean)})",
             )
             for cluster, mean in enumerate(fit.mixture.means)
         ]
@@ -407,7 +407,8 @@ class PredictExact(_Predict):
     def _logits(self, chunk: Chunk, coefficients_nM: np.ndarray) -> tuple[torch.Tensor, None]:
         classes, head = self.spec.classes[chunk.dataset], self.spec.heads[chunk.dataset]
         coefficients = torch.from_numpy(coefficients_nM.astype(np.float32)).to(self.device)
-        rows = [slice(p[0], p[-1] + 1) for p in equal_parts(len(chunk.sample_ids), self.spec)]
+        parts = equal_parts(len(chunk.sample_ids), self.spec.batch_size)
+        rows = [slice(part[0], part[-1] + 1) for part in parts]
         logits = [
             classes.project(self.model(pixels, coefficients[part], head))
             for part, pixels in zip(rows, self.feed(chunk.images, rows), strict=True)
@@ -442,80 +443,6 @@ class Float32Sample:
         column: list[int | None] = [None] * len(chunk.sample_ids)
         column[::AGREEMENT_STRIDE] = found
         return pa.array(column, pa.int32())
-
-
-class PixelFeed:
-    """Crops to normalised pixels on the device; there the next batch is copied meanwhile."""
-
-    def __init__(self, preprocessing: Preprocessing, device: torch.device, dtype: torch.dtype):
-        """`dtype` is the towers'; pixels are normalised in float32 first."""
-        self.preprocessing, self.device, self.dtype = preprocessing, device, dtype
-        self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def __call__(
-        self, images_nHW3: np.ndarray, batches: Sequence[slice | np.ndarray]
-    ) -> Iterator[torch.Tensor]:
-        """Pixels [B, 3, H, W] of each batch of rows of the crops uint8 [n, H, W, 3]."""
-        ahead = None
-        for rows in batches:
-            # a copy: crops come from shared, read-only memory, and torch wants to own what it reads
-            crops = torch.tensor(images_nHW3[rows])
-            following = self._begin_copy(crops)
-            if ahead is not None:
-                yield self._finish(*ahead)
-            ahead = following
-        if ahead is not None:
-            yield self._finish(*ahead)
-
-    def _begin_copy(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        if self.copies is None:
-            return crops, None
-        with torch.cuda.stream(self.copies):
-            copied = crops.pin_memory().to(self.device, non_blocking=True)
-            return copied, self.copies.record_event()
-
-    def _finish(self, crops: torch.Tensor, copied: torch.cuda.Event | None) -> torch.Tensor:
-        if copied is not None:
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(copied)
-            crops.record_stream(stream)  # its memory is not given away before this stream is done
-        return self.preprocessing.normalise(crops).to(self.dtype)
-
-
-def equal_parts(count: int, spec: ScoringSpec) -> list[np.ndarray]:
-    """Rows 0..count - 1 in the fewest batches of at most `batch_size`, all of about one size.
-
-    So no forward is much smaller than the others, and which samples share one depends on the chunk
-    alone: a chunk that is scored again gives the same bits.
-    """
-    if not count:
-        return []
-    return np.array_split(np.arange(count), math.ceil(count / spec.batch_size))
-
-
-def _finite(logits_BC: torch.Tensor) -> torch.Tensor:
-    """Whether all logits of a sample are finite, bool [B]."""
-    return torch.isfinite(logits_BC).all(dim=-1)
-
-
-def _overflow(
-    chunk: Chunk, fine_n: torch.Tensor, what: str, spec: ScoringSpec
-) -> FloatingPointError:
-    """The error for the first sample that is not `fine`, for which `what` made it so."""
-    sample_id = chunk.sample_ids[int((~fine_n).nonzero()[0])]
-    remedy = (
-        "check the scale of the checkpoints' weights, and whether they descend from one model"
-        if spec.precision == "float32"
-        else "set compute.precision: float32; if it stays, check the checkpoints' weights"
-    )
-    return FloatingPointError(
-        f"The logits of sample '{sample_id}' in data set '{chunk.dataset}' are not finite: "
-        f"{what} overflows in {spec.precision}. No prediction is made of them: {remedy}."
-    )
-
-
-def _listed(coefficients_M: np.ndarray) -> str:
-    return ", ".join(f"{value:.3g}" for value in coefficients_M)
 
 
 def _free_memory(device: torch.device) -> int:
