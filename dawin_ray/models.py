@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -359,11 +360,17 @@ def _zero_shot_head(
             f"The checkpoint of '{name}' ({address!r}) cannot make a zero-shot head, because its "
             f"text tower does not fit {architecture!r}: {error}"
         ) from error
-    tokenizer = open_clip.get_tokenizer(register(architecture, spec.digests.get(architecture)))
+    tokenizer = _tokenizer(register(architecture, spec.digests.get(architecture)))
     weight = open_clip.build_zero_shot_classifier(
         model.eval(), tokenizer, head.class_names, prompts(head.templates)
     ).T
     return (model.logit_scale.detach().exp() * weight).contiguous(), None
+
+
+@cache
+def _tokenizer(name: str) -> Callable[[list[str]], torch.Tensor]:
+    """Of a registered architecture: it takes as long to build as a small head."""
+    return open_clip.get_tokenizer(name)
 
 
 def preprocessing_fingerprint(preprocessing: Preprocessing) -> dict[str, Any]:
