@@ -17,6 +17,7 @@ from dawin_ray.plan import plan_of
 from dawin_ray.prepare import Prepared, prepare
 from dawin_ray.runs import RunDirectory
 from dawin_ray.saved import document_of, entry_of
+from dawin_ray.scoring import score
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -81,6 +82,16 @@ def case(request, tmp_path) -> Case:
     return Case(tmp_path, request.param)
 
 
+class Silent:
+    """A progress that says nothing, and to which no run may get."""
+
+    def phase(self, name, total):
+        pytest.fail(f"{name} began")
+
+    def say(self, message):
+        pytest.fail(message)
+
+
 EDITS = {
     "templates": ("lines.txt", "art of", "no art of", "inputs.templates."),
     "class names": ("names.txt", "thing 5", "thing V", "inputs.class_names."),
@@ -106,7 +117,7 @@ def test_a_run_of_an_edited_text_is_refused_with_the_diff(case, edit, finished):
     assert run.state(case.prepare().fingerprint) == ("finished" if finished else "unfinished")
     case.edit(name, old, new)
     with pytest.raises(UserError) as caught:
-        run.state(case.prepare().fingerprint)
+        score(case.prepare(), Silent())  # before anything starts
     lines = [line for line in str(caught.value).splitlines() if f"{key}" in line]
     assert len(lines) == 1
     assert str(case.folder / name) in lines[0]
