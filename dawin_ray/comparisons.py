@@ -25,8 +25,10 @@ from dawin_ray.expertise import CoefficientConfig, coefficients, log_expertise, 
 from dawin_ray.settings import Settings
 
 RANDOM_SEED = 0
-# Of the normal controls, as weights of the last expert: the reference's means, our deviation.
-NORMAL_MEANS, NORMAL_DEVIATION = (0.5, 0.8), 0.1
+# The reference's normal controls, as weights of the last expert: mean -> standard deviation, and
+# the limits that it clamps them to.
+NORMAL_CONTROLS = {0.5: 0.2, 0.8: 0.1}
+NORMAL_LIMITS = (0.01, 0.99)
 TINY = torch.finfo(torch.float32).tiny
 
 EVEN = "even_interpolation"
@@ -125,7 +127,7 @@ def methods_of(
     if baselines.random:
         controls = ["random_uniform"]
         if len(experts) == 2:
-            controls += [f"random_normal_{mean:g}" for mean in NORMAL_MEANS]
+            controls += [f"random_normal_{mean:g}" for mean in NORMAL_CONTROLS]
         methods += [Method(name=name, kind="samplewise") for name in controls]
     methods += [Method(name=fit.name, kind="fit", fit=fit) for fit in baselines.fits]
     return tuple(methods)
@@ -136,11 +138,15 @@ def _name_of(coefficient: CoefficientConfig) -> str:
 
 
 def random_coefficients(name: str, key: str, count: int, experts: int) -> np.ndarray:
-    """Coefficients [count, M] of a random control; the same for the same method and `key`."""
+    """Coefficients [count, M] of a random control; the same for the same method and `key`.
+
+    Uniform, or N(0.5, 0.2) and N(0.8, 0.1) clamped to [0.01, 0.99] as in the reference.
+    """
     draw = np.random.default_rng([RANDOM_SEED, zlib.crc32(f"{name}/{key}".encode())])
     if name == "random_uniform":  # on the simplex; for M = 2 uniform in [0, 1]
         return draw.dirichlet(np.ones(experts), size=count)
-    last = draw.normal(float(name.rsplit("_", 1)[1]), NORMAL_DEVIATION, size=count).clip(0, 1)
+    mean = float(name.rsplit("_", 1)[1])
+    last = draw.normal(mean, NORMAL_CONTROLS[mean], size=count).clip(*NORMAL_LIMITS)
     return np.stack([1 - last, last], axis=1)
 
 

@@ -115,6 +115,7 @@ def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) ->
             names,
             *_scored(run, prepared, dataset),
             prepared.spec.classes[dataset].count,
+            prepared.texts[dataset],
         )
         for dataset, fitted in fits.items()
     }

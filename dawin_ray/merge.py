@@ -117,8 +117,9 @@ def check_mergeable(named: Mapping[str, StateDict]) -> None:
                     f"'{first}': an integer and a floating tensor cannot be interpolated. "
                     "Save both checkpoints the same way."
                 )
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                bad = int((~torch.isfinite(tensor)).sum())
+            # in float32, as it is merged: a double may be too large for that
+            if tensor.is_floating_point() and not (finite := torch.isfinite(tensor.float())).all():
+                bad = int((~finite).sum())
                 raise UserError(
                     f"Tensor {key!r} of '{name}' holds {bad} NaN or infinite values of "
                     f"{tensor.numel()}. Such a checkpoint cannot be scored; export it again."

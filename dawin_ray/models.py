@@ -10,22 +10,15 @@ Shapes: B batch, C classes of a head.
 from __future__ import annotations
 
 import copy
-import difflib
-import hashlib
-import json
-import logging
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F  # noqa: N812
-from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
@@ -33,40 +26,41 @@ from pydantic import Field
 from torch import nn
 from torchvision.transforms import Normalize
 
-from dawin_ray.checkpoints import CHECKPOINT_SUFFIXES, is_tag, read_tensors
+from dawin_ray.architectures import build_model, register
+from dawin_ray.checkpoints import (
+    CHECKPOINT_SUFFIXES,
+    changed,
+    is_tag,
+    read_tensors,
+    tensors_digest,
+)
 from dawin_ray.errors import UserError
+from dawin_ray.heads import (
+    CHECKPOINT_HEAD,
+    Head,
+    HeadSpec,
+    prompts,
+    read_class_names,
+    read_templates,
+    zero_shot_head,
+)
+from dawin_ray.layouts import HEAD, open_clip_names
 from dawin_ray.merge import StateDict, check_mergeable
+from dawin_ray.preprocessing import PreprocessConfig, as_values, of_experts
 from dawin_ray.settings import Settings
-from dawin_ray.storage import read_bytes, read_lines
-
-HEAD = "classification_head"  # the head in a checkpoint, as naver-ai/dawin and WiSE-FT name it
-CHECKPOINT_HEAD = "checkpoint"  # the key of the head that comes with the checkpoint
-KNOWN_CLASS_NAMES = {"imagenet": tuple(open_clip.IMAGENET_CLASSNAMES)}
-KNOWN_TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
-    "openai-imagenet": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
-    "simple-imagenet": tuple(open_clip.SIMPLE_IMAGENET_TEMPLATES),
-}
-
-
-class PreprocessConfig(Settings):
-    """What differs from open_clip's preprocessing of the architecture; None keeps its value."""
-
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    interpolation: Literal["bicubic", "bilinear"] | None = None
-    resize_mode: Literal["shortest", "longest", "squash"] | None = None
+from dawin_ray.weights import check_finite, check_types, fitted
 
 
 class ModelConfig(Settings):
     """The experts' architecture, their head and preprocessing.
 
-    `head` auto takes the checkpoint's head where it has one, and the zero-shot head otherwise,
-    which open_clip builds from `class_names` (imagenet, or a file with a name a line) and
+    `head` auto takes the checkpoints' heads where all have one, and the zero-shot head where none
+    has, which open_clip builds from `class_names` (imagenet, or a file with a name a line) and
     `templates` (openai-imagenet, simple-imagenet, or a file with a line like `a photo of a {}.`).
     """
 
     architecture: str
-    head: Literal["auto", "checkpoint", "zero_shot"] = "auto"
+    head: Head = "auto"
     class_names: str | None = None
     templates: str = "openai-imagenet"
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -81,20 +75,6 @@ class ExpertConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadSpec:
-    """A head: the checkpoint's, or a zero-shot one of these class names and templates."""
-
-    key: str = CHECKPOINT_HEAD
-    class_names: tuple[str, ...] | None = None
-    templates: str | None = None  # a known name, or the address of a file
-
-    @property
-    def zero_shot(self) -> bool:
-        """Whether open_clip builds it from text."""
-        return self.key != CHECKPOINT_HEAD
-
-
-@dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """open_clip's evaluation transform, split where the pixels leave the CPU.
 
@@ -103,6 +83,7 @@ class Preprocessing:
     """
 
     config: PreprocessCfg
+    source: str = field(default="", compare=False)  # of its values, for people
 
     @property
     def size(self) -> tuple[int, int]:
@@ -157,7 +138,14 @@ class ModelSpec:
     experts: tuple[ExpertConfig, ...]
     base: str | None
     heads: tuple[HeadSpec, ...]
-    digests: Mapping[str, str] = field(default_factory=dict)  # address of a checkpoint -> its hash
+    # address of a checkpoint or of the architecture -> hash of its content, held against it
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> dict[str, str]:
+        """Addresses by the experts' names; the base of task vectors is `merge.base`."""
+        found = {expert.name: expert.checkpoint for expert in self.experts}
+        return found if self.base is None else found | {"merge.base": self.base}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,13 +161,20 @@ class Experts:
         """Number of classes of a head."""
         return self.states[0][f"heads.{head}.weight"].shape[0]
 
-    def classifier(self, state: StateDict, device: torch.device, dtype: torch.dtype) -> Classifier:
-        """A model of its own with these weights; its tower is cast to `dtype`."""
+    def classifier(
+        self, state: StateDict, device: torch.device, dtype: torch.dtype, what: str = "the model"
+    ) -> Classifier:
+        """A model of its own with these weights; its tower is cast to `dtype`.
+
+        Raises:
+            UserError: a value is not finite then; the message says of `what`.
+        """
         model = copy.deepcopy(self.skeleton)
         model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
                                for name, tensor in state.items()}, strict=True)  # fmt: skip
         model.visual.to(device=device, dtype=dtype)
         model.heads.to(device=device, dtype=torch.float32)
+        check_finite(model.state_dict(), what)
         return model.eval().requires_grad_(False)
 
 
@@ -210,49 +205,7 @@ def resolve_head(
             f"Data set '{dataset}' needs a zero-shot head, as {why}: "
             "give model.class_names (imagenet, or a file with a class name a line)."
         )
-    templates = templates or model.templates
-    digest = hashlib.sha256(json.dumps([names, templates]).encode()).hexdigest()[:8]
-    return HeadSpec(
-        key=f"zero_shot_{digest}", class_names=read_class_names(names), templates=templates
-    )
-
-
-def read_class_names(spec: str) -> tuple[str, ...]:
-    """Class names of a known list or of a text file with one a line.
-
-    Raises:
-        UserError: it is neither, or the file is empty.
-    """
-    if spec in KNOWN_CLASS_NAMES:
-        return KNOWN_CLASS_NAMES[spec]
-    if not spec.endswith(".txt"):
-        raise UserError(
-            f"Unknown class names {spec!r}. Expected {', '.join(KNOWN_CLASS_NAMES)} or a .txt file "
-            "with a class name a line."
-        )
-    return read_lines(spec, "class names")
-
-
-def read_templates(spec: str) -> Sequence[Callable[[str], str] | str]:
-    """Prompt templates of a known list or of a text file, one a line, with {} or {c} for the name.
-
-    Raises:
-        UserError: it is neither, or a line has no place for the name.
-    """
-    if spec in KNOWN_TEMPLATES:
-        return KNOWN_TEMPLATES[spec]
-    if not spec.endswith(".txt"):
-        raise UserError(
-            f"Unknown templates {spec!r}. Expected {', '.join(KNOWN_TEMPLATES)} or a .txt file "
-            "with a line like: a photo of a {}."
-        )
-    templates = [line.replace("{c}", "{}") for line in read_lines(spec, "templates")]
-    for template in templates:
-        if template.count("{}") != 1:
-            raise UserError(
-                f"Template {template!r} in {spec!r} needs one {{}} where the class name goes."
-            )
-    return templates
+    return zero_shot_head(read_class_names(names), read_templates(templates or model.templates))
 
 
 def read_checkpoint(
@@ -268,36 +221,43 @@ def read_checkpoint(
             unpickled.
     """
     if is_tag(address):
-        return _read_pretrained(address, architecture)
-    tensors = read_tensors(address, digest)
-    if all(key.startswith("module.") for key in tensors):  # saved under DataParallel
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    if any(key.startswith("model.visual.") for key in tensors):  # naver-ai/dawin, WiSE-FT
-        tensors = {key.removeprefix("model."): value for key, value in tensors.items()}
-    return tensors
+        tensors = _read_pretrained(address, architecture)
+        if digest is not None and tag_digest(address, tensors) != digest:
+            raise changed("pretrained tag", address, digest)
+        return tensors
+    return open_clip_names(read_tensors(address, digest), address)
+
+
+def tag_digest(tag: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """What identifies the weights of a tag: a hub may give others under its name one day."""
+    return f"tag {tag} {tensors_digest(tensors)}"
 
 
 def load_experts(
-    spec: ModelSpec, checkpoints: Mapping[str, Mapping[str, torch.Tensor]] | None = None
+    spec: ModelSpec,
+    checkpoints: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    model: nn.Module | None = None,
 ) -> Experts:
     """Load all experts (and the base of task vectors) and check that they can be merged.
 
-    `checkpoints` are the tensors where `read_checkpoint` has been called already, by address.
+    `checkpoints` are the tensors where `read_checkpoint` has been called already, by address, and
+    `model` is the empty model where there is one.
 
     Raises:
-        UserError: a checkpoint is missing, does not fit the architecture, or cannot be merged.
+        UserError: a checkpoint is missing, does not fit the architecture, or cannot be merged; or
+            an input is no longer what the run began with.
     """
-    model = create_model(spec.config)
-    named = {expert.name: expert.checkpoint for expert in spec.experts}
-    if spec.base is not None:
-        named["merge.base"] = spec.base
+    architecture, named = spec.config.architecture, spec.checkpoints
+    values, source = of_experts(architecture, named, spec.config.preprocess)
+    if model is None:
+        model = build_model(architecture, values, digest=spec.digests.get(architecture))
     features = _feature_width(model)
     states: dict[str, StateDict] = {}
     for name, address in named.items():
         if checkpoints is not None and address in checkpoints:
             tensors = checkpoints[address]
         else:
-            tensors = read_checkpoint(address, spec.config.architecture, spec.digests.get(address))
+            tensors = read_checkpoint(address, architecture, spec.digests.get(address))
         states[name] = _expert_state(model, tensors, spec, features, name, address)
     check_mergeable(states)
     base = states.pop("merge.base", None)
@@ -307,59 +267,19 @@ def load_experts(
         skeleton=Classifier(model.visual, heads).eval(),
         states=tuple(states.values()),
         base=base,
-        preprocessing=Preprocessing(config=PreprocessCfg(**model.visual.preprocess_cfg)),
+        preprocessing=Preprocessing(
+            config=PreprocessCfg(**(model.visual.preprocess_cfg | values)), source=source
+        ),
     )
 
 
-def create_model(config: ModelConfig, pretrained: str | None = None) -> nn.Module:
-    """open_clip's model of an architecture, without weights unless a pretrained tag is given.
+def create_model(config: ModelConfig) -> nn.Module:
+    """open_clip's model of an architecture, without weights.
 
     Raises:
         UserError: the architecture is unknown, or its config file cannot be used.
     """
-    name = _register(config.architecture)
-    with _quiet_open_clip():
-        try:
-            return open_clip.create_model(
-                name,
-                pretrained=pretrained,
-                load_weights=pretrained is not None,
-                pretrained_text=False,
-                force_preprocess_cfg=config.preprocess.model_dump(exclude_none=True),
-            )
-        except Exception as error:  # a wrong value in a config fails anywhere in open_clip
-            what = f"with the weights '{pretrained}'" if pretrained else "from its config"
-            raise UserError(
-                f"open_clip cannot build the architecture {config.architecture!r} {what}: {error}"
-            ) from error
-
-
-def _register(architecture: str) -> str:
-    """open_clip's name for an architecture; a config file is registered under a name of its own."""
-    if not architecture.endswith(".json"):
-        if architecture not in open_clip.list_models():
-            near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
-            raise UserError(
-                f"Unknown architecture {architecture!r}: open_clip has no model of that name, and "
-                "it is no path of a model config (.json)."
-                + (f" Did you mean {', '.join(near)}?" if near else "")
-            )
-        return architecture
-    data = read_bytes(architecture, "model config")
-    try:
-        missing = {"embed_dim", "vision_cfg", "text_cfg"} - json.loads(data).keys()
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"The model config {architecture!r} is no JSON object: {error}") from error
-    if missing:
-        raise UserError(f"The model config {architecture!r} lacks {', '.join(sorted(missing))}.")
-    # open_clip names a config by its file; the hash keeps two files of one name apart
-    name = f"{Path(architecture).stem}-{hashlib.sha256(data).hexdigest()[:12]}"
-    if name not in open_clip.list_models():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"{name}.json")
-            path.write_bytes(data)
-            open_clip.add_model_config(path)
-    return name
+    return build_model(config.architecture, config.preprocess.model_dump(exclude_none=True))
 
 
 def _read_pretrained(tag: str, architecture: str) -> dict[str, torch.Tensor]:
@@ -370,8 +290,7 @@ def _read_pretrained(tag: str, architecture: str) -> dict[str, torch.Tensor]:
             f"pretrained tag that open_clip knows for {architecture!r}"
             + (f" ({', '.join(tags)})." if tags else ".")
         )
-    model = create_model(ModelConfig(architecture=architecture), pretrained=tag)
-    return dict(model.state_dict())
+    return dict(build_model(architecture, {}, pretrained=tag).state_dict())
 
 
 def _expert_state(
@@ -384,33 +303,11 @@ def _expert_state(
 ) -> StateDict:
     """`visual.*` and `heads.*` of a checkpoint, checked against the architecture."""
     architecture = spec.config.architecture
-    expected = {f"visual.{k}": v for k, v in model.visual.state_dict().items()}
-    converted = convert_state_dict(model, dict(tensors))
+    converted = fitted(model, tensors, architecture, name, address)
     state = {k: v for k, v in converted.items() if k.startswith("visual.")}
-    missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
-    shapes = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
-    if missing or unexpected or shapes:
-        detail = (
-            [f"lacks {len(missing)} tensors such as {sorted(missing)[0]!r}"] if missing else []
-        ) + (
-            [f"has {len(unexpected)} others such as {sorted(unexpected)[0]!r}"]
-            if unexpected
-            else []
-        )
-        if shapes:
-            key = sorted(shapes)[0]
-            detail.append(
-                f"has {len(shapes)} tensors of another shape, such as {key!r} "
-                f"{list(state[key].shape)} where the architecture has {list(expected[key].shape)}"
-            )
-        raise UserError(
-            f"The checkpoint of '{name}' ({address!r}) does not fit the architecture "
-            f"{architecture!r}: it {', and '.join(detail)}. Check model.architecture (the "
-            "-quickgelu variants have their own names) and the checkpoint."
-        )
     for head in spec.heads:
         if head.zero_shot:
-            weight, bias = _zero_shot_head(model, converted, head, spec.config, name, address)
+            weight, bias = _zero_shot_head(model, converted, head, spec, name, address)
         else:
             weight, bias = converted.get(f"{HEAD}.weight"), converted.get(f"{HEAD}.bias")
             if weight is None:
@@ -418,6 +315,8 @@ def _expert_state(
                     f"The checkpoint of '{name}' ({address!r}) has no {HEAD}.weight, which the "
                     "other experts have. Save all experts with their heads, or use head: zero_shot."
                 )
+            parts = {f"{HEAD}.weight": weight} | ({} if bias is None else {f"{HEAD}.bias": bias})
+            check_types(parts, dict.fromkeys(parts, torch.zeros(1)), name, address)
             if weight.ndim != 2 or weight.shape[1] != features:
                 raise UserError(
                     f"Tensor '{HEAD}.weight' of '{name}' has shape {list(weight.shape)}; expected "
@@ -442,40 +341,38 @@ def _feature_width(model: nn.Module) -> int:
 
 
 def _zero_shot_head(
-    model: nn.Module, tensors: Mapping[str, torch.Tensor], head: HeadSpec, config: ModelConfig,
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], head: HeadSpec, spec: ModelSpec,
     name: str, address: str,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """Weight [C, features] of the head that this checkpoint's own text tower makes, scaled."""
     state = {k: v for k, v in tensors.items() if not k.startswith(HEAD)}
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
-    if "logit_scale" in state:
-        state["logit_scale"] = state["logit_scale"].reshape(model.logit_scale.shape)
+    for scalar in ("logit_scale", "logit_bias"):  # some have them as a number, some as a list
+        if scalar in state and getattr(model, scalar, None) is not None:
+            state[scalar] = state[scalar].reshape(getattr(model, scalar).shape)
+    architecture = spec.config.architecture
+    check_types(state, model.state_dict(), name, address)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise UserError(
             f"The checkpoint of '{name}' ({address!r}) cannot make a zero-shot head, because its "
-            f"text tower does not fit {config.architecture!r}: {error}"
+            f"text tower does not fit {architecture!r}: {error}"
         ) from error
-    tokenizer = open_clip.get_tokenizer(_register(config.architecture))
+    tokenizer = _tokenizer(register(architecture, spec.digests.get(architecture)))
     weight = open_clip.build_zero_shot_classifier(
-        model.eval(), tokenizer, head.class_names, read_templates(head.templates)
+        model.eval(), tokenizer, head.class_names, prompts(head.templates)
     ).T
     return (model.logit_scale.detach().exp() * weight).contiguous(), None
 
 
-@contextmanager
-def _quiet_open_clip():
-    """Without open_clip's warning that a model has no weights: we load them ourselves."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logging.disable(before)
+@cache
+def _tokenizer(name: str) -> Callable[[list[str]], torch.Tensor]:
+    """Of a registered architecture: it takes as long to build as a small head."""
+    return open_clip.get_tokenizer(name)
 
 
 def preprocessing_fingerprint(preprocessing: Preprocessing) -> dict[str, Any]:
     """What identifies a preprocessing: open_clip's settings and version."""
-    return {**asdict(preprocessing.config), "open_clip": open_clip.__version__}
+    return {**as_values(preprocessing.config), "open_clip": open_clip.__version__}

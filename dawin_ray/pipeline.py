@@ -345,6 +345,8 @@ def _named(stage: str, chunk: Chunk) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except FloatingPointError as error:  # of a model that overflows; it says which, and what to do
+        raise UserError(str(error)) from error
     except Exception as error:
         ids = chunk.sample_ids or ["none"]
         raise StageError(

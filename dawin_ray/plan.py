@@ -16,6 +16,7 @@ from dawin_ray.broken import SHOWN_BROKEN
 from dawin_ray.comparisons import Method
 from dawin_ray.ledger import SHOWN_REASONS, kind_of
 from dawin_ray.prepare import Prepared
+from dawin_ray.preprocessing import as_values, described
 from dawin_ray.samples import Sample, count_samples
 
 
@@ -101,6 +102,8 @@ def plan_of(prepared: Prepared) -> list[Any]:
         ),
         f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
         f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
+        f"pixels    {described(as_values(prepared.preprocessing.config))}; from "
+        f"{prepared.preprocessing.source}",
         *passes,
         f"baselines {_prices(job.methods, experts)}",
         f"compute   device {job.compute.device}, actors {job.compute.actors}, "

@@ -12,26 +12,18 @@ from typing import Any
 import torch
 
 import dawin_ray
+from dawin_ray.architectures import library_versions
 from dawin_ray.cache import cache_key
-from dawin_ray.checkpoints import checkpoint_digest
 from dawin_ray.chunks import chunk_name
+from dawin_ray.class_order import in_order_of
 from dawin_ray.classes import DatasetClasses, folders_without_a_name, resolve_classes
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, Source, list_files
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import Reference
-from dawin_ray.models import (
-    HEAD,
-    Experts,
-    HeadSpec,
-    ModelSpec,
-    Preprocessing,
-    load_experts,
-    preprocessing_fingerprint,
-    read_checkpoint,
-    read_class_names,
-    resolve_head,
-)
+from dawin_ray.heads import HeadSpec, read_class_names
+from dawin_ray.inputs import find_models, heads_of, inputs_of
+from dawin_ray.models import Experts, Preprocessing, preprocessing_fingerprint
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.saved import Saved, identity_of, load_saved, saved_reference
 from dawin_ray.sources import check_apart, settle
@@ -48,6 +40,7 @@ NOT_IN_FINGERPRINT = {
     "in_distribution",
     "drift",
 }
+IMAGE_LIBRARIES = ("pillow", "torchvision")  # that decide a crop's bits
 PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
 
 logger = logging.getLogger(__name__)
@@ -67,6 +60,7 @@ class Prepared:
     cache_keys: Mapping[str, str]  # data set -> key of its crops
     saved: Saved | None  # the fit of another run, where one is applied
     identity: Mapping[str, Any]  # what this job's fits hold for
+    texts: Mapping[str, Mapping[str, str]]  # data set -> digests of its zero-shot head's texts
     reference: Reference | None  # of another run, where the coefficients are anchored to one
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
 
@@ -98,29 +92,14 @@ def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
         check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
         if job.compute.cache not in ("auto", "off"):
             check_apart(job.compute.cache, "compute.cache", dataset, listings[dataset.name])
-    addresses = list(
-        dict.fromkeys(
-            [e.checkpoint for e in job.experts] + ([job.merge.base] if job.merge.base else [])
-        )
-    )
-    digests = {address: checkpoint_digest(address) for address in addresses}
-    checkpoints = {a: read_checkpoint(a, job.model.architecture, digests[a]) for a in addresses}
-    has_head = f"{HEAD}.weight" in checkpoints[job.experts[0].checkpoint]
-    heads = {
-        dataset.name: _head(job, dataset, listings[dataset.name], has_head)
-        for dataset in job.datasets
-    }
-    model = ModelSpec(
-        config=job.model,
-        experts=job.experts,
-        base=job.merge.base,
-        heads=tuple({head.key: head for head in heads.values()}.values()),
-        digests=digests,
-    )
-    experts = load_experts(model, checkpoints)
+    found = find_models(job)
+    heads = heads_of(job, listings, found.trained)
+    model, experts = found.load(heads)
+    named = job.model.class_names is not None and not all(h.zero_shot for h in heads.values())
+    head_names = read_class_names(job.model.class_names) if named else None
     classes = {
         dataset.name: _classes(
-            job, dataset, listings[dataset.name], heads[dataset.name],
+            dataset, listings[dataset.name], heads[dataset.name], head_names,
             experts.head_count(heads[dataset.name].key),
         )
         for dataset in job.datasets
@@ -154,18 +133,24 @@ def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
         _check_exact(experts, job)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
     class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
+    texts = {name: head.digests for name, head in heads.items()}
+    digests = {address: model.digests[address] for address in model.checkpoints.values()}
     identity = identity_of(
         [{"sha256": digests[e.checkpoint], "temperature": e.temperature} for e in job.experts],
         job.merge.base and digests[job.merge.base],
         job.merge.scale,
         preprocessing,
         job.coefficient.model_dump(mode="json"),
+        model.digests[job.model.architecture],
     )
+    libraries = library_versions(job.model.architecture)
     saved, reference = None, None
     if job.coefficient.reference is not None and "#" in job.coefficient.reference:
-        reference = saved_reference(job.coefficient.reference, identity, class_digests.items())
+        reference = saved_reference(
+            job.coefficient.reference, identity, class_digests.items(), texts
+        )
     if job.saved_fit is not None:
-        saved = load_saved(job.saved_fit, identity, class_digests.items())
+        saved = load_saved(job.saved_fit, identity, class_digests.items(), texts)
         if saved.fit.mixture is None and not job.exact:
             raise UserError(
                 f"The saved fit {job.saved_fit.address!r} has no mixture, as its job was exact. "
@@ -181,7 +166,7 @@ def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
         parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
         cache_keys={
             d.name: cache_key(
-                preprocessing,
+                preprocessing | {name: libraries[name] for name in IMAGE_LIBRARIES},
                 job.compute.chunk_size,
                 _digest([listings[d.name].identity(), d.crop_border]),
             )
@@ -191,7 +176,9 @@ def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
             "code": dawin_ray.__version__,
             "job": job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
             | {"chunk_size": job.compute.chunk_size},
+            "libraries": libraries,
             "checkpoints": digests,
+            "inputs": inputs_of(job, listings, heads, classes, head_names, model),
             "preprocessing": preprocessing,
             "classes": class_digests,
             "data": {name: listing.identity() for name, listing in listings.items()},
@@ -200,6 +187,7 @@ def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
         },
         saved=saved,
         identity=identity,
+        texts=texts,
         reference=reference,
     )
 
@@ -228,22 +216,17 @@ def _check_exact(experts: Experts, job: Job) -> None:
     )
 
 
-def _head(job: Job, dataset: DatasetConfig, listing: Listing, has_head: bool) -> HeadSpec:
-    return resolve_head(
-        job.model,
-        has_head and dataset.class_names is None,
-        dataset.name,
-        dataset.class_names or listing.class_names,
-        dataset.templates or listing.templates,
-    )
-
-
 def _classes(
-    job: Job, dataset: DatasetConfig, listing: Listing, head: HeadSpec, head_count: int
+    dataset: DatasetConfig,
+    listing: Listing,
+    head: HeadSpec,
+    head_names: tuple[str, ...] | None,
+    head_count: int,
 ) -> DatasetClasses:
+    """The classes of a data set; `head_names` are given for the checkpoints' head."""
     names = head.class_names
-    if names is None and job.model.class_names is not None:
-        names = read_class_names(job.model.class_names)
+    if names is None and head_names is not None:
+        names = head_names
         if len(names) != head_count:
             raise UserError(
                 f"model.class_names has {len(names)} names, but the checkpoints' head has "
@@ -251,14 +234,11 @@ def _classes(
                 + folders_without_a_name(listing.folders, names)
             )
     classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
+    if listing.names is not None:
+        return in_order_of(listing.names, classes, dataset, listing.names_from)
     if listing.class_names is not None:
         own = read_class_names(listing.class_names)
-        if len(own) != classes.count:
-            raise UserError(
-                f"Data set '{dataset.name}' brings {len(own)} class names "
-                f"({listing.class_names}), but is scored on {classes.count} classes. Say which of "
-                "the head's classes it has: datasets[].classes."
-            )
+        return in_order_of(own, classes, dataset, listing.class_names)
     return classes
 
 

@@ -27,8 +27,9 @@ import torch
 from torch import nn
 
 from dawin_ray.errors import UserError
-from dawin_ray.merge import StateDict, merge
+from dawin_ray.merge import TASK_SCALE, StateDict, merge
 from dawin_ray.symbols import Interpolated, LowRank, Shares
+from dawin_ray.weights import check_finite
 
 # Samplewise and merged forwards differ by rounding alone: some 1e-6 of the largest logit in
 # float32. A wrong rule is off by far more than this.
@@ -51,7 +52,7 @@ class SamplewiseClassifier(nn.Module):
         experts: Sequence[StateDict],
         *,
         base: StateDict | None = None,
-        scale: float = 1.0,
+        scale: float = TASK_SCALE,
         rank: int | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -94,7 +95,11 @@ def _place(
     dtype: torch.dtype,
     rank: int | None,
 ) -> None:
-    """Put a parameter or buffer into its module: as it is, or with its differences."""
+    """Put a parameter or buffer into its module: as it is, or with its differences.
+
+    Raises:
+        UserError: a value is not finite in `dtype`.
+    """
     *path, attribute = name.split(".")
     module = model.get_submodule(".".join(path))
     value: torch.Tensor = first.to(device)
@@ -104,18 +109,23 @@ def _place(
         linear = isinstance(module, nn.Linear) or attribute == "in_proj_weight"
         if not any(bool(difference.any()) for difference in differences):
             value = first.to(device=device, dtype=dtype)
+            placed = [value]
         elif rank is not None and linear and first.ndim == 2 and rank < min(first.shape):
             outers, inners = zip(*[_factors(d, rank) for d in differences], strict=True)
             base, outer, inner = (
                 tensor.to(device=device, dtype=dtype)
                 for tensor in (first, torch.cat(outers, dim=1), torch.cat(inners))
             )
+            placed = [base, outer, inner]
             value = LowRank(base, outer, inner, shares, name)
         else:
             parts = torch.stack([first, *differences]).to(device=device, dtype=dtype)
+            placed = [parts]
             if parts.ndim > 2:  # in memory [O, P, I ...]: [O, P I] is then a view
                 parts = parts.transpose(0, 1).contiguous().transpose(0, 1)
             value = Interpolated(parts, shares, name)
+        for part in placed:
+            check_finite({name: part}, "the experts, or of their differences,")
     delattr(module, attribute)
     setattr(module, attribute, value)
 

@@ -26,7 +26,7 @@ from dawin_ray.settings import Settings
 from dawin_ray.storage import join, read_bytes
 
 FIT = "fit.json"
-VERSION = 2
+VERSION = 3
 QUANTILES = tuple(i / 100 for i in range(101))
 BINS = 50  # of the histograms
 
@@ -58,13 +58,20 @@ def identity_of(
     scale: float,
     preprocessing: Mapping[str, Any],
     coefficient: Mapping[str, Any],
+    architecture: str,
 ) -> dict[str, Any]:
-    """What a fit holds for, besides the classes; `experts` are {sha256, temperature} in order."""
+    """What a fit holds for, besides classes and texts of its data set.
+
+    `experts` are {sha256, temperature} in order, `architecture` is the digest of its config, and
+    `preprocessing` has open_clip's version, which makes tokens and towers. Those of torch and of
+    image libraries are left out: they move the last bits of a value, and a fit is a statistic of
+    many.
+    """
     return json.loads(
         json.dumps(
             {
-                "experts": list(experts), "base": base, "scale": scale,
-                "preprocessing": preprocessing, "coefficient": coefficient,
+                "architecture": architecture, "experts": list(experts), "base": base,
+                "scale": scale, "preprocessing": preprocessing, "coefficient": coefficient,
             }
         )
     )  # fmt: skip
@@ -92,6 +99,7 @@ def entry_of(
     cluster_N: np.ndarray | None,
     expert_prediction_NM: np.ndarray,
     count: int,
+    texts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """A data set's part of fit.json: its fit, and how its samples lay.
 
@@ -104,11 +112,13 @@ def entry_of(
         cluster_N: each sample's cluster; None in the exact mode.
         expert_prediction_NM: each expert's class.
         count: of its classes; entropies lie in [0, ln count].
+        texts: digests of its zero-shot head's class names and templates; none of a trained head.
     """
     most = float(np.log(max(count, 2)))
     return {
         "fit": fit.to_dict(),
         "classes": classes,
+        "texts": dict(texts or {}),
         "entropy": {
             name: summary_of(entropy_NM[:, i], (0.0, most)) for i, name in enumerate(names)
         },
@@ -148,18 +158,22 @@ def summary_of(values_N: np.ndarray, limits: tuple[float, float]) -> dict[str, A
 
 
 def load_saved(
-    config: SavedFitConfig, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
+    config: SavedFitConfig,
+    identity: Mapping[str, Any],
+    classes: Iterable[tuple[str, str]],
+    texts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Saved:
     """The fit that a job applies, with what was read of it and its digest.
 
-    `classes` are names and class digests of the job's data sets.
+    `classes` are names and class digests of the job's data sets, `texts` digests of the texts of
+    their zero-shot heads.
 
     Raises:
         UserError: the file is missing, damaged or of another version, has no such data set, or is
             of other experts, classes, preprocessing or coefficients; the message shows what
             differs.
     """
-    entry = _entry(config.address, config.dataset, identity, classes)
+    entry = _entry(config.address, config.dataset, identity, classes, texts)
     try:
         fit = Fit.from_dict(entry["fit"])
     except (KeyError, TypeError, ValueError) as error:
@@ -169,7 +183,10 @@ def load_saved(
 
 
 def saved_reference(
-    reference: str, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
+    reference: str,
+    identity: Mapping[str, Any],
+    classes: Iterable[tuple[str, str]],
+    texts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Reference:
     """How entropies lie on the data set that FIT.json#NAME names.
 
@@ -178,7 +195,7 @@ def saved_reference(
     """
     address, _, dataset = reference.partition("#")
     identity = {key: value for key, value in identity.items() if key != "coefficient"}
-    entry = _entry(address, dataset, identity, classes)
+    entry = _entry(address, dataset, identity, classes, texts)
     try:
         median, tail = (
             np.array([e["quantiles"][str(q)] for e in entry["entropy"].values()])
@@ -197,7 +214,11 @@ def _damaged(address: str, error: Exception) -> UserError:
 
 
 def _entry(
-    address: str, dataset: str, identity: Mapping[str, Any], classes: Iterable[tuple[str, str]]
+    address: str,
+    dataset: str,
+    identity: Mapping[str, Any],
+    classes: Iterable[tuple[str, str]],
+    texts: Mapping[str, Mapping[str, str]] | None,
 ) -> Mapping[str, Any]:
     """A data set's part of a fit.json, checked against the job."""
     data = read_bytes(address, "saved fit")
@@ -214,7 +235,9 @@ def _entry(
     try:
         datasets, theirs = document["datasets"], document["identity"]
         entry = datasets.get(dataset)
-        their_classes = None if entry is None else entry["classes"]
+        their_classes, their_texts = ({}, {}) if entry is None else (
+            entry["classes"], dict(entry["texts"])
+        )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(address, error) from error
     if entry is None:
@@ -231,11 +254,17 @@ def _entry(
         for name, digest in classes
         if digest != their_classes
     ]
+    differing += [
+        f"  {kind} of '{name}': {their_texts.get(kind)} there, {digests.get(kind)} here"
+        for name, digests in (texts or {}).items()
+        for kind in sorted({*their_texts, *digests})
+        if their_texts.get(kind) != digests.get(kind)
+    ]
     if differing:
         raise UserError(
             f"The saved fit {address!r} does not hold for this job:\n"
             + "\n".join(differing)
-            + "\nApply it to the same experts, classes, preprocessing and coefficients, or fit "
-            "anew."
+            + "\nApply it to the same experts, classes, class names, templates, preprocessing and "
+            "coefficients, or fit anew."
         )
     return entry

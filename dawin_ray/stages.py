@@ -5,9 +5,8 @@ Shapes: n samples of a chunk, B batch, M experts, K clusters, C classes, H x W p
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,9 +29,11 @@ from dawin_ray.comparisons import (
 )
 from dawin_ray.errors import UserError
 from dawin_ray.expertise import CoefficientConfig, entropy, log_expertise, pseudo_labels
+from dawin_ray.feeding import PixelFeed, equal_parts
 from dawin_ray.fitting import Fit
 from dawin_ray.merge import TASK_SCALE, merge
-from dawin_ray.models import Classifier, Experts, ModelSpec, Preprocessing, load_experts
+from dawin_ray.models import Classifier, Experts, ModelSpec, load_experts
+from dawin_ray.overflow import FINITE, finite, listed, overflow
 from dawin_ray.precision import Precision, matmul_mode, tower_dtype
 from dawin_ray.samplewise import SamplewiseClassifier
 
@@ -83,7 +84,10 @@ class ScoreExperts:
         self.preprocessing = experts.preprocessing
         self.feed = PixelFeed(experts.preprocessing, self.device, dtype)
         self.temperatures = [expert.temperature for expert in spec.model.experts]
-        self.models = [experts.classifier(s, self.device, dtype) for s in experts.states]
+        self.models = [
+            experts.classifier(state, self.device, dtype, f"expert '{expert.name}'")
+            for expert, state in zip(spec.model.experts, experts.states, strict=True)
+        ]
         self.static: dict[str, Classifier] = {}
         count = len(experts.states)
         for method in spec.methods:
@@ -93,7 +97,9 @@ class ScoreExperts:
                     experts.states, even if last is None else [1 - last, last],
                     base=experts.base, scale=spec.scale,
                 )  # fmt: skip
-                self.static[method.name] = experts.classifier(state, self.device, dtype)
+                self.static[method.name] = experts.classifier(
+                    state, self.device, dtype, f"the static interpolation '{method.name}'"
+                )
         self.samplewise: SamplewiseClassifier | None = None
         if any(method.kind == "samplewise" for method in spec.methods):
             self.samplewise = SamplewiseClassifier(
@@ -104,7 +110,8 @@ class ScoreExperts:
     @torch.inference_mode()
     def __call__(self, chunk: Chunk) -> pa.Table:
         """A table of `tables.EXPERTS`, one row a sample, in the chunk's order."""
-        rows = [slice(p[0], p[-1] + 1) for p in equal_parts(len(chunk.sample_ids), self.spec)]
+        parts = equal_parts(len(chunk.sample_ids), self.spec.batch_size)
+        rows = [slice(part[0], part[-1] + 1) for part in parts]
         with matmul_mode(self.spec.precision):
             parts = [
                 self._score(chunk, part, pixels)
@@ -114,7 +121,8 @@ class ScoreExperts:
         if parts:
             # copied to the host once a chunk: until here a GPU is never waited for
             scored = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
-            self._check_finite(scored, chunk)
+            sound = {name: scored.pop(name) for name in list(scored) if name.startswith(FINITE)}
+            self._check_finite(sound, scored, chunk)
             columns |= {name: values.numpy() for name, values in scored.items()}
         return tables.table(tables.EXPERTS, columns)
 
@@ -135,8 +143,10 @@ class ScoreExperts:
         names = [expert.name for expert in spec.model.experts]
         known = dict(zip(names, probabilities_MBC, strict=True))
         known |= output_ensembles(probabilities_MBC, log_e_BM, entropies_BM)
+        sound = {f"{FINITE}expert '{n}'": finite(x) for n, x in zip(names, logits, strict=True)}
         if even is not None:
             known[EVEN] = even.softmax(dim=-1)
+            sound[f"{FINITE}the evenly interpolated model"] = finite(even)
 
         def run(method: Method) -> torch.Tensor:
             if method.kind == "static":
@@ -149,7 +159,9 @@ class ScoreExperts:
                 found = self.samplewise(
                     pixels, torch.from_numpy(shares.astype(np.float32)).to(self.device), head
                 )
-            return classes.project(found).softmax(dim=-1)
+            found = classes.project(found)
+            sound[f"{FINITE}the baseline '{method.name}'"] = finite(found)
+            return found.softmax(dim=-1)
 
         columns = {
             "expert_prediction": probabilities_MBC.argmax(dim=-1).T.int(),
@@ -159,7 +171,7 @@ class ScoreExperts:
         }
         if spec.baselines.even_interpolation:
             columns["even_prediction"] = even.argmax(dim=-1).int()
-        return columns | compare(spec.methods, known, run, labels_B)
+        return columns | compare(spec.methods, known, run, labels_B) | sound
 
     def _labels(self, chunk: Chunk, rows: slice) -> torch.Tensor | None:
         """Labels int64 [B], -1 where there is none; None without any."""
@@ -169,17 +181,18 @@ class ScoreExperts:
         known = [-1 if label is None else label for label in labels]
         return torch.tensor(known, device=self.device)
 
-    def _check_finite(self, scored: Mapping[str, torch.Tensor], chunk: Chunk) -> None:
+    def _check_finite(
+        self, sound: Mapping[str, torch.Tensor], scored: Mapping[str, torch.Tensor], chunk: Chunk
+    ) -> None:
+        """The models' logits first, as they tell which model it is; then what was made of them."""
+        for name, fine in sound.items():
+            if not fine.all():
+                raise overflow(chunk, fine, name.removeprefix(FINITE), self.spec.precision)
         for name, values in scored.items():
-            if name in OF_LABELS:
-                continue
-            if not torch.isfinite(values).all():
-                bad = ~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
-                sample_id = chunk.sample_ids[int(bad.nonzero()[0])]
-                raise FloatingPointError(
-                    f"{name} of sample '{sample_id}' in data set '{chunk.dataset}' is not finite; "
-                    f"the experts' logits overflow in {self.spec.precision}"
-                )
+            fine = torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
+            if name not in OF_LABELS and not fine.all():
+                made = f"{name}, which is made of the experts' logits,"
+                raise overflow(chunk, fine, made, self.spec.precision)
 
     def _target(
         self, chunk: Chunk, rows: slice, logits: list[torch.Tensor], even: torch.Tensor | None
@@ -241,6 +254,7 @@ class _Predict:
         labels_B = torch.tensor(labels, device=self.device)
         with matmul_mode(self.spec.precision):
             logits, clusters = self._logits(chunk, coefficients)
+            self._check_finite(chunk, logits, coefficients, clusters)
             columns |= self._beside(chunk, log_e, labels_B)
         probabilities = logits.softmax(dim=-1)
         scores = outcome(probabilities, labels_B)
@@ -259,6 +273,30 @@ class _Predict:
         if self.agreement is not None:
             columns["float32_prediction"] = self.agreement(chunk)
         return tables.table(tables.PREDICTIONS, columns)
+
+    def _check_finite(
+        self,
+        chunk: Chunk,
+        logits_nC: torch.Tensor,
+        coefficients_nM: np.ndarray,
+        clusters: np.ndarray | None,
+        of: str = "",
+    ) -> None:
+        """Sound experts may merge to a model that overflows; `of` is a fit that is compared with.
+
+        Raises:
+            FloatingPointError: naming sample, data set and cluster.
+        """
+        fine = finite(logits_nC).cpu()
+        if fine.all():
+            return
+        row = int((~fine).nonzero()[0])
+        model = (
+            f"the model of its own coefficients ({listed(coefficients_nM[row])})"
+            if clusters is None
+            else f"the model merged for cluster {clusters[row]}"
+        )
+        raise overflow(chunk, fine, model + of, self.spec.precision)
 
     def _logits(
         self, chunk: Chunk, coefficients_nM: np.ndarray
@@ -294,7 +332,10 @@ class PredictMerged(_Predict):
 
         def run(method: Method) -> torch.Tensor:
             fit = others[method.name]
-            return self._logits_of(fit, chunk, fit.coefficients(log_e_nM))[0].softmax(dim=-1)
+            coefficients = fit.coefficients(log_e_nM)
+            logits, clusters = self._logits_of(fit, chunk, coefficients)
+            self._check_finite(chunk, logits, coefficients, clusters, f" of '{method.name}'")
+            return logits.softmax(dim=-1)
 
         methods = [Method(name=name, kind="fit") for name in others]
         found = compare(methods, {}, run, labels_n, prefix="fit")
@@ -309,7 +350,7 @@ class PredictMerged(_Predict):
             (models[cluster], members[part])
             for cluster in np.unique(clusters)
             for members in [np.flatnonzero(clusters == cluster)]
-            for part in equal_parts(len(members), self.spec)
+            for part in equal_parts(len(members), self.spec.batch_size)
         ]
         order = [rows for _, rows in batches]
         logits = [
@@ -339,8 +380,9 @@ class PredictMerged(_Predict):
                 ),
                 self.device,
                 self.dtype,
+                f"the model merged for cluster {cluster} (coefficients {listed(mean)})",
             )
-            for mean in fit.mixture.means
+            for cluster, mean in enumerate(fit.mixture.means)
         ]
         self.merges += len(self.merged[key])
         return self.merged[key]
@@ -365,7 +407,8 @@ class PredictExact(_Predict):
     def _logits(self, chunk: Chunk, coefficients_nM: np.ndarray) -> tuple[torch.Tensor, None]:
         classes, head = self.spec.classes[chunk.dataset], self.spec.heads[chunk.dataset]
         coefficients = torch.from_numpy(coefficients_nM.astype(np.float32)).to(self.device)
-        rows = [slice(p[0], p[-1] + 1) for p in equal_parts(len(chunk.sample_ids), self.spec)]
+        parts = equal_parts(len(chunk.sample_ids), self.spec.batch_size)
+        rows = [slice(part[0], part[-1] + 1) for part in parts]
         logits = [
             classes.project(self.model(pixels, coefficients[part], head))
             for part, pixels in zip(rows, self.feed(chunk.images, rows), strict=True)
@@ -391,59 +434,15 @@ class Float32Sample:
         if not drawn and chunk.name not in self.compared:
             return pa.nulls(len(chunk.sample_ids), pa.int32())
         chosen = chunk.select(slice(None, None, AGREEMENT_STRIDE))
-        found = self.predict(chosen, self.score(chosen))["prediction"].to_pylist()
+        try:
+            found = self.predict(chosen, self.score(chosen))["prediction"].to_pylist()
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"In the sample that is scored in float32 to compare with: {error}"
+            ) from error
         column: list[int | None] = [None] * len(chunk.sample_ids)
         column[::AGREEMENT_STRIDE] = found
         return pa.array(column, pa.int32())
-
-
-class PixelFeed:
-    """Crops to normalised pixels on the device; there the next batch is copied meanwhile."""
-
-    def __init__(self, preprocessing: Preprocessing, device: torch.device, dtype: torch.dtype):
-        """`dtype` is the towers'; pixels are normalised in float32 first."""
-        self.preprocessing, self.device, self.dtype = preprocessing, device, dtype
-        self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def __call__(
-        self, images_nHW3: np.ndarray, batches: Sequence[slice | np.ndarray]
-    ) -> Iterator[torch.Tensor]:
-        """Pixels [B, 3, H, W] of each batch of rows of the crops uint8 [n, H, W, 3]."""
-        ahead = None
-        for rows in batches:
-            # a copy: crops come from shared, read-only memory, and torch wants to own what it reads
-            crops = torch.tensor(images_nHW3[rows])
-            following = self._begin_copy(crops)
-            if ahead is not None:
-                yield self._finish(*ahead)
-            ahead = following
-        if ahead is not None:
-            yield self._finish(*ahead)
-
-    def _begin_copy(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        if self.copies is None:
-            return crops, None
-        with torch.cuda.stream(self.copies):
-            copied = crops.pin_memory().to(self.device, non_blocking=True)
-            return copied, self.copies.record_event()
-
-    def _finish(self, crops: torch.Tensor, copied: torch.cuda.Event | None) -> torch.Tensor:
-        if copied is not None:
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(copied)
-            crops.record_stream(stream)  # its memory is not given away before this stream is done
-        return self.preprocessing.normalise(crops).to(self.dtype)
-
-
-def equal_parts(count: int, spec: ScoringSpec) -> list[np.ndarray]:
-    """Rows 0..count - 1 in the fewest batches of at most `batch_size`, all of about one size.
-
-    So no forward is much smaller than the others, and which samples share one depends on the chunk
-    alone: a chunk that is scored again gives the same bits.
-    """
-    if not count:
-        return []
-    return np.array_split(np.arange(count), math.ceil(count / spec.batch_size))
 
 
 def _free_memory(device: torch.device) -> int:

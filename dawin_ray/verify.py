@@ -147,7 +147,7 @@ def _of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]
 
 def _of_inputs(prepared: Prepared, manifest: Mapping[str, Any]) -> Iterator[str]:
     theirs, ours = manifest["fingerprint"], json.loads(json.dumps(prepared.fingerprint))
-    for key in ("code", "checkpoints", "classes", "data", "preprocessing"):
+    for key in ("code", "checkpoints", "classes", "data", "inputs", "preprocessing"):
         if theirs.get(key) != ours.get(key):
             yield f"{key}: {theirs.get(key)} then, {ours.get(key)} now"
 

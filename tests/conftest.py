@@ -69,6 +69,12 @@ def expert_state(seed: int) -> dict[str, torch.Tensor]:
     return {k: v.contiguous() for k, v in state.items()}
 
 
+def whole_state(seed: int) -> dict[str, torch.Tensor]:
+    """A random CLIP with its text tower, for zero-shot heads."""
+    torch.manual_seed(seed)
+    return {k: v.contiguous() for k, v in open_clip.model.CLIP(**MODEL_CONFIG).state_dict().items()}
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Small:
     folder = tmp_path_factory.mktemp("small")

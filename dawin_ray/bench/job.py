@@ -27,11 +27,12 @@ from dawin_ray.bench.data import jpegs
 from dawin_ray.bench.models import CLUSTERS, make_experts
 from dawin_ray.config import Job, make_job
 from dawin_ray.decoding import DecodeImages
+from dawin_ray.feeding import equal_parts
 from dawin_ray.fitting import Fit
 from dawin_ray.models import CHECKPOINT_HEAD, HEAD, Experts, load_experts
 from dawin_ray.prepare import Prepared, prepare
 from dawin_ray.scoring import score
-from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts, equal_parts
+from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts
 
 SHARDS = 4
 SIDE = 256  # pixels of an image
@@ -183,6 +184,6 @@ def plain_loop(prepared: Prepared, compute: Mapping[str, Any]) -> tuple[float, f
     feed, model = score_experts.feed, score_experts.models[0]
     begin = time.perf_counter()
     for chunk, _ in kept:
-        for pixels in feed(chunk.images, equal_parts(len(chunk.images), spec)):
+        for pixels in feed(chunk.images, equal_parts(len(chunk.images), spec.batch_size)):
             model(pixels)
     return start, loop, (time.perf_counter() - begin) / rows

@@ -82,7 +82,7 @@ def test_applied_to_its_own_data_it_gives_the_same_in_one_pass(small, data, fitt
 def test_figures_of_the_saved_fit_are_those_of_the_predictions(fitted):
     run_dir = fitted["offset"]
     document = json.loads((run_dir / "fit.json").read_text())
-    assert (document["version"], document["names"]) == (2, ["expert_0", "expert_1"])
+    assert (document["version"], document["names"]) == (3, ["expert_0", "expert_1"])
     mixtures = json.loads((run_dir / "mixture.json").read_text())["fits"]
     for dataset, entry in document["datasets"].items():
         rows = pd.read_parquet(run_dir / "predictions" / f"dataset={dataset}")
@@ -140,13 +140,13 @@ def test_a_damaged_missing_or_older_file_is_refused(small, data, fitted, tmp_pat
     path = tmp_path / "fit.json"
     text = (fitted["clustered"] / "fit.json").read_text()
     assert "does not exist" in refused(small, data, path, tmp_path)
-    for damaged in (text[: len(text) // 2], "", "[]", '{"version": 2}'):
+    for damaged in (text[: len(text) // 2], "", "[]", '{"version": 3}'):
         path.write_text(damaged)
         assert "is damaged" in refused(small, data, path, tmp_path)
     document = json.loads(text)
     path.write_text(json.dumps(document | {"version": 0}))
     message = refused(small, data, path, tmp_path)
-    assert "has version 0, and this program reads version 2" in message
+    assert "has version 0, and this program reads version 3" in message
     del document["datasets"]["folder"]["fit"]["mixture"]
     path.write_text(json.dumps(document))
     assert "is damaged" in refused(small, data, path, tmp_path)

@@ -1,7 +1,10 @@
 """A remote checkpoint is read once by a machine; only the one asked for is believed."""
 
+import argparse
 import hashlib
+import io
 import shutil
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -73,3 +76,76 @@ def test_where_no_copy_can_be_kept_the_checkpoint_is_read_all_the_same(
 
 def test_a_tag_stands_for_itself():
     assert checkpoints.checkpoint_digest("openai") == "tag openai"
+
+
+# Files that are no checkpoints
+
+
+def archive(*members: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as out:
+        for name in members:
+            out.writestr(name, b"x" * 100)
+    return buffer.getvalue()
+
+
+NO_CHECKPOINTS = {
+    "nothing": (b"", "the file is empty"),
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+    "error page": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "page of HTML"),
+    "storage's error": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "XML"),
+    "hub's answer": (b"Entry not found", "it is a text.*'Entry not found'"),
+    "index": ('{"weight_map": {"é": "a.safetensors"}}'.encode() * 300, "it is a text"),
+    "TorchScript": (archive("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"), "TorchScript"),
+    "old TorchScript": (archive("model.json", "code/m.py", "tensors/0"), "never run here"),
+    "npz": (archive("params/kernel.npy", "params/bias.npy"), "NumPy arrays"),
+    "npy": (b"\x93NUMPY\x01\x00" + b"\0" * 100, "NumPy array"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "HDF5"),
+    "GGUF": (b"GGUF\x03\0\0\0" + b"\0" * 100, "GGUF"),
+    "gzip": (b"\x1f\x8b\x08" + b"\0" * 100, "gzip"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(("data", "message"), NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
+def test_a_file_that_is_no_checkpoint_is_named_for_what_it_is(tmp_path, data, message, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"(?s)a{suffix}' is no valid.*{message}"):
+        checkpoints.read_tensors(str(path))
+
+
+def test_torchscript_is_never_loaded(tmp_path, monkeypatch):
+    class Tower(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    torch.jit.script(Tower()).save(tmp_path / "ViT-B-32.pt")
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("it was opened"))
+    monkeypatch.setattr(torch.jit, "load", lambda *a, **k: pytest.fail("it was run"))
+    with pytest.raises(UserError, match=r"TorchScript archive.*pretrained tag openai"):
+        checkpoints.read_tensors(str(tmp_path / "ViT-B-32.pt"))
+
+
+def test_what_a_pickle_asks_for_is_named(tmp_path):
+    torch.save({"model": {"w": torch.ones(1)}, "args": argparse.Namespace(lr=1)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"it asks for argparse\.Namespace.*ever unpickled"):
+        checkpoints.read_tensors(str(tmp_path / "a.pt"))
+
+
+def test_a_lightning_file_is_no_tag():
+    assert not checkpoints.is_tag("last.ckpt")
+
+
+def test_the_digest_of_tensors_is_of_names_types_shapes_and_values():
+    state = {"a": torch.ones(2, 3), "b": torch.tensor(3, dtype=torch.int64)}
+    reference = checkpoints.tensors_digest(state)
+    assert checkpoints.tensors_digest(dict(reversed(state.items()))) == reference
+    others = [
+        state | {"a": torch.ones(3, 2)},
+        state | {"a": torch.ones(2, 3).half()},
+        state | {"b": torch.tensor(4)},
+        {"c": state["a"], "b": state["b"]},
+        {"a": state["a"]},
+    ]
+    assert len({checkpoints.tensors_digest(other) for other in others} | {reference}) == 6

@@ -167,6 +167,28 @@ def test_one_hot_coefficients_return_that_expert():
         torch.testing.assert_close(exact[m], model(pixels, HEAD)[m], atol=1e-4, rtol=1e-5)
 
 
+def test_task_vectors_have_merges_scale_where_none_is_given():
+    torch.manual_seed(0)
+    model = classifier(vit(), 32)
+    base, *states = experts_of(model, 4)
+    pixels, rows = torch.randn(BATCH, 3, 32, 32), coefficients_of(3)
+    with torch.inference_mode():
+        ours = SamplewiseClassifier(model, states, base=base)(pixels, rows, HEAD)
+        for i, row in enumerate(rows):
+            model.load_state_dict(merge(states, row.tolist(), base=base))
+            expected = model(pixels[i : i + 1], HEAD)[0]
+            torch.testing.assert_close(ours[i], expected, atol=1e-4, rtol=1e-5)
+
+
+def test_differences_that_a_precision_does_not_hold_are_refused():
+    model = classifier(vit(), 32)
+    states = experts_of(model, 2)
+    states[1] = dict(states[1])
+    states[1]["visual.proj"] = states[1]["visual.proj"] + 1e30
+    with pytest.raises(UserError, match=r"'visual.proj' of the experts.*not finite in float16"):
+        SamplewiseClassifier(model, states, dtype=torch.float16)
+
+
 def test_samples_do_not_see_each_other():
     torch.manual_seed(0)
     model = classifier(vit(), 32)

@@ -15,6 +15,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 
 from dawin_ray import comparisons, tables
 from dawin_ray.chunks import Chunk
@@ -652,6 +653,26 @@ def test_every_baseline_is_the_model_it_says(small, chunks):
         ):
             found = values(table, f"baseline_{column}")[:, q]
             np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.5, 0.2), (0.8, 0.1)])
+def test_normal_controls_are_the_references(mean, deviation):
+    """Against the mass, mean and deviation of the normal distribution that they are clamped of."""
+    name, count = f"random_normal_{mean}", 200_000
+    rows = comparisons.random_coefficients(name, "chunk", count, 2)
+    np.testing.assert_allclose(rows.sum(axis=1), 1)
+    last = rows[:, 1]
+    assert last.min() >= 0.01
+    assert last.max() == 0.99
+    below, above = (stats.norm.cdf((x - mean) / deviation) for x in (0.01, 0.99))
+    assert (last == 0.01).mean() == pytest.approx(below, abs=1e-3)
+    assert (last == 0.99).mean() == pytest.approx(1 - above, abs=2e-3)
+    z = np.linspace(-8, 8, 20_001)
+    wanted = np.clip(mean + deviation * z, 0.01, 0.99)
+    weights = stats.norm.pdf(z) / stats.norm.pdf(z).sum()
+    assert last.mean() == pytest.approx((wanted * weights).sum(), abs=2e-3)
+    spread = ((wanted - (wanted * weights).sum()) ** 2 * weights).sum() ** 0.5
+    assert last.std() == pytest.approx(spread, abs=2e-3)
 
 
 def test_random_controls_depend_on_the_sample_alone(small, chunks):
