@@ -74,7 +74,7 @@ def of_strangers(root: str, listed: Collection[str]) -> Iterator[str]:
         if name not in listed and not is_transient(name)
     ]
     for name in found[:SHOWN_STRANGERS]:
-        yield f"{name} is not in the {MANIFEST.removesuffix('.json')}"
+        yield f"{name} is not in the manifest"
     if len(found) > SHOWN_STRANGERS:
         yield f"and {len(found) - SHOWN_STRANGERS:,} more files are not in the manifest"
 

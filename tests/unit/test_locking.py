@@ -120,18 +120,20 @@ def test_a_lease_that_is_given_back_while_it_is_watched_is_taken(tmp_path, lease
 
 def test_a_holder_that_lost_its_lease_writes_no_more(tmp_path, lease):
     address = f"memory://{tmp_path.name}"
-    entered = False
-    with (
-        pytest.raises(UserError, match="lost the run_dir.*process 7 on thief"),
-        exclusive(address) as fence,
-    ):
-        run = RunDirectory(address, fence=fence)
-        run.write_json("a.json", {})
-        write_lease(lease, "thief")
-        entered = True
-        run.write_json("b.json", {})
-    assert entered
-    assert not lease[0].exists(f"/{tmp_path.name}/b.json")
+
+    def hold():
+        with exclusive(address) as fence:
+            run = RunDirectory(address, fence=fence)
+            run.write_json("a.json", {})
+            write_lease(lease, "thief")
+            with pytest.raises(UserError, match=r"lost the run_dir.*process 7 on thief"):
+                run.write_json("b.json", {})
+            run.mark("experts", "set", "s", {})
+
+    with pytest.raises(UserError, match="lost the run_dir"):
+        hold()
+    names = sorted(path.rsplit("/", 1)[1] for path in lease[0].ls(f"/{tmp_path.name}", False))
+    assert names == [LOCK, "a.json"]
     assert json.loads(lease[0].cat_file(lease[1]))["id"] == "thief"  # and it is left alone
 
 
@@ -144,16 +146,17 @@ def test_a_holder_that_could_not_renew_for_too_long_gives_up(tmp_path, lease, mo
             time.sleep(0.5)
         whole(fs, path, data)
 
-    monkeypatch.setattr(locking, "write_whole", stopped)
-    with (
-        pytest.raises(UserError, match="lost the run_dir"),
-        exclusive(f"memory://{tmp_path.name}") as fence,
-    ):
-        fence.check()
-        asleep.set()
-        time.sleep(0.7)
-        with pytest.raises(UserError, match="lost the run_dir"):
+    def hold():
+        with exclusive(f"memory://{tmp_path.name}") as fence:
             fence.check()
+            asleep.set()
+            time.sleep(0.7)
+            with pytest.raises(UserError, match="lost the run_dir"):
+                fence.check()
+
+    monkeypatch.setattr(locking, "write_whole", stopped)
+    with pytest.raises(UserError, match="lost the run_dir"):
+        hold()
 
 
 def test_a_worker_looks_at_the_lease_once_in_a_while(tmp_path, lease, monkeypatch):
