@@ -89,7 +89,10 @@ def job_of(run: RunDirectory) -> Job:
             f"The run in {run.address!r} is not finished: it has no predictions to report on yet. "
             "Finish it with dawin-ray run."
         )
-    return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
+    try:
+        return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
+    except yaml.YAMLError as error:
+        raise run.damaged("job.yaml", error) from error
 
 
 def scored_datasets(run: RunDirectory, job: Job) -> list[str]:

@@ -23,10 +23,12 @@ OF_LABELS = ("nll", "brier")  # figures that are no number where there is no lab
 SHOWN_STRANGERS = 20
 
 
-def of_manifest(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Whether a manifest is what was written."""
+def of_manifest(manifest: Mapping[str, Any], keys: Collection[str] = ()) -> Iterator[str]:
+    """Whether a manifest is what was written, and has what one must have."""
     if manifest.get("seal") != seal_of(manifest):
         yield f"{MANIFEST} was changed: its seal is not that of its content"
+    elif lacking := [key for key in keys if key not in manifest]:
+        yield f"{MANIFEST} is none of a finished run: it has no {', no '.join(lacking)}"
 
 
 def of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -117,3 +117,53 @@ def test_passes_that_differ_are_found(run):
     run.mark("predictions", "set", "s", {"chunks": {"b": [2, 1]}})
     with pytest.raises(RowsLostError, match="pass 2 has other chunks than pass 1"):
         check_shard(run, SHARD)
+
+
+# What a resumed run finds
+
+
+def complete(run: RunDirectory, kinds: tuple[str, ...], rejected: int = 1) -> None:
+    """Two chunks of shard s, the first with a reject."""
+    chunks = {"a": [2, rejected], "b": [2, 0]}
+    for kind in kinds:
+        for name in chunks:
+            commit(run, kind, name, [f"{name}1", f"{name}2"])
+        run.mark(kind, "set", "s", {"chunks": chunks})
+    if rejected:
+        commit(run, "rejects", "a", ["a3"])
+
+
+@pytest.mark.parametrize("kinds", [("experts",), ("experts", "predictions")])
+def test_a_shard_with_all_its_chunks_is_done(run, kinds):
+    complete(run, kinds)
+    assert PassLedger(run, kinds, [SHARD]).remaining == []
+
+
+@pytest.mark.parametrize("kinds", [("experts",), ("experts", "predictions")])
+@pytest.mark.parametrize("lost", ["experts", "predictions", "rejects"])
+def test_a_chunk_that_lost_a_file_is_made_again(run, kinds, lost):
+    if lost not in (*kinds, "rejects"):
+        pytest.skip("the pass has no such files")
+    complete(run, kinds)
+    run.remove_chunk(lost, "set", "s", "a")
+    assert PassLedger(run, kinds, [SHARD]).remaining == [SHARD]
+    for kind in kinds:
+        assert run.chunks(kind, "set", "s") == ["b"]  # the other one is kept
+        assert run.marks(kind, "set") == set()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"chunks": {"a": 3}}', '{"chunks": []}'])
+@pytest.mark.parametrize("kind", ["experts", "predictions"])
+def test_a_damaged_mark_is_none(run, kind, text):
+    kinds = ("experts", "predictions")
+    complete(run, kinds)
+    run.write_text(f"work/marks/{kind}/set/s.json", text)
+    assert PassLedger(run, kinds, [SHARD]).remaining == [SHARD]
+    assert run.chunks("predictions", "set", "s") == ["a", "b"]
+    assert run.marks("experts", "set") == run.marks("predictions", "set") == set()
+
+
+def test_marks_of_two_kinds_that_differ_are_none(run):
+    complete(run, ("experts", "predictions"))
+    run.mark("experts", "set", "s", {"chunks": {"a": [2, 1]}})
+    assert PassLedger(run, ("experts", "predictions"), [SHARD]).remaining == [SHARD]
