@@ -34,6 +34,7 @@ import pyarrow.compute as pc
 
 from dawin_ray.batch_ledger import BatchLedger
 from dawin_ray.datasets import Shard, Source
+from dawin_ray.errors import UserError
 from dawin_ray.inventory import Files, files_of
 from dawin_ray.locking import Fence
 from dawin_ray.manifest import input_of, sealed
@@ -80,6 +81,13 @@ class Series:
         """Of all batches: those that the ledger lists, and one that is under way."""
         ledger = BatchLedger.read(self.run)
         return sorted({*ledger.batches, *filter(None, [ledger.under_way])})
+
+    def names_to_clear(self) -> list[str]:
+        """As `names`; where the ledger is damaged, those of the folders that are called so."""
+        try:
+            return self.names() if self.exists() else []
+        except UserError:
+            return [name for name in self.run.folders(BATCHES) if _NAME.fullmatch(name)]
 
     def batches(self) -> list[RunDirectory]:
         """Those that are finished, the oldest first.

@@ -137,7 +137,6 @@ def _flock(root: Path, owner: dict[str, Any], run_dir: str) -> Iterator[None]:
     made = not root.exists()
     path = root / LOCK
     try:
-        root.mkdir(parents=True, exist_ok=True)
         handle = _open_lock(path)
     except OSError as error:
         raise UserError(
@@ -163,7 +162,11 @@ def _flock(root: Path, owner: dict[str, Any], run_dir: str) -> Iterator[None]:
 def _open_lock(path: Path) -> Any:
     """The lock file, locked if it is free. One that its holder deleted meanwhile does not count."""
     while True:
-        handle = open(path, "a+")  # noqa: SIM115  (closed by the caller: the lock is the handle's)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = open(path, "a+")  # noqa: SIM115  (the caller's: the lock is the handle's)
+        except FileNotFoundError:
+            continue  # its holder deleted the folder meanwhile, as nothing else was in it
         if not _locked(handle):
             return handle
         try:
@@ -219,10 +222,16 @@ class _Lease:
             done.set()
             thread.join()
             del _held[self.owner["id"]]
-            if not self.lost and self._is_ours():
-                self.object.remove()
+            self._give_back()
         if self.lost:
             raise _lost(self.run_dir)
+
+    def _give_back(self) -> None:
+        try:
+            if not self.lost and self._is_ours():
+                self.object.remove()
+        except UserError as error:  # what the run ended with is to be told, and not this
+            logger.warning("the lease could not be given back, and ends by itself: %s", error)
 
     def check(self, closely: bool) -> None:
         """As `Fence.check`."""

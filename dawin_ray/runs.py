@@ -180,17 +180,22 @@ class RunDirectory:
                         f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no "
                         "run directory. Give another run_dir, or empty this one."
                     )
-                if files is not None:
-                    self._write(self.path(DATA), inventory.pack(files))
+                self._keep(files)
                 ours = json.dumps(fingerprint, indent=1)
                 self._write(self.path(FINGERPRINT), ours.encode(), closely=True)
             if not fs.exists(job_path):  # a new run, or a claim that was cut short
                 self._write((fs, job_path), job_yaml.encode())
+            if state == "unfinished" and not self.exists(DATA):
+                self._keep(files)
         except UserError:
             raise
         except Exception as error:  # every storage client has its own exceptions
             raise unreadable(self.address, "run_dir", error) from error
         return state
+
+    def _keep(self, files: Files | None) -> None:
+        if files is not None:
+            self._write(self.path(DATA), inventory.pack(files))
 
     def files(self) -> Files | None:
         """The data's files as they were when the run began; None where that was not kept.

@@ -77,7 +77,7 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
 def _clear(run_dir: str, fence: Fence | None) -> None:
     """Delete what a run directory holds of runs, and of batches if it grows."""
     series = Series(run_dir, fence)
-    series.run.clear(series.names() if series.exists() else ())
+    series.run.clear(series.names_to_clear())
 
 
 def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:

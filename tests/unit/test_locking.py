@@ -253,27 +253,21 @@ def test_a_local_lock_leaves_nothing_behind(tmp_path):
         assert not (tmp_path / name / LOCK).exists()
 
 
-def test_a_lock_file_that_its_holder_deletes_is_nobody_elses(tmp_path):
-    """Of threads that open it just before it goes, never two hold the lock."""
-    inside, most = [], []
+def test_a_lock_file_that_its_holder_deletes_is_nobody_elses(tmp_path, monkeypatch):
+    """It goes between being opened and being locked: the next one would lock another file."""
+    whole, calls = locking._locked, []
 
-    def want():
-        for _ in range(200):
-            try:
-                with exclusive(str(tmp_path)):
-                    inside.append(1)
-                    most.append(len(inside))
-                    inside.pop()
-            except UserError:
-                continue
+    def late(handle):
+        calls.append(handle)
+        if len(calls) == 1:
+            (tmp_path / LOCK).unlink()
+        return whole(handle)
 
-    threads = [threading.Thread(target=want) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most
-    assert max(most) == 1
+    monkeypatch.setattr(locking, "_locked", late)
+    with exclusive(str(tmp_path)):
+        assert (tmp_path / LOCK).exists()
+        with pytest.raises(UserError, match="Another run writes"), exclusive(str(tmp_path)):
+            pass
 
 
 @pytest.mark.parametrize("what", ["file", "below a file"])

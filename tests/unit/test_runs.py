@@ -317,6 +317,13 @@ def test_other_data_are_refused_with_the_files_that_differ(address, finished, ch
     assert run.files() == FILES
 
 
+def test_a_listing_that_is_not_there_yet_is_made(run):
+    """An unfinished run of an older version."""
+    run.open(FINGERPRINT, "")
+    assert run.open(FINGERPRINT, "", FILES) == "unfinished"
+    assert run.files() == FILES
+
+
 def test_many_files_that_differ_are_cut_and_counted(run):
     many = {f"{i:03d}.png": (i, "v") for i in range(30)}
     run.open(FINGERPRINT, "", {"set": many})
