@@ -96,22 +96,15 @@ def report(
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
     with _friendly(verbose):
-        from dawin_ray.batches import Series
         from dawin_ray.compare import as_json, compare_runs, lines_of
-        from dawin_ray.overview import write_overview
-        from dawin_ray.page import write_page
-        from dawin_ray.runs import PAGE, RunDirectory
+        from dawin_ray.ours import PAGE
+        from dawin_ray.remake import remake
+        from dawin_ray.runs import RunDirectory
         from dawin_ray.storage import join
 
         runs = [RunDirectory.at(address) for address in run_dirs]
         for run in runs:
-            series = Series(run.address)
-            if series.exists():
-                for batch in series.batches():
-                    write_page(batch, thumbnails)
-                typer.echo(write_overview(series))
-            else:
-                typer.echo(write_page(run, thumbnails)["words"][0])
+            typer.echo(remake(run.address, thumbnails))
             typer.echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)

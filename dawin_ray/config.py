@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from dawin_ray.comparisons import BaselinesConfig, Method, methods_of
+from dawin_ray.credentials import check_job, check_no_secrets, without_secrets
 from dawin_ray.datasets import DatasetConfig
 from dawin_ray.drift import DriftConfig
 from dawin_ray.errors import UserError
@@ -22,7 +24,7 @@ from dawin_ray.models import ExpertConfig, ModelConfig
 from dawin_ray.pipeline import ComputeConfig
 from dawin_ray.saved import SavedFitConfig
 from dawin_ray.settings import Settings
-from dawin_ray.storage import check_no_secrets, read_bytes
+from dawin_ray.storage import read_bytes
 
 
 class Job(Settings):
@@ -32,11 +34,11 @@ class Job(Settings):
     NAME}` applies what another run fitted to one of its data sets, in one pass. A run fails at the
     end of a pass where more than `max_reject_fraction` of a data set's samples cannot be used, or
     more than `max_broken_shards` of all its shards could not be read to their end.
-    `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`; credentials
-    are refused there, as they belong in the environment. The report's means are over all data sets
-    but `in_distribution`, against which it draws them. With a saved fit, `drift` says when new data
-    are reported to have moved away from its reference. `mode: append` scores what the run directory
-    has not scored yet, as one more batch in it.
+    `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`, as far as
+    they cannot be credentials, which belong in the environment. The report's means are over all
+    data sets but `in_distribution`, against which it draws them. With a saved fit, `drift` says
+    when new data are reported to have moved away from its reference. `mode: append` scores what the
+    run directory has not scored yet, as one more batch in it.
     """
 
     run_dir: str
@@ -151,8 +153,12 @@ def load_job(address: str, overrides: Sequence[str] = ()) -> Job:
     """
     try:
         data = yaml.safe_load(read_bytes(address, "job file"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"The job file {address!r} is no valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"The job file {address!r} is no valid YAML: it is no UTF-8 text ({error.reason})."
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"The job file {address!r} is no valid YAML: {_place(error)}") from error
     if not isinstance(data, dict):
         raise UserError(
             f"The job file {address!r} must be a mapping with the keys "
@@ -169,6 +175,7 @@ def make_job(data: dict[str, Any], origin: str = "job") -> Job:
     Raises:
         UserError: a key or value is wrong; all faults are listed.
     """
+    check_job(data, origin)
     try:
         return Job.model_validate(data)
     except ValidationError as error:
@@ -182,7 +189,9 @@ def make_job(data: dict[str, Any], origin: str = "job") -> Job:
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise UserError(f"Override {override!r} is no key=value, such as compute.batch_size=64.")
+        raise UserError(
+            f"Override {_shown(override)!r} is no key=value, such as compute.batch_size=64."
+        )
     *path, last = key.split(".")
     target: Any = data
     for part in path:
@@ -191,11 +200,13 @@ def _apply(data: dict[str, Any], override: str) -> None:
         else:
             target = target.setdefault(part, {})
         if not isinstance(target, dict | list):
-            raise UserError(f"Override {override!r}: {part!r} is a value and has no keys.")
+            raise UserError(f"Override {_shown(override)!r}: {part!r} is a value and has no keys.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"Override {override!r}: the value is no valid YAML: {error}") from error
+        raise UserError(
+            f"Override {_shown(override)!r}: the value is no valid YAML: {_place(error)}"
+        ) from error
     if isinstance(target, list):
         _item(target, last, key)
         target[int(last)] = value
@@ -222,9 +233,28 @@ def _fault(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{where}: missing, but required"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" + (
-        "" if error["type"] == "value_error" else f"; got {error['input']!r}"
+    if error["type"] == "value_error":
+        return f"{where}: {message}"
+    given = error["input"]
+    if isinstance(given, dict | list) or location[:1] == ["storage_options"]:
+        return f"{where}: {message}; got a {type(given).__name__}"  # it may hold a credential
+    return f"{where}: {message}; got {given!r}"
+
+
+def _shown(override: str) -> str:
+    """An override as it was given, but for what may be a credential."""
+    key, _, value = override.partition("=")
+    return (
+        f"{key}=..." if key.startswith("storage_options") and value else without_secrets(override)
     )
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself: it may hold a credential."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    at = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    named = re.sub(r"'[^<'][^']+'", "one", problem or "it cannot be parsed")
+    return f"{named}{at}."
 
 
 def _has_faulty_item(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:

@@ -44,7 +44,7 @@ class PassLedger:
         self.run, self.kinds = run, kinds
         self.shards = [(shard.dataset, shard.key) for shard in shards]
         datasets = dict.fromkeys(shard.dataset for shard in shards)
-        self.marked = {(d, key) for d in datasets for key in run.marks(kinds[-1], d)}
+        self.marked = {(d, key) for d in datasets for key in sound_shards(run, kinds, d)}
         self.remaining = [s for s in shards if (s.dataset, s.key) not in self.marked]
         self.open: dict[tuple[str, str], _Open] = {}
 
@@ -53,7 +53,9 @@ class PassLedger:
 
         Raises:
             RowsLostError: a chunk has other rows than were read for it.
+            UserError: the run has lost its directory to another one.
         """
+        self.run.guard()
         where = (summary["dataset"], summary["shard"])
         if where in self.marked:  # a task that Ray ran twice
             return
@@ -91,6 +93,32 @@ class PassLedger:
                 f"the pass ended, but {len(missing)} shards of {self.run.address} did not, such as "
                 f"{missing[0]}"
             )
+
+
+def sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set[str]:
+    """Keys of the shards whose marks hold: every chunk that they name is there.
+
+    Of others the marks go, and with them what there is of a chunk that has lost a file, so that it
+    is made again.
+    """
+    there = {kind: run.all_chunks(kind, dataset) for kind in (*kinds, "rejects")}
+    sound = set()
+    for key in run.marks(kinds[-1], dataset):
+        marks = [run.find_mark(kind, dataset, key) for kind in kinds]
+        if whole := all(mark is not None and mark == marks[0] for mark in marks):
+            for chunk, (_, rejected) in marks[0]["chunks"].items():
+                needed = (*kinds, "rejects") if rejected else kinds
+                if all(chunk in there[kind].get(key, ()) for kind in needed):
+                    continue
+                whole = False
+                for kind in kinds:
+                    run.remove_chunk(kind, dataset, key, chunk)
+        if whole:
+            sound.add(key)
+            continue
+        for kind in kinds:
+            run.remove_mark(kind, dataset, key)
+    return sound
 
 
 def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:

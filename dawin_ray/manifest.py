@@ -10,7 +10,11 @@ from typing import Any
 
 import dawin_ray
 from dawin_ray.datasets import Shard
+from dawin_ray.errors import UserError
+from dawin_ray.ours import MANIFEST
 from dawin_ray.prepare import Prepared
+from dawin_ray.runs import RunDirectory
+from dawin_ray.storage import join
 
 # Whose versions may change a digit.
 LIBRARIES = (
@@ -73,7 +77,33 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "seal": seal_of(content)}
 
 
+def checked(content: Mapping[str, Any], address: str) -> Mapping[str, Any]:
+    """The same, if its seal holds.
+
+    Raises:
+        UserError: it does not.
+    """
+    if content.get("seal") != seal_of(content):
+        raise UserError(
+            f"{address!r} was changed: its seal is not that of its content. Restore it from a "
+            "copy, give another run_dir, or start this one anew with --restart."
+        )
+    return content
+
+
 def seal_of(manifest: Mapping[str, Any]) -> str:
     """Hash of a manifest's content; it shows a slip, not a forger."""
     content = {key: value for key, value in manifest.items() if key != "seal"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def reseal(run: RunDirectory, names: Sequence[str]) -> None:
+    """Bring a finished run's manifest up to date with files of it that were made again.
+
+    Raises:
+        UserError: the manifest was changed by somebody else.
+    """
+    manifest = checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
+    described = {output["path"]: output for output in manifest["outputs"]}
+    described.update((entry["path"], entry) for entry in map(run.describe, names))
+    run.write_json(MANIFEST, sealed({**manifest, "outputs": list(described.values())}))

@@ -13,9 +13,9 @@ import pandas as pd
 import dawin_ray
 from dawin_ray import pictures
 from dawin_ray.batches import Series
-from dawin_ray.page import template
+from dawin_ray.ours import CSV, PAGE
+from dawin_ray.page import csv_of, template
 from dawin_ray.report import alarms_of
-from dawin_ray.runs import CSV, PAGE
 from dawin_ray.storage import join
 
 TEMPLATE = "overview.html.j2"
@@ -38,7 +38,7 @@ def write_overview(series: Series) -> str:
         experts=experts,
         code=dawin_ray.__version__,
     )
-    series.run.write_text(join(CSV, "drift.csv"), drift_table(reports).to_csv(index=False))
+    series.run.write_text(join(CSV, "drift.csv"), csv_of(drift_table(reports)))
     series.run.write_text(PAGE, page)
     return words
 

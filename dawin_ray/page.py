@@ -20,29 +20,38 @@ from dawin_ray.broken import words_of
 from dawin_ray.config import Job, make_job
 from dawin_ray.drift import KINDS
 from dawin_ray.errors import UserError
-from dawin_ray.runs import AUDIT, BATCHES, CLASSES, CSV, MIXTURE, PAGE, RunDirectory
+from dawin_ray.manifest import checked, reseal
+from dawin_ray.ours import AUDIT, BATCHES, CLASSES, CSV, MANIFEST, MIXTURE, PAGE
+from dawin_ray.runs import RunDirectory
 from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES
 from dawin_ray.storage import configure, join
 from dawin_ray.thumbnails import sheet
 
 TEMPLATE = "page.html.j2"
+TABLES = ("scores", "differences", "clusters", "classes")
+REPORTS = (AUDIT, PAGE, *(join(CSV, f"{name}.csv") for name in TABLES))  # what `write_page` writes
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with in a spreadsheet
 SHOWN_P = 1e-4  # smaller p-values are shown as smaller than it
 
 
 def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
     """Audit a run whose Parquet files are complete, and write page, JSON and tables.
 
+    Where the run is finished, its manifest is brought up to date with them.
+
     With `thumbnails`, the page shows as many example images of each cluster and outcome; the data
     must be where they were.
 
     Raises:
-        UserError: it is no run with predictions.
+        UserError: it is no run with predictions, or its manifest was changed.
     """
     job = job_of(run)
+    if finished := run.exists(MANIFEST):
+        checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
     found = audit_of(run, job)
     run.write_json(AUDIT, found)
     for name, frame in tables_of(found).items():
-        run.write_text(join(CSV, f"{name}.csv"), frame.to_csv(index=False))
+        run.write_text(join(CSV, f"{name}.csv"), csv_of(frame))
     experts = [expert.name for expert in job.experts]
     configure(job.storage_options)
     sheets = {
@@ -57,6 +66,8 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
         for line in words_of(row["dataset"], row.get("broken", []))
     ]
     run.write_text(PAGE, page_of(found, run.address, sheets, report.get("drift"), broken))
+    if finished:
+        reseal(run, REPORTS)
     return found
 
 
@@ -73,7 +84,7 @@ def job_of(run: RunDirectory) -> Job:
         raise UserError(
             f"{run.address!r} is no run directory: {error}. Give the run_dir of a finished run."
         ) from error
-    if run.exists(BATCHES):
+    if run.grows():
         raise UserError(
             f"The run_dir {run.address!r} grows by batches, and each of them is a run of its own: "
             f"give one of {join(run.address, BATCHES)}."
@@ -83,7 +94,10 @@ def job_of(run: RunDirectory) -> Job:
             f"The run in {run.address!r} is not finished: it has no predictions to report on yet. "
             "Finish it with dawin-ray run."
         )
-    return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
+    try:
+        return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
+    except yaml.YAMLError as error:
+        raise run.damaged("job.yaml", error) from error
 
 
 def scored_datasets(run: RunDirectory, job: Job) -> list[str]:
@@ -143,6 +157,15 @@ def tables_of(found: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         "clusters": pd.DataFrame(clusters),
         "classes": pd.DataFrame(classes),
     }
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """A table as CSV, in which no text is a formula to a spreadsheet."""
+    return frame.map(_no_formula).to_csv(index=False)
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _flat(prefix: str, interval: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ STYLE = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "legend.fontsize": 9, "axes.titlesize": 10,
+    "text.parse_math": False,  # a `$` in a name is a `$`
 }  # fmt: skip
 PANEL = (3.4, 2.7)  # inches
 SMALL_PANEL = (2.6, 1.7)  # of a small multiple

@@ -2,6 +2,7 @@
 
     <run_dir>/job.yaml                                     the job, resolved
               fingerprint.json                             what the outputs depend on
+              data.jsonl.gz                                the data's files, with size and version
               mixture.json                                 offsets and mixtures
               work/<kind>/<data set>/<shard>/<chunk>.parquet   while it runs: a file a chunk
               work/marks/<pass>/<data set>/<shard>.json        a shard is complete in a pass
@@ -10,14 +11,14 @@
               report.json
               classes.json                                 names of the data sets' classes
               fit.json                                     the fits, for jobs that apply them
-              audit.json  report.html  csv/                from the above, by `report` too;
-                                                           no hash holds them
-              manifest.json                                written last: the run is complete
+              audit.json  report.html  csv/                from the above, by `report` too
+              manifest.json                                written last: the run is complete, and
+                                                           these are the hashes of all its files
 
 A run directory that grows (`mode: append`) holds a run of this kind for each batch, of which only
 the compacted parts lie elsewhere, so that one read of `predictions/` has them all (see batches.py):
 
-    <run_dir>/job.yaml  fingerprint.json  manifest.json  report.html
+    <run_dir>/job.yaml  fingerprint.json  ledger.json  manifest.json  report.html
               batches/<batch>/                             as above
               <kind>/dataset=NAME/batch=<batch>/part-00000.parquet
               rejects/batch=<batch>/part-00000.parquet
@@ -30,37 +31,51 @@ manifest is there.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import posixpath
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dawin_ray.errors import UserError
-from dawin_ray.locking import LOCK
+from dawin_ray import inventory
+from dawin_ray.errors import DamagedFileError, UserError
+from dawin_ray.inventory import Files
+from dawin_ray.locking import LOCK, Fence
+from dawin_ray.ours import (
+    BATCHES,
+    DATA,
+    FINGERPRINT,
+    FOLDERS,
+    LEDGER,
+    MANIFEST,
+    MIXTURE,
+    PART,
+    SHARDS,
+    WORK,
+    delete,
+    files_below,
+    is_ours,
+    is_temporary,
+)  # fmt: skip
 from dawin_ray.parquet_files import WRITE, own_parquet, read_table, table_bytes
 from dawin_ray.storage import filesystem, join, unreadable, write_whole
 
 Kind = Literal["experts", "rejects", "predictions"]
 State = Literal["new", "unfinished", "finished"]
 
+CLAIMED = (SHARDS, DATA)  # written before the fingerprint, which claims the directory
+SHOWN_NAMES = 10  # of files that are not a run's
 ABSENT = "absent"  # in the list of differences, of which MAX_DIFFERENCES are shown
 MAX_DIFFERENCES = 20
 
-FINGERPRINT, MIXTURE, MANIFEST = "fingerprint.json", "mixture.json", "manifest.json"
-CLASSES, AUDIT, PAGE, CSV = "classes.json", "audit.json", "report.html", "csv"
-WORK = "work"
-BATCHES, SHARDS = "batches", "shards.jsonl"
-# All that a run writes into its directory, besides the lock.
-OURS = {
-    FINGERPRINT, MIXTURE, MANIFEST, WORK, "job.yaml", "report.json", "experts", "predictions",
-    "rejects", "cache", "fit.json", CLASSES, AUDIT, PAGE, CSV, BATCHES,
-}  # fmt: skip
 # Size of a compacted part, before its last row group: one PUT, and few files for a reader.
 PART_BYTES = 128 << 20
 ROW_GROUP = 1 << 16  # rows of a part that are read at a time
@@ -69,17 +84,34 @@ ROW_GROUP = 1 << 16  # rows of a part that are read at a time
 class RunDirectory:
     """One run's outputs, at a local path or any fsspec address. Cheap to make and to pickle."""
 
-    def __init__(self, address: str, *, series: str | None = None):
-        """Touches nothing yet; `series` is the directory that a batch belongs to."""
-        self.address = address
+    def __init__(self, address: str, *, series: str | None = None, fence: Fence | None = None):
+        """Touches nothing yet; `series` is the directory that a batch belongs to.
+
+        Every write passes the `fence`, where there is one.
+        """
+        self.address, self.fence = address, fence
         self.root = series or address  # what the paths in a manifest start from
         self.batch = posixpath.basename(address) if series else None
 
     @classmethod
-    def at(cls, address: str) -> RunDirectory:
+    def at(cls, address: str, fence: Fence | None = None) -> RunDirectory:
         """A run, or a batch where the address is `<run_dir>/batches/<batch>`."""
         above, folder, name = address.rstrip("/").rpartition(f"/{BATCHES}/")
-        return cls(address.rstrip("/"), series=above) if folder and name else cls(address)
+        series = above if folder and name else None
+        return cls(address.rstrip("/") if series else address, series=series, fence=fence)
+
+    def grows(self) -> bool:
+        """Whether it is a directory of batches."""
+        return self.exists(LEDGER) or (self.exists(BATCHES) and not self.exists(MIXTURE))
+
+    def guard(self, *, closely: bool = False) -> None:
+        """Stop before a write if the lease of the directory is lost; see `locking.Fence`."""
+        if self.fence is not None:
+            self.fence.check(closely=closely)
+
+    def _write(self, where: tuple[Any, str], data: bytes, *, closely: bool = False) -> None:
+        self.guard(closely=closely)
+        write_whole(*where, data)
 
     def folder(self, *names: str) -> str:
         """Where the compacted parts of a kind lie, from `root`."""
@@ -99,51 +131,105 @@ class RunDirectory:
         """Names of the folders in a folder of the run, sorted."""
         return [posixpath.basename(path) for path in _folders(*self.path(*parts))]
 
-    def state(self, fingerprint: Mapping[str, Any]) -> State:
+    def state(self, fingerprint: Mapping[str, Any], files: Files | None = None) -> State:
         """What is there, without claiming it; keys that `fingerprint` lacks are not compared.
 
         Raises:
             UserError: as `open`.
         """
-        fs, path = self.path(FINGERPRINT)
         try:
-            if not fs.exists(path):
+            if not self.exists(FINGERPRINT):
                 return "new"
-            theirs = json.loads(fs.cat_file(path))
-            finished = fs.exists(self.path(MANIFEST)[1])
+            theirs = self.read_json(FINGERPRINT)
+            finished = self.exists(MANIFEST)
+        except UserError:
+            raise
         except Exception as error:  # every storage client has its own exceptions
             raise unreadable(self.address, "run_dir", error) from error
         ours = json.loads(json.dumps(fingerprint))
-        self._check_same({k: v for k, v in theirs.items() if k in ours}, ours)
+        compared = {k: v for k, v in theirs.items() if k in ours}
+        self._check_same(*({**values, "data": None} for values in (compared, ours)))
+        self._check_data(files, finished)
+        self._check_same(compared, ours)
+        if finished:
+            self.read_json(MANIFEST)  # a damaged one is told
         return "finished" if finished else "unfinished"
 
-    def open(self, fingerprint: Mapping[str, Any], job_yaml: str) -> State:
+    def open(
+        self, fingerprint: Mapping[str, Any], job_yaml: str, files: Files | None = None
+    ) -> State:
         """Claim the directory for a job: new, or the same job again.
 
+        Args:
+            fingerprint: what the outputs depend on.
+            job_yaml: the job, for people and `verify`.
+            files: the data, whose listing is kept.
+
         Raises:
-            UserError: it holds the run of another job (the message shows what differs), or files
-                of something else, or cannot be written.
+            UserError: it holds the run of another job or of other data (the message shows what
+                differs), or files of something else, or is damaged, or cannot be written.
         """
-        state = self.state(fingerprint)
+        state = self.state(fingerprint, files)
         fs, job_path = self.path("job.yaml")
         try:
             if state == "new":
                 root = filesystem(self.address)[1]
                 found = fs.ls(root, detail=False) if fs.exists(root) else []
-                if any(posixpath.basename(path) not in (LOCK, SHARDS) for path in found):
+                names = [posixpath.basename(path.rstrip("/")) for path in found]
+                if any(name not in CLAIMED and not is_temporary(name) for name in names):
                     raise UserError(
                         f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no "
                         "run directory. Give another run_dir, or empty this one."
                     )
+                self._keep(files)
                 ours = json.dumps(fingerprint, indent=1)
-                write_whole(fs, self.path(FINGERPRINT)[1], ours.encode())
+                self._write(self.path(FINGERPRINT), ours.encode(), closely=True)
             if not fs.exists(job_path):  # a new run, or a claim that was cut short
-                write_whole(fs, job_path, job_yaml.encode())
+                self._write((fs, job_path), job_yaml.encode())
+            if state == "unfinished" and not self.exists(DATA):
+                self._keep(files)
         except UserError:
             raise
         except Exception as error:  # every storage client has its own exceptions
             raise unreadable(self.address, "run_dir", error) from error
         return state
+
+    def _keep(self, files: Files | None) -> None:
+        if files is not None:
+            self._write(self.path(DATA), inventory.pack(files))
+
+    def files(self) -> Files | None:
+        """The data's files as they were when the run began; None where that was not kept.
+
+        Raises:
+            UserError: the listing is damaged.
+        """
+        if not self.exists(DATA):
+            return None
+        fs, path = self.path(DATA)
+        try:
+            return inventory.unpack(fs.cat_file(path))
+        except (ValueError, TypeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise self.damaged(DATA, error) from error
+
+    def _check_data(self, files: Files | None, finished: bool) -> None:
+        then = self.files() if files is not None else None
+        if then is None or not (lines := inventory.differences(then, files)):
+            return
+        raise UserError(
+            f"The run in {self.address!r} is {'' if finished else 'un'}finished, and its data are "
+            "not what they were when it began; rows of both must not mix:\n"
+            + "".join(f"  data: {line}\n" for line in lines)
+            + "Restore these files (with their times: a copy is as new as its copying), give "
+            "another run_dir, or start this one anew with --restart."
+        )
+
+    def damaged(self, name: str, error: Exception) -> UserError:
+        """The error for a file of the run that cannot be what was written."""
+        return UserError(
+            f"The file {join(self.address, name)!r} is damaged: {error}. Restore it, give another "
+            "run_dir, or start this one anew with --restart."
+        )
 
     def _check_same(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
         there, here = dict(_flat(theirs)), dict(_flat(ours))
@@ -166,8 +252,8 @@ class RunDirectory:
 
         Rejects are committed before the chunk itself, so that none is lost in between.
         """
-        fs, path = self.path(WORK, kind, dataset, shard, f"{chunk}.parquet")
-        write_whole(fs, path, table_bytes(table))
+        where = self.path(WORK, kind, dataset, shard, f"{chunk}.parquet")
+        self._write(where, table_bytes(table))
 
     def chunks(self, kind: Kind, dataset: str, shard: str) -> list[str]:
         """Names of a shard's committed chunks, sorted."""
@@ -177,8 +263,33 @@ class RunDirectory:
     def read(
         self, kind: Kind, dataset: str, shard: str, chunk: str, columns: list[str] | None = None
     ) -> pa.Table:
-        """A committed chunk."""
-        return read_table(*self.path(WORK, kind, dataset, shard, f"{chunk}.parquet"), columns)
+        """A committed chunk.
+
+        Raises:
+            UserError: it is missing or damaged. What is left of it is deleted, so that a run that
+                is taken up makes it again.
+        """
+        with self._chunk(kind, dataset, shard, chunk) as file:
+            return file.read(columns=columns)
+
+    @contextmanager
+    def _chunk(self, kind: Kind, dataset: str, shard: str, chunk: str) -> Iterator[pq.ParquetFile]:
+        name = join(WORK, kind, dataset, shard, f"{chunk}.parquet")
+        fs, path = self.path(name)
+        try:
+            with own_parquet(fs, path) as file:
+                yield file
+        except (FileNotFoundError, DamagedFileError) as error:
+            what = "missing"
+            if isinstance(error, DamagedFileError):
+                what = f"damaged ({error.reason})"
+                self.remove(name)
+            raise UserError(
+                f"The file {join(self.address, name)!r} of this run is {what}. Run the same "
+                "command again: it is made again, and all other work is kept."
+            ) from error
+        except OSError as error:
+            raise unreadable(join(self.address, name), "chunk", error) from error
 
     def read_shard(
         self, kind: Kind, dataset: str, shard: str, columns: list[str] | None = None
@@ -188,18 +299,29 @@ class RunDirectory:
             yield self.read(kind, dataset, shard, chunk, columns)
 
     def count(self, kind: Kind, dataset: str, shard: str, chunk: str) -> int:
-        """Rows of a committed chunk; 0 where there is none."""
-        fs, path = self.path(WORK, kind, dataset, shard, f"{chunk}.parquet")
-        try:
-            with own_parquet(fs, path) as file:
-                return file.metadata.num_rows
-        except FileNotFoundError:
+        """Rows of a committed chunk; 0 where there is none. Raises as `read`."""
+        if not self.exists(join(WORK, kind, dataset, shard, f"{chunk}.parquet")):
             return 0
+        with self._chunk(kind, dataset, shard, chunk) as file:
+            return file.metadata.num_rows
+
+    def all_chunks(self, kind: Kind, dataset: str) -> dict[str, set[str]]:
+        """Names of the committed chunks of each shard of a data set, by one listing."""
+        found: dict[str, set[str]] = {}
+        for path in files_below(*self.path(WORK, kind, dataset)):
+            shard, _, name = path.rpartition("/")
+            if name.endswith(".parquet"):
+                found.setdefault(shard, set()).add(name.removesuffix(".parquet"))
+        return found
+
+    def remove_chunk(self, kind: Kind, dataset: str, shard: str, chunk: str) -> None:
+        """Delete a committed chunk, if it is there."""
+        self.remove(join(WORK, kind, dataset, shard, f"{chunk}.parquet"))
 
     def mark(self, kind: Kind, dataset: str, shard: str, mark: Mapping[str, Any]) -> None:
         """Note that a shard is complete in the pass of `kind`."""
-        fs, path = self.path(WORK, "marks", kind, dataset, f"{shard}.json")
-        write_whole(fs, path, json.dumps(mark).encode())
+        where = self.path(WORK, "marks", kind, dataset, f"{shard}.json")
+        self._write(where, json.dumps(mark).encode())
 
     def marks(self, kind: Kind, dataset: str) -> set[str]:
         """The shards that are complete in the pass of `kind`."""
@@ -208,9 +330,37 @@ class RunDirectory:
         return {path.rsplit("/", 1)[1].removesuffix(".json") for path in found}
 
     def read_mark(self, kind: Kind, dataset: str, shard: str) -> dict[str, Any]:
-        """What `mark` noted."""
+        """What `mark` noted.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        mark = self.find_mark(kind, dataset, shard)
+        if mark is None:
+            name = join(self.address, WORK, "marks", kind, dataset, f"{shard}.json")
+            raise UserError(
+                f"The file {name!r} of this run is missing or damaged. Run the same command again: "
+                "it is made again, and all other work is kept."
+            )
+        return mark
+
+    def find_mark(self, kind: Kind, dataset: str, shard: str) -> dict[str, Any] | None:
+        """What `mark` noted; None where it is missing or damaged."""
         fs, path = self.path(WORK, "marks", kind, dataset, f"{shard}.json")
-        return json.loads(fs.cat_file(path))
+        try:
+            mark = json.loads(fs.cat_file(path))
+        except (FileNotFoundError, ValueError):
+            return None
+        chunks = mark.get("chunks") if isinstance(mark, dict) else None
+        counted = isinstance(chunks, dict) and all(
+            isinstance(c, list) and len(c) == 2 and all(isinstance(n, int) for n in c)
+            for c in chunks.values()
+        )
+        return mark if counted else None
+
+    def remove_mark(self, kind: Kind, dataset: str, shard: str) -> None:
+        """Delete what `mark` noted, if it is there."""
+        self.remove(join(WORK, "marks", kind, dataset, f"{shard}.json"))
 
     def write_parts(
         self, folder: Sequence[str], schema: pa.Schema, tables: Iterable[pa.Table]
@@ -227,8 +377,8 @@ class RunDirectory:
             writer.close()
             data = buffer.getvalue()
             name = join(self.folder(*folder), f"part-{len(parts):05d}.parquet")
-            write_whole(*self.output(name), data)
-            parts.append({"path": name, "rows": rows, **_described(data)})
+            self._write(self.output(name), data)
+            parts.append({"path": name, "rows": rows, **described_bytes(data)})
 
         for table in _grouped(tables):
             if writer is None:
@@ -247,12 +397,20 @@ class RunDirectory:
         return parts
 
     def read_parts(self, *folder: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Compacted parts, a row group at a time, in the order of their names."""
+        """Compacted parts, a row group at a time, in the order of their names.
+
+        Raises:
+            UserError: one is damaged.
+        """
         fs, path = self.output(self.folder(*folder))
-        for part in _files(fs, path):
-            with own_parquet(fs, part) as file:
-                for group in range(file.num_row_groups):
-                    yield file.read_row_group(group, columns=columns)
+        for part in _parts(fs, path):
+            try:
+                with own_parquet(fs, part) as file:
+                    for group in range(file.num_row_groups):
+                        yield file.read_row_group(group, columns=columns)
+            except (OSError, DamagedFileError) as error:
+                name = join(self.folder(*folder), posixpath.basename(part))
+                raise self.damaged(name, error) from error
 
     def rewrite_parts(
         self, folder: Sequence[str], keep: Callable[[pa.Table], pa.Array]
@@ -263,61 +421,78 @@ class RunDirectory:
         """
         fs, path = self.output(self.folder(*folder))
         described = []
-        for part in _files(fs, path):
-            data, table = fs.cat_file(part), read_table(fs, part)
+        for part in _parts(fs, path):
+            data = fs.cat_file(part)
+            table = read_table(fs, part)
             kept = table.filter(keep(table))
             if kept.num_rows < table.num_rows:
-                write_whole(fs, part, data := table_bytes(kept))
+                self._write((fs, part), data := table_bytes(kept), closely=True)
             name = join(self.folder(*folder), posixpath.basename(part))
-            described.append({"path": name, "rows": kept.num_rows, **_described(data)})
+            described.append({"path": name, "rows": kept.num_rows, **described_bytes(data)})
         return described
 
     def remove_parts(self) -> None:
         """Delete the compacted parts of an unfinished batch."""
+        self.guard(closely=True)
         fs, root = filesystem(self.root)
         for kind in typing.get_args(Kind):
             for folder in (join(root, kind), *_folders(fs, join(root, kind))):
-                if fs.exists(path := join(folder, f"batch={self.batch}")):
-                    fs.rm(path, recursive=True)
+                parts = _parts(fs, join(folder, f"batch={self.batch}"))
+                delete(fs, root, [posixpath.relpath(path, root) for path in parts])
 
     def remove_shard(self, dataset: str, shard: str) -> None:
         """Delete what was committed of a shard."""
+        self.guard(closely=True)
+        fs, root = self.path()
         for kind in typing.get_args(Kind):
-            fs, folder = self.path(WORK, kind, dataset, shard)
-            if fs.exists(folder):
-                fs.rm(folder, recursive=True)
-            self.remove(join(WORK, "marks", kind, dataset, f"{shard}.json"))
+            found = _files(fs, join(root, WORK, kind, dataset, shard))
+            delete(fs, root, [posixpath.relpath(path, root) for path in found])
+            self.remove_mark(kind, dataset, shard)
 
     def remove_work(self) -> None:
         """Delete the files of chunks and marks; the manifest must be there."""
-        fs, path = self.path(WORK)
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        fs, root = self.path()
+        if not fs.exists(join(root, WORK)):
+            return
+        self.guard(closely=True)
+        found = [join(WORK, path) for path in files_below(fs, join(root, WORK))]
+        delete(fs, root, filter(is_ours, found))
 
     def describe(self, name: str) -> dict[str, Any]:
         """Path from `root`, bytes and hash of a file of the run."""
         fs, path = self.path(name)
         shown = join(BATCHES, self.batch, name) if self.batch else name
-        return {"path": shown, **_described(fs.cat_file(path))}
+        return {"path": shown, **described_bytes(fs.cat_file(path))}
 
-    def clear(self) -> None:
-        """Delete a run's files, and no others.
+    def clear(self, batches: Collection[str] = ()) -> None:
+        """Delete a run's files, and no others; `batches` are the names of those that it has.
 
         Raises:
-            UserError: there are files, but it is no run directory.
+            UserError: there are files, but it is no run directory, or files of somebody else's
+                would be among those of the next run. Nothing is deleted then.
         """
         fs, root = filesystem(self.address)
-        found = fs.ls(root, detail=False, refresh=True) if fs.exists(root) else []
-        names = {posixpath.basename(path.rstrip("/")): path for path in found}
-        if names.keys() - {LOCK} and FINGERPRINT not in names:
+        found = [path for path in files_below(fs, root) if path != LOCK]
+        if FINGERPRINT not in found and any(
+            path not in (*CLAIMED, LEDGER) and not is_temporary(path) for path in found
+        ):
             raise UserError(
                 f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no run "
                 "directory, and nothing in it was deleted. Give another run_dir."
             )
+        ours = [path for path in found if is_ours(path, batches)]
+        among = sorted(p for p in set(found) - set(ours) if p.split("/")[0] in FOLDERS)
+        if among:
+            more = f" and {len(among) - SHOWN_NAMES:,} more" if len(among) > SHOWN_NAMES else ""
+            raise UserError(
+                f"The run_dir {self.address!r} holds files that no run wrote, which would be among "
+                f"those of the next one: {', '.join(among[:SHOWN_NAMES])}{more}. Nothing was "
+                "deleted. Move them elsewhere, or give another run_dir."
+            )
+        self.guard(closely=True)
         # the fingerprint last: until then it is a run directory, and this can be done again
-        for name in (*sorted(OURS - {FINGERPRINT}), FINGERPRINT):
-            if name in names:
-                fs.rm(names[name], recursive=True)
+        delete(fs, root, [path for path in ours if path != FINGERPRINT])
+        delete(fs, root, [path for path in ours if path == FINGERPRINT])
 
     def exists(self, name: str) -> bool:
         """Whether a file of the run is there."""
@@ -326,28 +501,39 @@ class RunDirectory:
 
     def remove(self, name: str) -> None:
         """Delete a file of the run, if it is there."""
+        self.guard()
         fs, path = self.path(name)
         if fs.exists(path):
             fs.rm_file(path)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
-        fs, path = self.path(name)
-        write_whole(fs, path, (json.dumps(value, indent=1) + "\n").encode())
+        data = (json.dumps(value, indent=1) + "\n").encode()
+        self._write(self.path(name), data, closely=True)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the run."""
-        write_whole(*self.path(name), text.encode())
+        self._write(self.path(name), text.encode())
 
     def read_text(self, name: str) -> str:
         """Read a text file of the run."""
         fs, path = self.path(name)
         return fs.cat_file(path).decode()
 
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run."""
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the run, all of which hold an object.
+
+        Raises:
+            UserError: it is damaged.
+        """
         fs, path = self.path(name)
-        return json.loads(fs.cat_file(path))
+        try:
+            value = json.loads(fs.cat_file(path))
+            if not isinstance(value, dict):
+                raise ValueError(f"it holds a {type(value).__name__}, not an object")
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(name, error) from error
+        return value
 
 
 def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -362,7 +548,8 @@ def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(pending).combine_chunks()
 
 
-def _described(data: bytes) -> dict[str, Any]:
+def described_bytes(data: bytes) -> dict[str, Any]:
+    """Length and hash of a file's content, as a manifest has them."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
@@ -381,6 +568,11 @@ def _files(fs: Any, folder: str, suffix: str = ".parquet") -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(path for path in found if path.endswith(suffix))
+
+
+def _parts(fs: Any, folder: str) -> list[str]:
+    """Compacted parts, by the names that they are given: none of somebody else's."""
+    return [path for path in _files(fs, folder) if PART.fullmatch(posixpath.basename(path))]
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,18 +19,21 @@ from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.fits import drift_of_run, fit_datasets, save_fits, write_fits
 from dawin_ray.fitting import Fit
+from dawin_ray.inventory import files_of
 from dawin_ray.ledger import PassLedger, check_shard, check_usable
-from dawin_ray.locking import exclusive
-from dawin_ray.manifest import manifest_of
+from dawin_ray.locking import Fence, exclusive
+from dawin_ray.manifest import checked, manifest_of
+from dawin_ray.ours import BATCHES, CLASSES, DATA, FINGERPRINT, MANIFEST, MIXTURE, SHARDS, WORK
 from dawin_ray.overview import write_overview
-from dawin_ray.page import write_page
+from dawin_ray.page import REPORTS, write_page
 from dawin_ray.plan import labels_of
 from dawin_ray.precision import Precision, resolve
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import PHASES, Timing
 from dawin_ray.report import summarise
-from dawin_ray.runs import CLASSES, FINGERPRINT, MANIFEST, MIXTURE, Kind, RunDirectory, State
+from dawin_ray.runs import Kind, RunDirectory, State
 from dawin_ray.saved import FIT
+from dawin_ray.storage import join
 
 CACHE_NOTE = "work/cache.json"
 
@@ -58,26 +61,41 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
     job = prepared.job
     run = RunDirectory(job.run_dir)
     if restart:
-        with exclusive(job.run_dir):
-            run.clear()
+        with exclusive(job.run_dir) as fence:
+            _clear(job.run_dir, fence)
     if job.mode == "append":
         return _append(prepared, progress)
-    if run.state(prepared.fingerprint) == "finished":
+    if run.state(prepared.fingerprint, files_of(prepared.shards)) == "finished":
+        checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
-        run.remove_work()  # where the run ended between its manifest and this
+        if run.exists(WORK):  # where the run ended between its manifest and this
+            with exclusive(job.run_dir) as fence:
+                RunDirectory(job.run_dir, fence=fence).remove_work()
         return run.read_json("report.json")
-    with exclusive(job.run_dir), _cluster(prepared) as (on, precision):
+    with exclusive(job.run_dir) as fence, _cluster(prepared) as (on, precision):
+        run = RunDirectory(job.run_dir, fence=fence)
         return _score(run, prepared, on, precision, progress)
+
+
+def _clear(run_dir: str, fence: Fence | None) -> None:
+    """Delete what a run directory holds of runs, and of batches if it grows."""
+    series = Series(run_dir, fence)
+    series.run.clear(series.names_to_clear())
 
 
 def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
-    series = Series(job.run_dir)
     common = prepared.only({}).fingerprint
-    series.run.state(common)  # refuses another job's before it waits for anything
-    with exclusive(job.run_dir):
+    Series(job.run_dir).run.state(common)  # refuses another job's before it waits for anything
+    with exclusive(job.run_dir) as fence:
+        series = Series(job.run_dir, fence)
         series.settle()  # where a run ended between a batch's manifest and this
+        if strangers := series.strangers():
+            progress.say(
+                f"{job.run_dir}: {', '.join(strangers)} in {BATCHES}/ is none of its batches: left "
+                "alone and not read. Move it elsewhere."
+            )
         shards = series.unscored(prepared.sources)
         scored = series.batches()
         count = sum(len(shard.files) for of_set in shards.values() for shard in of_set)
@@ -120,7 +138,12 @@ def _score(
     progress: Progress,
 ) -> dict[str, Any]:
     job = prepared.job
-    state = run.open({**prepared.fingerprint, "precision": precision}, job.to_yaml())
+    state = run.open(
+        {**prepared.fingerprint, "precision": precision},
+        job.to_yaml(),
+        # a batch has its listing in its shards.jsonl, and its data may change while it is under way
+        None if run.batch else files_of(prepared.shards),
+    )
     if state == "finished":  # by another run, just before this one had the lock
         return run.read_json("report.json")
     if state == "unfinished":
@@ -138,7 +161,7 @@ def _score(
         ledger = PassLedger(run, kinds, shards)
         if skipped := len(shards) - len(ledger.remaining):
             progress.say(f"{PHASES[name]}: {skipped} of {len(shards)} shards are there already")
-        finished = _Finished(run, state, kinds[-1])
+        finished = _Finished(run, state, kinds)
         size = sum(shard.bytes for shard in ledger.remaining)
         chunks = stream(ledger.remaining, read, finished, spec, on, run, *arguments)
         with progress.phase(name, size) as advance, Timing.of(timings, name) as timing:
@@ -178,9 +201,10 @@ def _score(
     run.write_json("report.json", report)
     run.write_json(CLASSES, prepared.class_names)
     save_fits(run, prepared, fits)
-    sealed = ("job.yaml", FINGERPRINT, MIXTURE, CLASSES, FIT, "report.json")
-    outputs += [run.describe(name) for name in sealed]
     write_page(run)
+    listing = SHARDS if run.batch else DATA
+    own = ("job.yaml", FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *REPORTS)
+    outputs += [run.describe(name) for name in own]
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it
     run.write_json(MANIFEST, manifest_of(prepared, counts, outputs, precision))
@@ -190,16 +214,17 @@ def _score(
 
 @dataclass(frozen=True)
 class _Finished:
-    """Names of a shard's committed chunks of a kind."""
+    """Names of a shard's chunks that are committed in all kinds of a pass."""
 
     run: RunDirectory
     state: State
-    kind: Kind
+    kinds: Sequence[Kind]
 
     def __call__(self, shard: Shard) -> Collection[str]:
         if self.state == "new":
             return ()
-        return self.run.chunks(self.kind, shard.dataset, shard.key)
+        found = [self.run.chunks(kind, shard.dataset, shard.key) for kind in self.kinds]
+        return set(found[0]).intersection(*found)
 
 
 def _compact(run: RunDirectory, prepared: Prepared) -> list[dict[str, Any]]:

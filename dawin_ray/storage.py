@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import posixpath
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,40 +19,21 @@ from typing import Any
 
 import fsspec
 
+from dawin_ray.credentials import check_address
+from dawin_ray.credentials import check_no_secrets as check_no_secrets  # callers know it from here
 from dawin_ray.errors import UserError
 
 # Numbers of errors that are no fault of a path or of permissions.
 OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.ENXIO)
 READ_BLOCK = 1 << 20  # bytes at a time, for hashing
-# user:password@host, or the signature of an address that was signed in advance
-SECRET_ADDRESS = re.compile(r"://[^/?]*@|[?&](x-amz-)?(signature|sig|token|key)=", re.IGNORECASE)
-# Names of options that hold a secret, in fsspec's clients and in boto's.
-SECRET_OPTION = re.compile(
-    r"secret|token|passw|credential|username|(^|_|access)key(_id)?$|^sas", re.IGNORECASE
-)
+# fsspec's options as this process found them: of its environment and its configuration files.
+_FOUND = {protocol: dict(values) for protocol, values in fsspec.config.conf.items()}
 
 
 def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Set this process's options of file systems, by protocol: those of fsspec's config."""
+    """Set this process's options of file systems, by protocol, over those of its environment."""
     for protocol, values in options.items():
-        fsspec.config.conf[protocol] = dict(values)
-
-
-def check_no_secrets(options: Mapping[str, Any], where: str = "storage_options") -> None:
-    """Refuse options that hold credentials: a job file is copied into its run directory.
-
-    Raises:
-        ValueError: naming the option, never its value.
-    """
-    for name, value in options.items():
-        if SECRET_OPTION.search(str(name)) or SECRET_ADDRESS.search(str(value)):
-            raise ValueError(
-                f"{where}.{name} is a credential, which a job file must not hold. Give it by the "
-                "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE) or the "
-                "machine's role"
-            )
-        if isinstance(value, Mapping):
-            check_no_secrets(value, f"{where}.{name}")
+        fsspec.config.conf[protocol] = _FOUND.get(protocol, {}) | dict(values)
 
 
 def filesystem(address: str, what: str = "address") -> tuple[fsspec.AbstractFileSystem, str]:
@@ -65,11 +45,7 @@ def filesystem(address: str, what: str = "address") -> tuple[fsspec.AbstractFile
     """
     if address.startswith("/"):  # a path of this machine, whatever its names hold, "::" too
         return fsspec.filesystem("file"), address.rstrip("/") or "/"
-    if SECRET_ADDRESS.search(address):
-        raise UserError(
-            f"The {what} {address.split('://')[0]}://... holds credentials, which would end in "
-            "logs and files. Give them by the environment, and a plain address."
-        )
+    check_address(address, what)
     try:
         # no listings cache: other processes write what is listed here
         fs, path = fsspec.core.url_to_fs(os.path.expanduser(address), use_listings_cache=False)

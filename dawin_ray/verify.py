@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
@@ -21,11 +20,12 @@ from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.fitting import Fit
-from dawin_ray.manifest import seal_of
+from dawin_ray.inventory import differences, files_of
 from dawin_ray.models import load_experts
-from dawin_ray.parquet_files import open_parquet
+from dawin_ray.ours import BATCHES, LEDGER, MANIFEST, MIXTURE, SHARDS
 from dawin_ray.prepare import Prepared, prepare
-from dawin_ray.runs import MANIFEST, MIXTURE, RunDirectory
+from dawin_ray.runs import RunDirectory
+from dawin_ray.seals import OF_LABELS, of_manifest, of_outputs, of_strangers
 from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts
 from dawin_ray.storage import join, unreadable
 
@@ -39,38 +39,72 @@ SHOWN_ROWS = 5  # of a chunk that comes out otherwise
 def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
     """What is wrong with a run, a line each; empty where all is well.
 
-    Rehashes and recounts every output, compares the inputs' and checkpoints' hashes, and scores
-    about `sample` of the samples again, in whole chunks. Of a run directory that grows, each batch;
-    files that have changed or gone since they were scored are not scored again there.
+    Rehashes and recounts every output, looks for files that nothing lists, compares the inputs' and
+    checkpoints' hashes, and scores about `sample` of the samples again, in whole chunks. Of a run
+    directory that grows, each batch; files that have changed or gone since they were scored are not
+    scored again there.
 
     Raises:
         UserError: it is no finished run, or cannot be read.
     """
-    series = Series(run_dir.rstrip("/"))
-    if not series.exists():
-        run = RunDirectory.at(run_dir)
-        return _of_run(run, _manifest(run), sample, random.Random(seed))
-    whole = _manifest(series.run)
-    if wrong := list(_of_manifest(whole)):
+    run_dir = run_dir.rstrip("/") or "/"
+    run = RunDirectory.at(run_dir)
+    if run.batch is not None or not run.grows():
+        manifest = _manifest(run)
+        wrong = _of_run(run, manifest, sample, random.Random(seed))
+        if run.batch is None and _is_sealed(manifest):
+            wrong += of_strangers(run_dir, {MANIFEST, *_paths(manifest)})
         return wrong
-    batches = {batch.batch: batch for batch in series.batches(finished=None)}
-    wrong += [
-        f"batch {name} is {'missing' if name in whole['batches'] else 'not in the ' + MANIFEST}"
-        for name in sorted(whole["batches"].keys() ^ batches.keys())
-    ]
+    return _of_series(Series(run_dir), sample, seed)
+
+
+def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
+    whole = _manifest(series.run)
+    if wrong := list(of_manifest(whole, ("batches",))):
+        return wrong
+    wrong += of_outputs(series.run, {"outputs": whole.get("outputs", [])})
+    listed = {MANIFEST, LEDGER, *_paths(whole)}
     seen: dict[tuple[str, str], str] = {}
-    for name in sorted(whole["batches"].keys() & batches.keys()):
-        batch = batches[name]
-        manifest = _manifest(batch)
-        if manifest.get("seal") != whole["batches"][name]:
+    for name, seal in sorted(whole["batches"].items()):
+        batch = series.batch(name)
+        listed |= {join(BATCHES, name, file) for file in (MANIFEST, SHARDS)}
+        if not series.run.exists(join(BATCHES, name)):
+            wrong.append(f"batch {name} is missing")
+            continue
+        if lost := [file for file in (MANIFEST, SHARDS) if not batch.exists(file)]:
+            wrong += [f"batch {name}: {file} is missing" for file in lost]
+            continue
+        try:
+            manifest = _manifest(batch)
+            files = files_of(shards_of(batch))
+        except UserError as error:
+            wrong.append(f"batch {name}: {error}")
+            continue
+        if manifest.get("seal") != seal:
             wrong.append(f"batch {name}: its {MANIFEST} is another than that of {MANIFEST}")
-        for dataset, shards in shards_of(batch).items():
-            for file in (file for shard in shards for file in shard.files):
+        if _is_sealed(manifest):
+            listed |= {*_paths(manifest)}
+        for dataset, of_set in files.items():
+            for file in of_set:
                 if (other := seen.setdefault((dataset, file), name)) != name:
                     wrong.append(f"{file} of data set '{dataset}' is in batches {other} and {name}")
         found = _of_run(batch, manifest, sample, random.Random(seed))
         wrong += [f"batch {name}: {line}" for line in found]
-    return wrong
+    strangers = series.run.folders(BATCHES)
+    wrong += [
+        f"batch {name} is not in the {MANIFEST}"
+        for name in strangers
+        if name not in whole["batches"]
+    ]
+    return wrong + list(of_strangers(series.address, listed))
+
+
+def _paths(manifest: Mapping[str, Any]) -> list[str]:
+    return [output["path"] for output in manifest.get("outputs", [])]
+
+
+def _is_sealed(manifest: Mapping[str, Any]) -> bool:
+    return not list(of_manifest(manifest))
 
 
 def _manifest(run: RunDirectory) -> dict[str, Any]:
@@ -88,67 +122,37 @@ def _manifest(run: RunDirectory) -> dict[str, Any]:
 def _of_run(
     run: RunDirectory, manifest: Mapping[str, Any], sample: float, draw: random.Random
 ) -> list[str]:
-    wrong = list(_of_manifest(manifest))
+    wrong = list(of_manifest(manifest, ("outputs", "rows", "inputs", "fingerprint", "precision")))
     if wrong:  # nothing that it says can be believed
         return wrong
-    wrong += _of_outputs(run, manifest)
+    wrong += of_outputs(run, manifest)
     fs, path = run.path("job.yaml")
     try:
         prepared = prepare(make_job(yaml.safe_load(fs.cat_file(path)), path))
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        return [*wrong, f"job.yaml cannot be read: {error}"]
     except UserError as error:
         return [*wrong, f"the job cannot be prepared again: {error}"]
     if run.batch:
         prepared = prepared.only({d: tuple(s) for d, s in shards_of(run).items()})
-    wrong += _of_inputs(prepared, manifest)
+    wrong += _of_inputs(run, prepared, manifest)
     if sample and not wrong:  # what was changed need not be scored to be known
         wrong += _of_rescoring(run, prepared, manifest, sample, draw)
     return wrong
 
 
-def _of_manifest(manifest: Mapping[str, Any]) -> Iterator[str]:
-    if manifest.get("seal") != seal_of(manifest):
-        yield f"{MANIFEST} was changed: its seal is not that of its content"
-
-
-def _of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]:
-    rows: dict[str, int] = {}
-    for output in manifest["outputs"]:
-        fs, path = run.output(output["path"])
-        try:
-            data = fs.cat_file(path)
-        except FileNotFoundError:
-            yield f"{output['path']} is missing"
-            continue
-        if hashlib.sha256(data).hexdigest() != output["sha256"]:
-            yield f"{output['path']} was changed: its sha256 is not the manifest's"
-            continue
-        if "rows" in output:
-            found = open_parquet(pa.BufferReader(data)).metadata.num_rows
-            if found != output["rows"]:
-                yield f"{output['path']} has {found} rows; the manifest says {output['rows']}"
-            folder = output["path"].rsplit("/", 1)[0]
-            rows[folder] = rows.get(folder, 0) + found
-    listed = {output["path"] for output in manifest["outputs"]}
-    for folder in rows:
-        fs, path = run.output(folder)
-        for name in fs.ls(path, detail=False, refresh=True):
-            if (file := join(folder, name.rsplit("/", 1)[1])) not in listed:
-                yield f"{file} is not in the manifest"
-    for dataset, counts in manifest["rows"].items():
-        for kind in ("experts", "predictions"):
-            found = rows.get(run.folder(kind, f"dataset={dataset}"), 0)
-            if found != counts["predictions"]:
-                yield f"{kind} of '{dataset}': {found} rows; the manifest says {counts}"
-    rejects = sum(counts["rejects"] for counts in manifest["rows"].values())
-    found = rows.get(run.folder("rejects"), 0)
-    if found != rejects:
-        yield f"rejects: {found} rows; the manifest says {rejects}"
-
-
-def _of_inputs(prepared: Prepared, manifest: Mapping[str, Any]) -> Iterator[str]:
+def _of_inputs(run: RunDirectory, prepared: Prepared, manifest: Mapping[str, Any]) -> Iterator[str]:
     theirs, ours = manifest["fingerprint"], json.loads(json.dumps(prepared.fingerprint))
+    then = None
+    if not run.batch:
+        try:
+            then = run.files()
+        except UserError as error:
+            yield str(error)
+    named = [] if then is None else differences(then, files_of(prepared.shards))
+    yield from (f"data: {line}" for line in named)
     for key in ("code", "checkpoints", "classes", "data", "inputs", "preprocessing"):
-        if theirs.get(key) != ours.get(key):
+        if theirs.get(key) != ours.get(key) and not (key == "data" and named):
             yield f"{key}: {theirs.get(key)} then, {ours.get(key)} now"
 
 
@@ -221,6 +225,8 @@ def _of_rows(
         where = f"sample '{row['sample_id']}' of data set '{shard.dataset}'"
         if there is None:
             line = f"{where} has no prediction"
+        elif nothing := [k for k in row if _is_no_number(k, there)]:
+            line = f"{where}: {nothing[0]} is no number"
         elif differing := [k for k in row if not _same(row[k], there[k], tolerance)]:
             column = differing[0]
             line = f"{where}: {column} is {there[column]}, scored again {row[column]}"
@@ -231,6 +237,16 @@ def _of_rows(
             yield f"and more samples of shard '{shard.name}'"
             return
         yield line
+
+
+def _is_no_number(column: str, row: Mapping[str, Any]) -> bool:
+    """NaN or an infinity, where it does not stand for a missing label."""
+    value = row[column]
+    if value is None or isinstance(value, str):
+        return False
+    if row["label"] is None and column.rpartition("_")[2] in OF_LABELS:
+        return False
+    return not np.isfinite(np.asarray(value, dtype=np.float64)).all()
 
 
 def _same(one: Any, other: Any, tolerance: float) -> bool:

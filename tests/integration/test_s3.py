@@ -1,17 +1,21 @@
 """Data, checkpoints and run directory on S3, emulated by moto, behind a proxy with faults."""
 
 import hashlib
+import json
 import logging
 import shutil
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from dawin_ray import storage
+from dawin_ray import locking, storage
 from dawin_ray.datasets import DatasetConfig, list_files, make_shards
 from dawin_ray.errors import UserError
+from dawin_ray.objects import StoredObject
 from dawin_ray.samples import read_samples
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 from tests.integration.processes import DRIVER, assert_equal_runs, job_file, rows
@@ -157,6 +161,98 @@ def test_a_run_directory_grows_on_s3(small, s3, uploaded, tries, aws, tmp_path):
     assert not found.duplicated("sample_id").any()
     assert len(found) == 24
     assert found.groupby("batch").size().tolist() == [8, 16]
+
+
+@pytest.fixture
+def lease(s3, aws, monkeypatch):
+    """Path of a lease in the bucket; its times are short."""
+    monkeypatch.setattr(locking, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(locking, "RENEWAL_SECONDS", 0.1)
+    monkeypatch.setattr(locking, "LEASE_SECONDS", 1.0)
+    yield f"{BUCKET}/leased/{locking.LOCK}"
+    if s3.exists(f"{BUCKET}/leased"):
+        s3.rm(f"{BUCKET}/leased", recursive=True)
+
+
+def test_conditional_writes_are_heeded(s3, lease):
+    stored = StoredObject(s3, lease)
+    assert StoredObject(s3, f"{lease}.try").heeds_conditions(b"x")
+    first = stored.create(b"1", storage.write_whole)
+    assert stored.create(b"2", storage.write_whole) is None
+    assert stored.create(b"1", storage.write_whole) is None
+    second = stored.replace(b"3", first, storage.write_whole)
+    assert second not in (None, first)
+    assert stored.replace(b"4", first, storage.write_whole) is None
+    assert stored.replace(b"3", first, storage.write_whole) == second  # a try that came through
+    assert stored.read() == (b"3", second)
+    stored.remove()
+    assert stored.replace(b"5", second, storage.write_whole) is None
+    assert stored.read() is None
+
+
+def test_a_lease_on_s3_is_taken_renewed_and_given_back(s3, lease, caplog):
+    s3.pipe_file(lease, b'{"id": "dead", "pid": 7, "host": "gone"}')
+    with locking.exclusive(f"s3://{BUCKET}/leased") as fence:
+        before = json.loads(s3.cat_file(lease))
+        deadline = time.monotonic() + 20
+        while json.loads(s3.cat_file(lease)) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        fence.check(closely=True)
+        assert s3.find(f"{BUCKET}/leased") == [lease]  # no flag: the conditions suffice
+    assert not s3.exists(lease)
+    assert "heeds no conditional writes" not in caplog.text
+
+
+def test_a_lease_on_s3_that_another_one_took_ends_the_run(s3, lease):
+    def hold():
+        with locking.exclusive(f"s3://{BUCKET}/leased") as fence:
+            s3.pipe_file(lease, b'{"id": "thief", "pid": 9, "host": "other"}')
+            with pytest.raises(UserError, match=r"lost the run_dir.*process 9 on other"):
+                fence.check(closely=True)
+
+    with pytest.raises(UserError, match="lost the run_dir"):
+        hold()
+    assert json.loads(s3.cat_file(lease))["id"] == "thief"
+
+
+def test_on_a_store_that_ignores_conditions_one_goes_on(s3, lease, monkeypatch, caplog):
+    import s3fs
+
+    whole = s3fs.S3FileSystem._call_s3
+
+    async def ignoring(self, method, *args, **kwargs):
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("IfMatch", "IfNoneMatch")}
+        return await whole(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", ignoring)
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", mirror_sync_of(ignoring))
+    inside, most, refused = [], [], []
+
+    def want():
+        try:
+            with locking.exclusive(f"s3://{BUCKET}/leased"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.1)
+                inside.pop()
+        except UserError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=want) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most, default=0) <= 1
+    assert len(most) + len(refused) == 3
+    assert "heeds no conditional writes" in caplog.text
+
+
+def mirror_sync_of(method):
+    from fsspec.asyn import sync_wrapper
+
+    return sync_wrapper(method)
 
 
 def test_a_wrong_key_is_told(small, s3, uploaded, tries, aws, tmp_path, monkeypatch):

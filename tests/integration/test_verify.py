@@ -1,6 +1,7 @@
 """`dawin-ray verify` passes a sound run and finds what was changed behind its back."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -120,6 +121,78 @@ def test_an_unfinished_run_is_no_run_to_verify(run_dir):
     result = verify(run_dir)
     assert result.exit_code == 2
     assert "Finish it with dawin-ray" in result.output
+
+
+@pytest.mark.parametrize("name", ["report.html", "audit.json", "csv/scores.csv", "data.jsonl.gz"])
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_every_file_is_sealed(run_dir, name, how):
+    (run_dir / name).unlink() if how == "missing" else (run_dir / name).write_text("better!")
+    result = verify(run_dir, sample=0)
+    assert result.exit_code == 1
+    assert f"{name} {'was changed' if how == 'changed' else 'is missing'}" in result.output
+
+
+@pytest.mark.parametrize("name", ["predictions/dataset=evil/p.parquet", "predictions/x.parquet"])
+def test_rows_that_pandas_would_read_and_nothing_lists_are_found(run_dir, name):
+    (run_dir / name).parent.mkdir(exist_ok=True)
+    shutil.copy(part(run_dir), run_dir / name)
+    result = verify(run_dir, sample=0)
+    assert result.exit_code == 1
+    assert f"{name} is not in the manifest" in result.output
+
+
+def test_a_report_that_is_made_again_is_sealed_again(run_dir):
+    (run_dir / "report.html").write_text("better!")
+    (run_dir / "csv" / "scores.csv").unlink()
+    for options in ([], ["--thumbnails", "2"]):
+        result = CliRunner().invoke(app, ["report", str(run_dir), *options])
+        assert result.exit_code == 0, result.output
+        assert verify(run_dir, sample=0).exit_code == 0
+    assert not (run_dir / ".lock").exists()
+
+
+def test_a_report_does_not_seal_what_it_has_not_made(run_dir):
+    (run_dir / "report.json").write_text((run_dir / "report.json").read_text() + " ")
+    CliRunner().invoke(app, ["report", str(run_dir)])
+    assert "report.json was changed" in verify(run_dir, sample=0).output
+    path = run_dir / "manifest.json"
+    path.write_text(path.read_text().replace('"predictions": 40', '"predictions": 41'))
+    result = CliRunner().invoke(app, ["report", str(run_dir)])
+    assert result.exit_code == 2
+    assert "its seal is not" in result.output
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "7", "{", '{"seal": null}'])
+@pytest.mark.parametrize("command", ["verify", "report", "run"])
+def test_a_damaged_manifest_is_a_message(run_dir, sound, text, command):
+    (run_dir / "manifest.json").write_text(text)
+    target = [str(run_dir)]
+    if command == "run":
+        target = [str(sound.parent / "job.yaml"), f"run_dir={run_dir}"]
+    result = CliRunner().invoke(app, [command, *target])
+    assert result.exit_code in (1, 2)
+    assert "manifest.json" in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_data_of_the_same_size_are_other_data(run_dir, sound):
+    path = sound.parent / "data" / "a.tar"
+    stamp = path.stat()
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1_000_000_000))
+    try:
+        result = verify(run_dir, sample=0)
+        again = CliRunner().invoke(
+            app, ["run", str(sound.parent / "job.yaml"), f"run_dir={run_dir}"]
+        )
+    finally:
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert result.exit_code == 1
+    assert "data: 'a.tar' of data set 'set' has changed" in result.output
+    assert again.exit_code == 2
+    assert "is finished, and its data are not what they were" in again.output
+    assert "data: 'a.tar' of data set 'set' has changed" in again.output
+    result = CliRunner().invoke(app, ["run", str(sound.parent / "job.yaml"), f"run_dir={run_dir}"])
+    assert "complete already" in result.output
 
 
 def test_a_figure_that_needs_a_label_equals_itself_without_one():

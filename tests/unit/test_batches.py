@@ -1,7 +1,10 @@
 """The ledger of a run directory that grows; no Ray, no model."""
 
+import json
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,7 +13,9 @@ from dawin_ray import batches as batches_module
 from dawin_ray import tables
 from dawin_ray.batches import Series, shards_of
 from dawin_ray.datasets import DatasetConfig, Source, list_files
-from dawin_ray.manifest import input_of, sealed
+from dawin_ray.errors import UserError
+from dawin_ray.manifest import input_of, reseal, sealed
+from dawin_ray.ours import AUDIT, BATCHES, LEDGER, SHARDS
 from dawin_ray.runs import MANIFEST, MIXTURE, RunDirectory
 
 
@@ -208,3 +213,290 @@ def test_a_batch_is_found_by_its_address(series, data):
     assert ids(found, "rejects") == ids(batch, "rejects")
     assert RunDirectory.at(series.address).batch is None
     assert time.strptime(batch.batch, batches_module.BATCH_NAME)
+
+
+# What somebody else does to batches/
+
+
+@pytest.fixture
+def grown(series, data, monkeypatch) -> list[RunDirectory]:
+    """Two finished batches; the second has scored one tar and one image."""
+    finish(series.begin(series.unscored(sources(data))))
+    (data / "tars" / "c.tar").write_bytes(b"new")
+    (data / "folder" / "x" / "9.png").write_bytes(b"new")
+    finish(series.begin(series.unscored(sources(data))))
+    series.settle()
+    series.finish("1.0")
+    return series.batches()
+
+
+def everything(series) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(series.address)): path.read_bytes()
+        for path in sorted(Path(series.address).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("suffix", [".bak", "", "x", "/deep"])
+@pytest.mark.parametrize("without", [None, MANIFEST, SHARDS])
+def test_a_folder_that_the_ledger_does_not_name_is_no_batch(series, data, grown, suffix, without):
+    """A copy, whatever it is called, and whether or not it looks finished."""
+    name = f"{grown[0].batch}{suffix}" if suffix else "2026-01-01T0000"
+    copy = Path(series.address, BATCHES, name)
+    shutil.copytree(grown[0].address, copy) if suffix != "/deep" else copy.mkdir()
+    if without and suffix != "/deep":
+        (copy / without).unlink()
+    before = everything(series)
+    if suffix != "/deep":
+        assert series.strangers() == [name]
+    assert [b.batch for b in series.batches()] == [b.batch for b in grown]
+    assert series.begun() is None
+    assert unscored(series, data) == {}
+    assert series.settle() == 0
+    series.abandon()
+    assert everything(series) == before
+    (data / "tars" / "d.tar").write_bytes(b"new")
+    batch = series.begin(series.unscored(sources(data)))
+    assert set(files_of_batch(batch)) == {"d.tar"}
+    assert batch.batch not in {name, *(b.batch for b in grown)}
+    assert {k: v for k, v in everything(series).items() if k in before and k != LEDGER} == {
+        k: v for k, v in before.items() if k != LEDGER
+    }
+
+
+def files_of_batch(batch) -> list[str]:
+    return [f for of_set in shards_of(batch).values() for shard in of_set for f in shard.files]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def edit_shards(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "spoil", "told"),
+    [
+        (MANIFEST, Path.unlink, "has lost its manifest.json"),
+        (SHARDS, Path.unlink, "has lost its shards.jsonl"),
+        (MANIFEST, truncate, "manifest.json.*is damaged"),
+        (MANIFEST, lambda path: path.write_text("[1]"), "is damaged: it holds a list"),
+        (MANIFEST, lambda path: path.write_text(path.read_text().replace("rows", "r")), "its seal"),
+        (SHARDS, edit_shards, "another shards.jsonl than was written"),
+        ("", shutil.rmtree, "has lost its manifest.json"),
+    ],
+)
+def test_a_batch_that_was_spoilt_stops_the_run_and_nothing_is_deleted(
+    series, data, grown, which, name, spoil, told
+):
+    spoil(Path(grown[which].address, name))
+    (data / "tars" / "a.tar").unlink()  # a feed that is cleaned up
+    before = everything(series)
+    steps = (
+        series.batches, series.settle, lambda: series.unscored(sources(data)),
+        lambda: series.begin({}) and series.settle(),
+    )  # fmt: skip
+    for step in steps[:3]:
+        with pytest.raises(UserError, match=told) as caught:
+            step()
+        assert grown[which].batch in str(caught.value)
+    assert everything(series) == before
+
+
+def test_a_manifest_of_another_batch_is_no_manifest_of_this_one(series, data, grown):
+    shutil.copy(Path(grown[0].address, MANIFEST), Path(grown[1].address, MANIFEST))
+    with pytest.raises(UserError, match=rf"{grown[1].batch} .* has another manifest\.json than"):
+        series.settle()
+
+
+@pytest.mark.parametrize("name", [LEDGER, MANIFEST])
+@pytest.mark.parametrize("how", ["edited", "list", "cut"])
+def test_a_ledger_or_manifest_that_was_changed_stops_the_run(series, data, grown, name, how):
+    path = Path(series.address, name)
+    text = path.read_text()
+    path.write_text({"edited": text.replace(grown[0].batch, "2000-01-01T0000"), "list": "[]",
+                     "cut": text[:-9]}[how])  # fmt: skip
+    before = everything(series)
+    with pytest.raises(UserError, match=rf"{name}.*(its seal is not|is damaged)"):
+        series.settle()
+    assert everything(series) == before
+
+
+def test_a_ledger_that_is_lost_is_made_again_of_the_manifest(series, data, grown):
+    Path(series.address, LEDGER).unlink()
+    assert [b.batch for b in series.batches()] == [b.batch for b in grown]
+    (data / "tars" / "a.tar").write_bytes(b"changed")
+    finish(series.begin(series.unscored(sources(data))))
+    assert series.settle() == 1
+    assert Path(series.address, LEDGER).exists()
+
+
+def test_a_directory_without_ledger_and_with_unlisted_batches_is_refused(series, data, grown):
+    """As an older version may have left it, killed in the middle of a batch."""
+    Path(series.address, LEDGER).unlink()
+    shutil.copytree(grown[0].address, Path(series.address, BATCHES, "2030-01-01T0000"))
+    before = everything(series)
+    with pytest.raises(UserError, match=r"no ledger\.json.*does not list.*: 2030-01-01T0000"):
+        series.settle()
+    assert everything(series) == before
+
+
+def test_an_older_ledger_is_told(series, data, grown):
+    path = Path(series.address, LEDGER)
+    ledger = json.loads(path.read_text())
+    del ledger["batches"][grown[1].batch]
+    path.write_text(json.dumps(sealed(ledger)))
+    with pytest.raises(UserError, match=rf"lacks batches.*{grown[1].batch}.*older copy"):
+        series.settle()
+
+
+def test_only_ones_own_files_of_an_abandoned_batch_are_deleted(series, data, grown):
+    (data / "tars" / "d.tar").write_bytes(b"new")
+    batch = series.begin(series.unscored(sources(data)))
+    empty = tables.table(tables.EXPERTS, {"sample_id": []})
+    batch.write_parts(("experts", "dataset=tars"), tables.EXPERTS, [empty])
+    batch.commit("experts", "tars", "s", "chunk", empty)
+    notes = [
+        Path(batch.address, "notes.txt"),
+        Path(series.address, "experts", "dataset=tars", f"batch={batch.batch}", "mine.parquet"),
+    ]
+    for path in notes:
+        path.write_text("mine")
+    series.abandon()
+    assert series.begun() is None
+    assert all(path.read_text() == "mine" for path in notes)
+    assert list(Path(batch.address).iterdir()) == notes[:1]
+    assert list(notes[1].parent.iterdir()) == notes[1:]
+
+
+def test_a_restart_deletes_the_batches_and_refuses_where_there_are_others(series, data, grown):
+    series.run.write_json("fingerprint.json", {"code": "1"})
+    copy = Path(series.address, BATCHES, f"{grown[0].batch}.bak")
+    shutil.copytree(grown[0].address, copy)
+    before = everything(series)
+    with pytest.raises(UserError, match=rf"no run wrote.*{copy.name}/manifest\.json.*Nothing was"):
+        series.run.clear(series.names())
+    assert everything(series) == before
+    shutil.rmtree(copy)
+    Path(series.address, LEDGER).write_text("damaged")
+    series.run.clear(series.names_to_clear())
+    assert everything(series) == {}
+
+
+# Killed between two steps
+
+
+def killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["first", "second", "shards"])
+def test_a_batch_begun_by_a_run_that_was_killed_is_taken_up(series, data, grown, step, monkeypatch):
+    (data / "tars" / "d.tar").write_bytes(b"new")
+    with monkeypatch.context() as patch:
+        if step == "shards":  # the ledger names it, and nothing else is there
+            patch.setattr(batches_module, "_write_shards", killed)
+            with pytest.raises(KeyboardInterrupt):
+                series.begin(series.unscored(sources(data)))
+        else:
+            series.begin(series.unscored(sources(data)))
+    begun = series.begun()
+    assert begun.batch not in [b.batch for b in grown]
+    batch = series.begin(series.unscored(sources(data)))
+    assert batch.batch == begun.batch
+    finish(batch)
+    if step == "second":  # finished, but the ledger does not know: another run scores nothing twice
+        assert unscored(series, data) == {}
+    series.settle()
+    series.finish("1.0")
+    assert series.run.read_json(MANIFEST)["batches"].keys() == {
+        *(b.batch for b in grown), batch.batch
+    }  # fmt: skip
+    assert unscored(series, data) == {}
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+def test_rows_are_taken_out_wherever_the_run_is_killed(series, data, grown, call, monkeypatch):
+    (data / "tars" / "b.tar").write_bytes(b"changed")
+    (data / "folder" / "x" / "0.png").write_bytes(b"changed")
+    finish(series.begin(series.unscored(sources(data))))
+    whole, calls = RunDirectory._write, []
+
+    def counting(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        whole(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "_write", counting)
+        try:
+            series.settle()
+        except KeyboardInterrupt:
+            pass
+        else:
+            assert len(calls) < call
+    series.settle()
+    series.finish("1.0")
+    first = series.batches()[0]
+    assert ids(first, "predictions", "dataset=tars") == ["a.tar/1"]
+    assert "x/0.png" not in ids(first, "predictions", "dataset=folder") + ids(first, "rejects")
+    manifest = first.read_json(MANIFEST)
+    for output in manifest["outputs"]:
+        if output["path"].startswith(("rejects", "experts", "predictions")):
+            fs, path = first.output(output["path"])
+            assert len(fs.cat_file(path)) == output["bytes"]
+    assert series.settle() == 0
+    assert unscored(series, data) == {}
+
+
+def test_a_report_made_again_is_sealed_in_all_manifests(series, data, grown):
+    with series.altering(grown[0]):
+        grown[0].write_text(AUDIT, "{}")
+        reseal(grown[0], [AUDIT])
+    series.finish("1.0")
+    assert [b.batch for b in series.batches()] == [b.batch for b in grown]
+    seals = series.run.read_json(MANIFEST)["batches"]
+    assert seals[grown[0].batch] == grown[0].read_json(MANIFEST)["seal"]
+    listed = [output["path"] for output in grown[0].read_json(MANIFEST)["outputs"]]
+    assert listed.count(f"{BATCHES}/{grown[0].batch}/{AUDIT}") == 1
+
+
+def test_a_report_that_was_killed_midway_is_made_again(series, data, grown):
+    def report():
+        with series.altering(grown[0]):
+            grown[0].write_text(AUDIT, "{}")
+            reseal(grown[0], [AUDIT])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        report()
+    series.settle()
+    series.finish("1.0")
+    seals = series.run.read_json(MANIFEST)["batches"]
+    assert seals[grown[0].batch] == grown[0].read_json(MANIFEST)["seal"]
+
+
+# Images that could not be read
+
+
+def test_an_image_that_could_not_be_read_is_scored_when_it_can_be(series, data):
+    batch = series.begin(series.unscored(sources(data)))
+    finish(batch)
+    reasons = {"x/0.png": "cannot be read: permission denied", "x/1.png": "truncated",
+               "x/2.png": "cannot be read: it is gone", "a.tar/0": "cannot be read: x"}  # fmt: skip
+    columns = {
+        "dataset": ["tars" if ".tar" in name else "folder" for name in reasons],
+        "shard": ["s"] * 4, "sample_id": list(reasons), "reason": list(reasons.values()),
+    }  # fmt: skip
+    batch.write_parts(("rejects",), tables.REJECTS, [tables.table(tables.REJECTS, columns)])
+    (data / "folder" / "x" / "2.png").unlink()
+    assert unscored(series, data) == {"folder": {"x/0.png"}}
+    shard = series.unscored(sources(data))["folder"]
+    finish(series.begin({"folder": shard}))
+    assert series.settle() == 1
+    assert "x/0.png" not in ids(series.batches()[0], "rejects")

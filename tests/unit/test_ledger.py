@@ -207,3 +207,53 @@ def test_a_set_that_is_all_broken_has_no_usable_image_however_many_may_break(run
     shards = [broken(run, "s", 0, None)]
     with pytest.raises(UserError, match="'set' has no usable image"):
         check_usable(run, {"set": shards}, 1.0, max_broken=1)
+
+
+# What a resumed run finds
+
+
+def complete(run: RunDirectory, kinds: tuple[str, ...], rejected: int = 1) -> None:
+    """Two chunks of shard s, the first with a reject."""
+    chunks = {"a": [2, rejected], "b": [2, 0]}
+    for kind in kinds:
+        for name in chunks:
+            commit(run, kind, name, [f"{name}1", f"{name}2"])
+        run.mark(kind, "set", "s", {"chunks": chunks})
+    if rejected:
+        commit(run, "rejects", "a", ["a3"])
+
+
+@pytest.mark.parametrize("kinds", [("experts",), ("experts", "predictions")])
+def test_a_shard_with_all_its_chunks_is_done(run, kinds):
+    complete(run, kinds)
+    assert PassLedger(run, kinds, [SHARD]).remaining == []
+
+
+@pytest.mark.parametrize("kinds", [("experts",), ("experts", "predictions")])
+@pytest.mark.parametrize("lost", ["experts", "predictions", "rejects"])
+def test_a_chunk_that_lost_a_file_is_made_again(run, kinds, lost):
+    if lost not in (*kinds, "rejects"):
+        pytest.skip("the pass has no such files")
+    complete(run, kinds)
+    run.remove_chunk(lost, "set", "s", "a")
+    assert PassLedger(run, kinds, [SHARD]).remaining == [SHARD]
+    for kind in kinds:
+        assert run.chunks(kind, "set", "s") == ["b"]  # the other one is kept
+        assert run.marks(kind, "set") == set()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"chunks": {"a": 3}}', '{"chunks": []}'])
+@pytest.mark.parametrize("kind", ["experts", "predictions"])
+def test_a_damaged_mark_is_none(run, kind, text):
+    kinds = ("experts", "predictions")
+    complete(run, kinds)
+    run.write_text(f"work/marks/{kind}/set/s.json", text)
+    assert PassLedger(run, kinds, [SHARD]).remaining == [SHARD]
+    assert run.chunks("predictions", "set", "s") == ["a", "b"]
+    assert run.marks("experts", "set") == run.marks("predictions", "set") == set()
+
+
+def test_marks_of_two_kinds_that_differ_are_none(run):
+    complete(run, ("experts", "predictions"))
+    run.mark("experts", "set", "s", {"chunks": {"a": [2, 1]}})
+    assert PassLedger(run, ("experts", "predictions"), [SHARD]).remaining == [SHARD]

@@ -209,14 +209,193 @@ def test_a_table_without_rows_is_a_part_with_its_columns(address):
     assert list(run.read_parts("rejects", columns=["reason"])) == []
 
 
-def test_a_run_is_cleared_and_nothing_else(tmp_path, run):
-    run.open(FINGERPRINT, "")
+def fill(run: RunDirectory) -> None:
+    """Files of all kinds that a run writes."""
+    run.open(FINGERPRINT, "", {"set": {"s.tar": (3, "v")}})
     run.commit("experts", "set", "s", "chunk", scored(0))
-    (tmp_path / "run" / "notes.txt").write_text("mine")
+    run.mark("experts", "set", "s", {"chunks": {}})
+    for kind in ("experts", "predictions"):
+        run.write_parts((kind, "dataset=set"), tables.EXPERTS, [scored(0)])
+    run.write_parts(("rejects",), tables.REJECTS, [])
+    for name in ("report.json", "audit.json", "mixture.json", "classes.json", "fit.json", MANIFEST):
+        run.write_json(name, {})
+    for name in ("report.html", "csv/scores.csv", f"cache/{'a' * 32}/c.arrow"):
+        run.write_text(name, "x")
+
+
+def test_a_run_is_cleared_and_nothing_else(tmp_path, address):
+    run = RunDirectory(address)
+    fill(run)
+    run.write_text("notes.txt", "mine")
+    run.write_text("work/notes.txt", "mine")
     run.clear()
-    assert files_below(tmp_path / "run") == {"notes.txt"}
+    fs, root = run.path()
+    assert {path.rsplit("/run/", 1)[1] for path in fs.find(root)} == {"notes.txt", "work/notes.txt"}
     with pytest.raises(UserError, match="nothing in it was deleted"):
         run.clear()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "predictions/x.parquet", "predictions/dataset=set/copy.parquet", "csv/mine.csv",
+        "predictions/dataset=evil/deep/part-00000.parquet", "rejects/.hidden", "experts/a/b/c",
+        "batches/2026-01-01T0000/manifest.json", "predictions/dataset=a/batch=x/part-00000.parquet",
+    ],
+)  # fmt: skip
+def test_a_restart_among_files_of_somebody_else_is_refused(tmp_path, address, name):
+    run = RunDirectory(address)
+    fill(run)
+    run.write_text(name, "mine")
+    fs, root = run.path()
+    before = fs.find(root)
+    with pytest.raises(UserError, match=r"files that no run wrote.*Nothing was deleted") as caught:
+        run.clear()
+    assert name in str(caught.value)
+    assert fs.find(root) == before
+
+
+def test_a_restart_does_not_follow_links(tmp_path, run):
+    fill(run)
+    (tmp_path / "elsewhere" / "experts").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "part-00000.parquet").write_text("mine")
+    (tmp_path / "run" / "predictions" / "dataset=b").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"predictions/dataset=b\. Nothing was deleted"):
+        run.clear()
+    (tmp_path / "run" / "predictions" / "dataset=b").unlink()
+    (tmp_path / "run" / "work" / "link").symlink_to(tmp_path / "elsewhere")
+    run.clear()
+    assert (tmp_path / "elsewhere" / "part-00000.parquet").exists()
+
+
+def test_work_that_is_not_ours_stays(tmp_path, run):
+    fill(run)
+    run.write_text("work/experts/set/s/notes.txt", "mine")
+    run.remove_work()
+    assert files_below(tmp_path / "run" / "work") == {"experts/set/s/notes.txt"}
+
+
+# The data of a run
+
+FILES = {"set": {"a.tar": (10, "v1"), "b.tar": (20, "v1")}, "other": {"x/1.png": (5, "")}}
+
+
+def test_the_listing_of_the_data_comes_back(address):
+    run = RunDirectory(address)
+    assert run.files() is None
+    files = FILES | {"odd": {"caf\u00e9 \udcff\n.png": (1, "[etag]")}}
+    run.open(FINGERPRINT, "", files)
+    assert run.files() == files
+    assert run.open(FINGERPRINT, "", files) == "unfinished"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"set": {"a.tar": (10, "v2"), "b.tar": (20, "v1")}},
+         "'a.tar' of data set 'set' has changed: 10 bytes of version v1 then, 10 bytes of version"),
+        ({"set": {"a.tar": (11, "v1"), "b.tar": (20, "v1")}}, "11 bytes of version v1 now"),
+        ({"set": {"a.tar": (10, "v1")}}, "'b.tar' of data set 'set' is gone"),
+        ({"other": {"x/1.png": (5, ""), "x/2": (5, "")}}, "'x/2' of data set 'other' is new"),
+        ({"other": {}}, "'x/1.png' of data set 'other' is gone"),
+    ],
+)  # fmt: skip
+def test_other_data_are_refused_with_the_files_that_differ(address, finished, change, told):
+    run = RunDirectory(address)
+    run.open(FINGERPRINT, "", FILES)
+    if finished:
+        run.write_json(MANIFEST, {})
+    for claim in (lambda: run.state(FINGERPRINT, FILES | change),
+                  lambda: run.open(FINGERPRINT, "", FILES | change)):  # fmt: skip
+        with pytest.raises(UserError) as caught:
+            claim()
+        message = str(caught.value)
+        assert told in message
+        assert f"is {'' if finished else 'un'}finished" in message
+        assert "--restart" in message
+    assert run.files() == FILES
+
+
+def test_a_listing_that_is_not_there_yet_is_made(run):
+    """An unfinished run of an older version."""
+    run.open(FINGERPRINT, "")
+    assert run.open(FINGERPRINT, "", FILES) == "unfinished"
+    assert run.files() == FILES
+
+
+def test_many_files_that_differ_are_cut_and_counted(run):
+    many = {f"{i:03d}.png": (i, "v") for i in range(30)}
+    run.open(FINGERPRINT, "", {"set": many})
+    now = {name: (size, "w") for name, (size, _) in list(many.items())[:25]} | {"new": (1, "v")}
+    with pytest.raises(UserError) as caught:
+        run.open(FINGERPRINT, "", {"set": now})
+    assert str(caught.value).count("  data: ") == 11
+    assert "31 files differ (25 changed, 1 new, 5 gone)" in str(caught.value)
+
+
+def test_a_job_that_differs_is_told_before_its_data(run):
+    run.open(FINGERPRINT, "", FILES)
+    with pytest.raises(UserError, match=r"job\.seed: 1 there, 2 here"):
+        run.open(FINGERPRINT | {"job": {"seed": 2, "fit": "joint"}}, "", {})
+
+
+# Files that are damaged
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "", '{"a": ', "null", "\x00"])
+@pytest.mark.parametrize("name", ["fingerprint.json", MANIFEST])
+def test_a_damaged_json_file_is_told_by_its_name(address, name, text):
+    run = RunDirectory(address)
+    run.open(FINGERPRINT, "")
+    run.write_json(MANIFEST, {})
+    run.write_text(name, text)
+    with pytest.raises(UserError, match=rf"{name}' is damaged.*--restart"):
+        run.open(FINGERPRINT, "")
+
+
+def test_a_damaged_listing_is_told(run):
+    run.open(FINGERPRINT, "", FILES)
+    run.write_text("data.jsonl.gz", "x")
+    with pytest.raises(UserError, match=r"data\.jsonl\.gz' is damaged"):
+        run.open(FINGERPRINT, "", FILES)
+
+
+def test_a_chunk_that_is_missing_or_damaged_is_told_and_can_be_made_again(address):
+    run = RunDirectory(address)
+    run.commit("experts", "set", "s", "a", scored(0))
+    fs, path = run.path("work", "experts", "set", "s", "a.parquet")
+    whole = fs.cat_file(path)
+    for data in (whole[:-10], b"", b"x" * len(whole), whole[:40] + bytes(60) + whole[100:]):
+        fs.pipe_file(path, data)
+        with pytest.raises(UserError, match=r"a\.parquet.* damaged .*Run the same command again"):
+            run.read("experts", "set", "s", "a")
+        assert run.chunks("experts", "set", "s") == []  # so it is not taken for done
+        with pytest.raises(UserError, match=r"a\.parquet.* is missing\. Run the same command"):
+            run.read("experts", "set", "s", "a")
+    run.commit("experts", "set", "s", "a", scored(0))
+    assert run.read("experts", "set", "s", "a").equals(scored(0))
+
+
+def test_an_error_of_the_disk_deletes_no_chunk(run, monkeypatch):
+    run.commit("experts", "set", "s", "a", scored(0))
+    fs = run.path()[0]
+
+    def fails(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fs), "open", fails)
+        with pytest.raises(UserError, match="Input/output error"):
+            run.read("experts", "set", "s", "a")
+    assert run.read("experts", "set", "s", "a").equals(scored(0))
+
+
+def test_a_damaged_part_is_told(run):
+    [part] = run.write_parts(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
+    run.write_text(part["path"], "x")
+    with pytest.raises(UserError, match=r"part-00000\.parquet' is damaged"):
+        list(run.read_parts("experts", "dataset=set"))
 
 
 def test_committing_twice_writes_the_same_bytes(tmp_path, run):

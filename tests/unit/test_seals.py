@@ -1,0 +1,165 @@
+"""What `verify` looks at without scoring anything: hashes, counts, numbers, and files too many."""
+
+import io
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dawin_ray import page, tables
+from dawin_ray.manifest import reseal, sealed
+from dawin_ray.ours import MANIFEST, files_below
+from dawin_ray.pictures import draw
+from dawin_ray.runs import RunDirectory
+from dawin_ray.seals import of_manifest, of_outputs, of_strangers
+from dawin_ray.verify import _is_no_number
+
+COLUMNS = {
+    "sample_id": ["a", "b"], "label": [1, None], "confidence": [0.5, 0.5], "nll": [0.1, np.nan],
+    "brier": [0.1, np.nan], "coefficient": np.full((2, 2), 0.5, np.float32),
+    "fit_nll": np.array([[0.1], [np.nan]], np.float32),
+    "fit_brier": np.array([[0.1], [np.nan]], np.float32),
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    return RunDirectory(str(tmp_path / "run"))
+
+
+def write(run: RunDirectory, **columns) -> dict:
+    """A finished run of two predictions, and its manifest."""
+    table = tables.table(tables.PREDICTIONS, COLUMNS | columns)
+    scored = tables.table(tables.EXPERTS, {"sample_id": ["a", "b"], "label": [1, None]})
+    outputs = run.write_parts(("predictions", "dataset=set"), tables.PREDICTIONS, [table])
+    outputs += run.write_parts(("experts", "dataset=set"), tables.EXPERTS, [scored])
+    outputs += run.write_parts(("rejects",), tables.REJECTS, [])
+    run.write_json("audit.json", {"a": 1})
+    run.write_text("csv/scores.csv", "a")
+    outputs += [run.describe(name) for name in ("audit.json", "csv/scores.csv")]
+    manifest = sealed({"outputs": outputs, "rows": {"set": {"predictions": 2, "rejects": 0}}})
+    run.write_json(MANIFEST, manifest)
+    return manifest
+
+
+def listed(manifest) -> set[str]:
+    return {MANIFEST, *(output["path"] for output in manifest["outputs"])}
+
+
+def test_a_sound_run_has_no_faults(run):
+    manifest = write(run)
+    assert list(of_manifest(manifest)) == list(of_outputs(run, manifest)) == []
+    assert list(of_strangers(run.address, listed(manifest))) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"confidence": [0.5, np.nan]}, "confidence of 1 rows"),
+        ({"confidence": [np.inf, np.nan]}, "confidence of 2 rows"),
+        ({"nll": [np.nan, np.nan]}, "nll of 1 rows"),  # the first has a label
+        ({"brier": [-np.inf, np.nan]}, "brier of 1 rows"),
+        ({"fit_brier": np.full((2, 1), np.nan, np.float32)}, "fit_brier of 1 rows"),
+        ({"coefficient": np.array([[0.5, np.nan], [0.5, 0.5]], np.float32)}, "coefficient of 1"),
+    ],
+)
+def test_figures_that_are_no_numbers_are_found(run, columns, told):
+    faults = list(of_outputs(run, write(run, **columns)))
+    assert len(faults) == 1
+    assert told in faults[0]
+    assert "is no number" in faults[0]
+
+
+def test_a_row_knows_where_no_number_is_right():
+    row = {"label": None, "nll": float("nan"), "confidence": float("nan"), "coefficient": [1, 0]}
+    assert [name for name in row if _is_no_number(name, row)] == ["confidence"]
+    row |= {"label": 3}
+    assert [name for name in row if _is_no_number(name, row)] == ["nll", "confidence"]
+
+
+@pytest.mark.parametrize("name", ["audit.json", "csv/scores.csv"])
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_every_listed_file_is_looked_at(run, name, how):
+    manifest = write(run)
+    if how == "changed":
+        run.write_text(name, "better!")
+    else:
+        run.remove(name)
+    [fault] = of_outputs(run, manifest)
+    assert fault.startswith(f"{name} {'was changed' if how == 'changed' else 'is missing'}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt", "predictions/x.parquet", "predictions/dataset=evil/part-00000.parquet",
+        "predictions/dataset=set/a/b/c.parquet", "experts/.hidden", "rejects/batch=x/y",
+        "batches/x/manifest.json", "csv/more.csv", "predictions/dataset=set/part-00000.parquet.bak",
+    ],
+)  # fmt: skip
+def test_a_file_that_nothing_lists_is_found(run, name):
+    manifest = write(run)
+    run.write_text(name, "x")
+    assert list(of_strangers(run.address, listed(manifest))) == [f"{name} is not in the manifest"]
+
+
+def test_locks_temporary_files_work_and_crops_are_no_strangers(run):
+    manifest = write(run)
+    for name in (".lock", f"predictions/.part-00000.parquet.{'0' * 32}.tmp", "work/a", "cache/b/c"):
+        run.write_text(name, "x")
+    assert list(of_strangers(run.address, listed(manifest))) == []
+
+
+def test_links_are_followed_and_end(tmp_path, run):
+    """pandas follows them too; a disk that is linked in is looked at, and a circle ends."""
+    manifest = write(run)
+    os.rename(tmp_path / "run" / "predictions", tmp_path / "other_disk")
+    os.symlink(tmp_path / "other_disk", tmp_path / "run" / "predictions")
+    assert list(of_strangers(run.address, listed(manifest))) == []
+    (tmp_path / "other_disk" / "x.parquet").write_text("x")
+    os.symlink(tmp_path / "run", tmp_path / "run" / "experts" / "loop")
+    assert "predictions/x.parquet is not in the manifest" in list(
+        of_strangers(run.address, listed(manifest))
+    )
+    fs, root = run.path()
+    assert "predictions" in files_below(fs, root)  # not followed where files are deleted
+
+
+def test_many_strangers_are_counted(run):
+    manifest = write(run)
+    for i in range(50):
+        run.write_text(f"predictions/{i:02d}", "x")
+    faults = list(of_strangers(run.address, listed(manifest)))
+    assert len(faults) == 21
+    assert faults[-1] == "and 30 more files are not in the manifest"
+
+
+def test_a_file_that_was_made_again_is_sealed_again(run):
+    write(run)
+    run.write_json("audit.json", {"a": 2})
+    reseal(run, ["audit.json"])
+    manifest = run.read_json(MANIFEST)
+    assert list(of_manifest(manifest)) == list(of_outputs(run, manifest)) == []
+
+
+def test_text_of_a_csv_is_no_formula():
+    names = ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "\rx", "plain", "a=b", ""]
+    frame = pd.DataFrame({"name": names, "value": [-1.5, 2, *[None] * 7]})
+    text = page.csv_of(frame)
+    back = pd.read_csv(io.StringIO(text), keep_default_na=False, lineterminator="\n")
+    assert [n.replace("\r", "") for n in back["name"]][:5] == [
+        "'=1+1",
+        "'+x",
+        "'-x",
+        "'@SUM(A1)",
+        "'\tx",
+    ]
+    assert back["name"].tolist()[-3:] == ["plain", "a=b", ""]
+    assert back["value"].tolist()[:2] == ["-1.5", "2.0"]
+
+
+@pytest.mark.parametrize("name", ["$x", "a $\\frac$ b", "<b>&", "$$"])
+def test_a_name_in_a_picture_is_a_name(name):
+    svg = draw("x", [lambda axes: axes.set_title(name)])
+    assert name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in svg
