@@ -11,7 +11,7 @@ import dawin_ray
 
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
-    {"errors", "names", "settings"},
+    {"attempts", "errors", "isolated", "names", "progress", "settings"},
     {"storage"},
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
@@ -19,11 +19,12 @@ LAYERS = [
     {"chunks"},
     {"decoding", "stages"},
     {"cache", "runs"},
-    {"ledger", "pipeline", "saved"},
+    {"ledger", "ray_cluster", "saved"},
+    {"pipeline"},
     {"drift"},
     {"config"},
     {"prepare"},
-    {"fits", "manifest", "plan", "progress"},
+    {"fits", "manifest", "plan"},
     {"audit", "batches", "report"},
     {"pictures", "thumbnails"},
     {"page"},
