@@ -21,6 +21,8 @@ MOST_DEATHS_SCORING = 3
 # Of actors while they load, beyond one start of each.
 MOST_DEATHS_LOADING = 3
 
+ASK_SECONDS = 10.0  # that the driver waits for an answer; Ray may be gone
+
 
 class Attempts:
     """Counts what is under way, and keeps lines for the driver to show."""
@@ -105,14 +107,21 @@ class Tries:
 
     def told(self) -> list[str]:
         """See `Attempts.told`."""
-        return [] if self._call is None else self._call("told")
+        return [] if self._call is None else self._call("told", timeout=ASK_SECONDS)
 
     def state(self, loading: str, scoring: str) -> tuple[int, int, int]:
         """See `Attempts.state`."""
-        return (0, 0, 0) if self._call is None else self._call("state", loading, scoring)
+        if self._call is None:
+            return 0, 0, 0
+        return self._call("state", loading, scoring, timeout=ASK_SECONDS)
 
 
 UNCOUNTED = Tries()
+
+
+def loading(stage: str) -> str:
+    """The kind of tries that are starts of a stage's actors."""
+    return f"loading of {stage}"
 
 
 def nth(count: int) -> str:

@@ -9,8 +9,12 @@ the data contains. `shown` is one to one: names that differ stay different.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 MADE = "\\@"  # begins what the reader names itself, as in `shard.tar/\\@1024`
+_BIDIRECTIONAL = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 _TAKEN = re.compile(r"\\(?:x[0-9a-f]{2}|@)")
 
 
@@ -23,6 +27,27 @@ def shown(name: str) -> str:
         return name.replace("\\", "\\x5c") if _TAKEN.search(name) else name
     escaped = name.replace("\\", "\\x5c")
     return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in escaped)
+
+
+def plain(text: str) -> str:
+    """A text for a terminal or another process: what would steer the one or break the other is
+    escaped. Line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _steers(c) else _named(c) for c in text)
+
+
+def _steers(c: str) -> bool:
+    """Control characters, lone surrogates, and what turns the direction of writing."""
+    return unicodedata.category(c) in ("Cc", "Cs") or c in _BIDIRECTIONAL
+
+
+def _named(c: str) -> str:
+    code = ord(c)
+    if "\ud800" <= c <= "\udfff":
+        return _escaped(c)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _escaped(surrogate: str) -> str:

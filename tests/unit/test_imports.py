@@ -63,9 +63,9 @@ def test_a_module_imports_only_from_layers_below(path):
     assert not above
 
 
-def test_only_the_pipeline_imports_ray():
+def test_only_pipeline_and_cluster_import_ray():
     users = {layer(p) for p in modules() if any(n.split(".")[0] == "ray" for n in imported(p))}
-    assert users == {"pipeline"}
+    assert users == {"pipeline", "ray_cluster"}
 
 
 def test_help_needs_neither_torch_nor_ray():
