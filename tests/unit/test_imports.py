@@ -11,7 +11,7 @@ import dawin_ray
 
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
-    {"attempts", "errors", "isolated", "names", "progress", "settings"},
+    {"attempts", "errors", "lfs", "names", "progress", "settings"},
     {"storage"},
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
