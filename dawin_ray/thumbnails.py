@@ -10,11 +10,10 @@ import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image
 
 from dawin_ray.audit import DAWIN, Columns
 from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
-from dawin_ray.decoding import DECODE_ERRORS
+from dawin_ray.images import open_image, without_border
 from dawin_ray.samples import read_samples
 
 SIDE = 96  # pixels
@@ -96,13 +95,11 @@ def _uris(shards: Sequence[Shard], wanted: set[str], border: int) -> Iterator[tu
 
 def _thumbnail(encoded: bytes, border: int) -> str | None:
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            small = image.convert("RGB")
-    except DECODE_ERRORS:
+        with open_image(encoded) as image:
+            small = without_border(image.convert("RGB"), border)
+            small.thumbnail((SIDE, SIDE))
+    except Exception:  # noqa: BLE001  (decoders raise anything at damaged data)
         return None
-    if border:
-        small = small.crop((border, border, small.width - border, small.height - border))
-    small.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

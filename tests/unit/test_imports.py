@@ -16,7 +16,7 @@ LAYERS = [
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
     {"models", "samples"},
-    {"chunks"},
+    {"chunks", "images"},
     {"decoding", "stages"},
     {"cache", "runs"},
     {"ledger", "ray_cluster", "saved"},
