@@ -75,13 +75,9 @@ class Tries:
         self,
         call: Callable[..., Any] | None = None,
         send: Callable[..., None] | None = None,
-        dumps: Callable[[Any], bytes] | None = None,
     ):
-        """`call` and `send` name a method, with and without waiting; without them nothing counts.
-
-        `dumps` pickles what this process was given, for a process of its own.
-        """
-        self._call, self._send, self.dumps = call, send, dumps
+        """`call` and `send` take a method's name; `call` waits. Without them nothing counts."""
+        self._call, self._send = call, send
 
     @contextmanager
     def of(self, kind: str, name: str) -> Iterator[int]:

@@ -6,9 +6,12 @@ other, and answers each with a crop or a reason. It dies with its parent.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import dataclasses
+import importlib
+import json
 import os
-import pickle
 import resource
 import selectors
 import signal
@@ -16,10 +19,13 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+from open_clip.transform import PreprocessCfg
+
+from dawin_ray.images import ImageDecoder
+from dawin_ray.models import Preprocessing
 
 # Beside what its libraries take: 179 million pixels in floats of three channels are 2.1 GB.
 MAX_BYTES = 4 << 30
@@ -29,19 +35,20 @@ START_SECONDS = 600.0  # importing the libraries, on a machine that is busy
 
 REQUEST, ANSWER = struct.Struct("<qq"), struct.Struct("<cq")  # border, bytes; what, bytes
 READY, CROP, REASON = b"r", b"c", b"e"
-MORE_MEMORY = f"needs more than {MAX_BYTES >> 30} GiB of memory to be decoded"
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class OwnProcess:
     """Decodes images in a child process, which may die, hang or ask for all memory.
 
-    `decode` has `crop_or_reason(encoded, border)`, and so has this. Close it.
+    It stands where an `ImageDecoder` would, and gives the same crops. Close it.
     """
 
-    def __init__(self, decode: Any, dumps: Callable[[Any], bytes] | None = None):
-        """`decode` travels to the child by `dumps`; it is this program's own, no data."""
-        self.pickled, self.shape = (dumps or pickle.dumps)(decode), decode.crop_shape
+    def __init__(self, decoder: ImageDecoder):
+        """`decoder` is made again in the child, of its class and preprocessing."""
+        kind, of = type(decoder), decoder.preprocessing
+        made = {"class": [kind.__module__, kind.__qualname__], "of": dataclasses.asdict(of)}
+        self.made, self.shape = json.dumps(made).encode(), (*of.size, 3)
         self.child: subprocess.Popen | None = None
 
     def __enter__(self) -> OwnProcess:
@@ -52,7 +59,7 @@ class OwnProcess:
         """Ends the child."""
         self._end()
 
-    def crop_or_reason(self, encoded: bytes, border: int) -> np.ndarray | str:
+    def __call__(self, encoded: bytes, border: int = 0) -> np.ndarray | str:
         """A crop uint8 [H, W, 3], equal to what this process would make, or why there is none."""
         if self.child is None:
             self._start()
@@ -80,7 +87,7 @@ class OwnProcess:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
         try:
-            self._write(REQUEST.pack(0, len(self.pickled)) + self.pickled)
+            self._write(REQUEST.pack(0, len(self.made)) + self.made)
             self._answer(START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as error:
             code = self._end()
@@ -115,10 +122,8 @@ class OwnProcess:
         child, self.child = self.child, None
         if child is None:
             return 0
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it is dead, which is why it is asked
             child.stdin.close()
-        except BrokenPipeError:
-            pass  # it is dead, which is why it is asked
         try:
             code = child.wait(timeout=1)
         except subprocess.TimeoutExpired:
@@ -141,6 +146,12 @@ def _limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
+def _made(what: dict) -> ImageDecoder:
+    module, name = what["class"]
+    kind, of = getattr(importlib.import_module(module), name), what["of"]
+    return kind(Preprocessing(**of | {"config": PreprocessCfg(**of["config"])}))
+
+
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     def answer(what: bytes, content: bytes = b"") -> None:
         answers.write(ANSWER.pack(what, len(content)) + content)
@@ -152,15 +163,12 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         border, size = REQUEST.unpack(head)
         return border, requests.read(size)
 
-    decode = pickle.loads(request()[1])  # from the parent process, which is this program
+    decode = _made(json.loads(request()[1]))
     _limit(MAX_BYTES)
     answer(READY)
     while (asked := request()) is not None:
         border, encoded = asked
-        try:
-            found = decode.crop_or_reason(encoded, border)
-        except MemoryError:
-            found = MORE_MEMORY
+        found = decode(encoded, border)
         if isinstance(found, str):
             answer(REASON, found.encode(errors="backslashreplace"))
         else:

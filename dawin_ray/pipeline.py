@@ -102,7 +102,7 @@ class _ModelActor:
 
     stage: str  # in words
 
-    def __init__(self, run: RunDirectory, on: Resources, spec: ScoringSpec, *arguments: Any):
+    def __init__(self, run: RunDirectory, on: Resources, spec: ScoringSpec, **arguments: Any):
         """Loads the models on this worker, once.
 
         What goes wrong is said at the first chunk: of an error in a constructor, Ray keeps only
@@ -115,10 +115,10 @@ class _ModelActor:
             with encodable(), on.tries.of(loading(self.stage), "") as before:
                 self._check_starts(before)
                 _settle(on)
-                self.load(*arguments)
+                self.load(**arguments)
         except UserError as error:
             self.fault = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (the run ends with it, whatever it is)
             if _is_out_of_memory(error):
                 self.fault = self._out_of_memory("to load the models", error)
             else:
@@ -127,7 +127,7 @@ class _ModelActor:
                     f"{type(error).__name__}: {plain(str(error))}"
                 )
 
-    def load(self, *arguments: Any) -> None:
+    def load(self, **arguments: Any) -> None:
         """Load the models."""
         raise NotImplementedError
 
@@ -381,7 +381,7 @@ def count_tries() -> Tries:
         .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
         .remote()
     )
-    return Tries(_Call(actor, wait=True), _Call(actor, wait=False), ray.cloudpickle.dumps)
+    return Tries(_Call(actor, wait=True), _Call(actor, wait=False))
 
 
 def _stream(

@@ -11,12 +11,13 @@ import dawin_ray
 
 PACKAGE = Path(dawin_ray.__file__).parent
 LAYERS = [
-    {"attempts", "errors", "lfs", "names", "progress", "settings"},
-    {"storage"},
+    {"attempts", "errors", "lfs", "names", "settings"},
+    {"progress", "storage"},
     {"locking", "expertise", "mixture", "merge", "tables", "precision", "symbols"},
     {"classes", "datasets", "checkpoints", "comparisons", "fitting", "samplewise", "statistics"},
     {"models", "samples"},
     {"chunks", "images"},
+    {"isolated"},
     {"decoding", "stages"},
     {"cache", "runs"},
     {"ledger", "ray_cluster", "saved"},
