@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from dawin_ray.comparisons import Method
+from dawin_ray.names import plain
 from dawin_ray.prepare import Prepared
 from dawin_ray.samples import count_samples
 
@@ -18,7 +20,7 @@ from dawin_ray.samples import count_samples
 def plan_of(prepared: Prepared) -> list[Any]:
     """Printable parts: a table of the data sets, then models, forwards and devices."""
     job, spec = prepared.job, prepared.spec
-    table = Table(title=f"Plan of {job.run_dir}", title_justify="left")
+    table = Table(title=Text(plain(f"Plan of {job.run_dir}")), title_justify="left")
     for heading in ("data set", "format", "classes", "head"):
         table.add_column(heading)
     for heading in ("shards", "samples", "bytes", "chunks"):
@@ -31,7 +33,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         total, unknown = total + known, unknown or missing
         chunks = sum(math.ceil((count or 0) / job.compute.chunk_size) for count in counts)
         table.add_row(
-            name,
+            Text(plain(name)),
             shards[0].format,
             f"{spec.classes[name].count:,}",
             spec.heads[name],

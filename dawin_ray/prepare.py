@@ -38,6 +38,7 @@ from dawin_ray.models import (
     read_class_names,
     resolve_head,
 )
+from dawin_ray.progress import Say, step
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.saved import Saved, identity_of, load_saved, saved_reference
 from dawin_ray.stages import ScoringSpec
@@ -85,24 +86,30 @@ class Prepared:
         )
 
 
-def prepare(job: Job) -> Prepared:
+def prepare(job: Job, say: Say = logger.debug) -> Prepared:
     """Find the data, load and check the checkpoints, resolve heads and classes.
+
+    `say` takes a line for each part, with its time.
 
     Raises:
         UserError: anything that would keep the job from running.
     """
     configure(job.storage_options)
-    listings = {
-        dataset.name: list_files(dataset, may_be_empty=job.mode == "append")
-        for dataset in job.datasets
-    }
+    listings = {}
+    for dataset in job.datasets:
+        with step(say, f"listing data set {dataset.name}") as found:
+            listing = list_files(dataset, may_be_empty=job.mode == "append")
+            found(f"{len(listing.files):,} files")
+        listings[dataset.name] = listing
     addresses = list(
         dict.fromkeys(
             [e.checkpoint for e in job.experts] + ([job.merge.base] if job.merge.base else [])
         )
     )
-    digests = {address: checkpoint_digest(address) for address in addresses}
-    checkpoints = {a: read_checkpoint(a, job.model.architecture, digests[a]) for a in addresses}
+    with step(say, f"reading {len(addresses)} checkpoints") as found:
+        digests = {address: checkpoint_digest(address) for address in addresses}
+        checkpoints = {a: read_checkpoint(a, job.model.architecture, digests[a]) for a in addresses}
+        found(f"{sum(t.nbytes for c in checkpoints.values() for t in c.values()) / 1e9:.2f} GB")
     has_head = f"{HEAD}.weight" in checkpoints[job.experts[0].checkpoint]
     heads = {
         dataset.name: _head(job, dataset, listings[dataset.name], has_head)
@@ -115,7 +122,8 @@ def prepare(job: Job) -> Prepared:
         heads=tuple({head.key: head for head in heads.values()}.values()),
         digests=digests,
     )
-    experts = load_experts(model, checkpoints)
+    with step(say, f"loading {len(job.experts)} experts"):
+        experts = load_experts(model, checkpoints)
     classes = {
         dataset.name: _classes(
             job, dataset, listings[dataset.name], heads[dataset.name],
@@ -152,7 +160,8 @@ def prepare(job: Job) -> Prepared:
         compared=_first_chunks(shards),
     )
     if job.exact or any(method.kind == "samplewise" for method in spec.methods):
-        _check_exact(experts, job)
+        with step(say, "checking the exact mode against merged weights"):
+            _check_exact(experts, job)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
     class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
     identity = identity_of(

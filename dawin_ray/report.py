@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rich.table import Table
+from rich.text import Text
 
 from dawin_ray import tables
 from dawin_ray.fitting import Fit
+from dawin_ray.names import plain
 from dawin_ray.pipeline import Resources
 from dawin_ray.precision import Precision
 from dawin_ray.prepare import Prepared
-from dawin_ray.progress import Timing
+from dawin_ray.progress import PHASES, Timing
 from dawin_ray.runs import RunDirectory
 from dawin_ray.storage import join
 
@@ -154,15 +156,16 @@ def table_of(report: Mapping[str, Any]) -> Table:
     scored = [*report["experts"], "even_interpolation", "dawin"]
     present = [name for name in scored if name in report["datasets"][0]["accuracy"]]
     headings = {"even_interpolation": "even", "dawin": "DaWin"}
-    table = Table(title=f"Accuracy (%) · {report['run_dir']}", title_justify="left")
+    table = Table(title=_text(f"Accuracy (%) · {report['run_dir']}"), title_justify="left")
     table.add_column("data set")
     table.add_column("rows", justify="right")
     table.add_column("rejects", justify="right")
     for name in present:
-        table.add_column(headings.get(name, name), justify="right")
+        table.add_column(_text(headings.get(name, name)), justify="right")
     last = report["experts"][-1]
     exact = report["mode"] == "exact"
-    table.add_column(f"mean weight of {last}" if exact else f"clusters: weight of {last} (size)")
+    weights = f"mean weight of {last}" if exact else f"clusters: weight of {last} (size)"
+    table.add_column(_text(weights))
     table.add_column("images/s", justify="right")
     for row in report["datasets"]:
         clusters = ", ".join(f"{c['coefficient'][-1]:.2f} ({c['size']:,})" for c in row["clusters"])
@@ -170,7 +173,7 @@ def table_of(report: Mapping[str, Any]) -> Table:
             clusters = f"{row['mean_coefficient'][-1]:.3f}"
         rate = row["images_per_second"]
         table.add_row(
-            row["dataset"],
+            _text(row["dataset"]),
             f"{row['rows']:,}",
             f"{row['rejects']:,}",
             *[_percent(row["accuracy"][name]) for name in present],
@@ -189,7 +192,7 @@ def footer_of(report: Mapping[str, Any]) -> str:
     """Pace, device and the paths written, one a line."""
     on, run_dir = report["compute"], report["run_dir"]
     passes = [
-        f"{name} {p['rows']:,} images in {p['wall_seconds']:.1f} s"
+        f"{PHASES[name]}: {p['rows']:,} images in {p['wall_seconds']:.1f} s"
         + (f" (models busy {100 * p['model_share']:.0f} %)" if p["model_share"] else "")
         for name, p in report["passes"].items()
     ]
@@ -213,6 +216,11 @@ def footer_of(report: Mapping[str, Any]) -> str:
             f"report       {run_dir}/report.html",
         ]
     )
+
+
+def _text(name: str) -> Text:
+    """A name in a table, in which nothing is markup."""
+    return Text(plain(name))
 
 
 def _percent(accuracy: float | None) -> str:
