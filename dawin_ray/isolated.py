@@ -31,6 +31,7 @@ from dawin_ray.models import Preprocessing
 MAX_BYTES = 4 << 30
 # The largest images that pass take seconds.
 MAX_SECONDS = 120.0
+END_SECONDS = 60.0  # a process that dies may write its memory to a file first
 START_SECONDS = 600.0  # importing the libraries, on a machine that is busy
 
 REQUEST, ANSWER = struct.Struct("<qq"), struct.Struct("<cq")  # border, bytes; what, bytes
@@ -70,7 +71,7 @@ class OwnProcess:
             self._end()
             return f"cannot be decoded within {MAX_SECONDS:g} s"
         except (EOFError, BrokenPipeError):
-            code = self._end()
+            code = self._end(END_SECONDS)
             if code == -signal.SIGKILL:
                 return f"killed the process that decoded it ({_words_of(code)}): out of memory, "\
                     "as a rule"  # fmt: skip
@@ -90,7 +91,7 @@ class OwnProcess:
             self._write(REQUEST.pack(0, len(self.made)) + self.made)
             self._answer(START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as error:
-            code = self._end()
+            code = self._end(END_SECONDS)
             raise RuntimeError(
                 f"the process that decodes images one by one does not start ({_words_of(code)})"
             ) from error
@@ -117,15 +118,15 @@ class OwnProcess:
                 size -= len(part)
         return b"".join(parts)
 
-    def _end(self) -> int:
-        """Stop the child; how it ended, by itself or so."""
+    def _end(self, seconds: float = 1.0) -> int:
+        """Wait so long for the child's end, then stop it; how it ended."""
         child, self.child = self.child, None
         if child is None:
             return 0
         with contextlib.suppress(BrokenPipeError):  # it is dead, which is why it is asked
             child.stdin.close()
         try:
-            code = child.wait(timeout=1)
+            code = child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             code = child.wait()

@@ -34,6 +34,7 @@ LAYERS = [
     {"demo"},
     {"bench", "verify"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
