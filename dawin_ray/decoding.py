@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,14 @@ class DecodeImages:
         counted = copy.copy(self)
         counted.tries = tries
         return counted
+
+    def alone(self) -> DecodeImages:
+        """The same with each image decoded in a process of its own, as one is known to be fatal."""
+
+        def call(method: str, *_: Any) -> int:
+            return DEATHS_BEFORE_ISOLATION
+
+        return self.counted(Tries(call, call))
 
     def _decoder(self, deaths: int, shard: Shard, start: int) -> AbstractContextManager[Decoder]:
         """What decodes a chunk's images: this process, or one that may die of one of them.

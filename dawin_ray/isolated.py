@@ -37,6 +37,7 @@ START_SECONDS = 600.0  # importing the libraries, on a machine that is busy
 REQUEST, ANSWER = struct.Struct("<qq"), struct.Struct("<cq")  # border, bytes; what, bytes
 READY, CROP, REASON = b"r", b"c", b"e"
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+FATAL = "killed the process that decoded it"  # begins a reason
 
 
 class OwnProcess:
@@ -73,9 +74,9 @@ class OwnProcess:
         except (EOFError, BrokenPipeError):
             code = self._end(END_SECONDS)
             if code == -signal.SIGKILL:
-                return f"killed the process that decoded it ({_words_of(code)}): out of memory, "\
+                return f"{FATAL} ({_words_of(code)}): out of memory, "\
                     "as a rule"  # fmt: skip
-            return f"killed the process that decoded it ({_words_of(code)})"
+            return f"{FATAL} ({_words_of(code)})"
         if what == REASON:
             return content.decode()
         return np.frombuffer(content, dtype=np.uint8).reshape(self.shape)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dawin_ray import pipeline, scoring
+from dawin_ray import pipeline, scoring, verify
 from dawin_ray.cache import ReadChunks
 from dawin_ray.chunks import Chunk
 from dawin_ray.config import load_job
@@ -94,6 +94,8 @@ def test_an_image_that_kills_its_decoder_is_a_reject(local_ray, small, tmp_path,
             pd.read_parquet(tmp_path / f"run_{name}" / kind) for name in ("mortal", "damaged")
         )
         pd.testing.assert_frame_equal(one, other, check_exact=True)
+    monkeypatch.setattr(verify, "DecodeImages", _MortalImages)
+    assert verify.verify(str(tmp_path / "run_mortal"), 1.0, seed=0) == []
     told = [line for line in runs["mortal"] if "a reader died" in line]
     assert sum("(2nd time)" in line and "one by one" in line for line in told) == 2
     assert not any("(3rd time)" in line for line in told)
