@@ -38,6 +38,12 @@ def plain(text: str) -> str:
     return "".join(c if c in "\n\t" or not _steers(c) else _named(c) for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The name of an error and the first line of its text, to stand in a message."""
+    lines = plain(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def _steers(c: str) -> bool:
     """Control characters, lone surrogates, and what turns the direction of writing."""
     return unicodedata.category(c) in ("Cc", "Cs") or c in _BIDIRECTIONAL

@@ -42,7 +42,7 @@ from dawin_ray.datasets import Shard
 from dawin_ray.errors import RayLostError, StageError, UserError
 from dawin_ray.fitting import Fit
 from dawin_ray.models import load_experts
-from dawin_ray.names import plain
+from dawin_ray.names import first_line, plain
 from dawin_ray.ray_cluster import (
     ComputeConfig,
     Resources,
@@ -123,8 +123,8 @@ class _ModelActor:
                 self.fault = self._out_of_memory("to load the models", error)
             else:
                 self.fault = UserError(
-                    f"A model actor of {self.stage} cannot load its models: "
-                    f"{type(error).__name__}: {plain(str(error))}"
+                    f"A model actor of {self.stage} cannot load its models: {first_line(error)}. "
+                    "Look at the checkpoints and at compute.device, or run with --verbose."
                 )
 
     def load(self, **arguments: Any) -> None:
@@ -201,7 +201,7 @@ class _ModelActor:
     def _out_of_memory(self, where: str, error: BaseException) -> UserError:
         return UserError(
             f"The memory of the {'GPU' if self.on.gpus else 'machine'} does not suffice {where} "
-            f"({self.stage}): {self._remedies()}. The cause: {plain(str(error)).splitlines()[0]}"
+            f"({self.stage}): {self._remedies()}. The cause: {first_line(error)}"
         )
 
     def _remedies(self) -> str:
@@ -465,7 +465,7 @@ def _words_of_ray(error: BaseException | None) -> str | None:
     )  # fmt: skip
     while error is not None:
         if isinstance(error, of_ray):
-            return f"{type(error).__name__}: {plain(str(error)).strip().splitlines()[0]}"
+            return f"{first_line(error)}"
         error = error.__cause__
     return None
 

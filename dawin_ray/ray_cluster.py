@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from dawin_ray.attempts import UNCOUNTED, Tries, nth
 from dawin_ray.errors import RayLostError, UserError
-from dawin_ray.names import plain
+from dawin_ray.names import first_line
 from dawin_ray.precision import Precision
 from dawin_ray.settings import Settings
 
@@ -150,7 +150,7 @@ def _init(address: str | None, say: Callable[[str], None] | None) -> None:
         except Exception as error:  # a start that takes too long is a plain Exception
             with _without_stderr():
                 ray.shutdown()  # what it has started by now
-            words = plain(str(error)).strip() or type(error).__name__
+            words = first_line(error)
             if address is not None:
                 raise UserError(
                     f"Cannot reach a Ray cluster at {address!r}: {words}. Check the address and "
@@ -165,7 +165,7 @@ def _init(address: str | None, say: Callable[[str], None] | None) -> None:
                 ) from error
             if say is not None:
                 say(
-                    f"Ray did not start ({nth(attempt)} try): {words.splitlines()[0]}; tried again "
+                    f"Ray did not start ({nth(attempt)} try): {words}; tried again "
                     f"in {PAUSE_SECONDS:g} s"
                 )
             time.sleep(PAUSE_SECONDS)
