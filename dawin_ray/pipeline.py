@@ -112,7 +112,7 @@ class _ModelActor:
         self.fault: UserError | None = None
         self.under_way = ""  # the chunk
         try:
-            with encodable(), on.tries.of(loading(self.stage), "") as before:
+            with on.tries.of(loading(self.stage), "") as before:
                 self._check_starts(before)
                 _settle(on)
                 self.load(**arguments)
@@ -138,7 +138,8 @@ class _ModelActor:
     def __call__(self, packed: pa.Table) -> dict[str, list]:
         """Score a chunk, commit it, and say how it went."""
         if self.fault is not None:
-            raise self.fault
+            with encodable():
+                raise self.fault
         chunk, begin, more = unpack(packed), time.time(), {}
         if chunk.end is None:
             self.under_way = f"{chunk.dataset}/{chunk.name}"

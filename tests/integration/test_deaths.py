@@ -177,7 +177,7 @@ def stream(tmp_path, does, read=None):
 @pytest.mark.parametrize(
     ("does", "message"),
     [
-        ("fail to load", r"cannot load its models: OSError: the checkpoint is gone \\\\xff"),
+        ("fail to load", r"cannot load its models: OSError: the checkpoint is gone \\xff"),
         ("no memory to load", r"memory of the machine does not suffice to load.*batch_size"),
         ("no memory", r"does not suffice at chunk key-2.*batch_size \(now 8\).*Tried to alloc"),
     ],
