@@ -75,7 +75,7 @@ def test_an_image_that_kills_its_decoder_is_a_reject(local_ray, small, tmp_path,
         made = list(images)
         for at, end in zip((3, 20), ends, strict=True):
             made[at] = b"no image" if end is None else made[at] + end
-        write_tar(tmp_path / kind / "a.tar", made)
+        write_tar(tmp_path / kind / "a.tar", made, None)
         job = small.job_file(
             tmp_path / f"{kind}.yaml", tmp_path / f"run_{kind}",
             [{"name": "set", "path": str(tmp_path / kind)}], compute=LIMITED,
@@ -165,7 +165,7 @@ class _Spec:
 
 
 def stream(tmp_path, does, read=None):
-    tar = write_tar(tmp_path / "a.tar", make_images(4))
+    tar = write_tar(tmp_path / "a.tar", make_images(4), None)
     on = pipeline.Resources(device="cpu", actors=1, cpus=0.5, gpus=0, threads=1, readers=1)
     run = RunDirectory(str(tmp_path / "run"))
     arguments = {"spec": _Spec(), "does": does}
