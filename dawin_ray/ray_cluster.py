@@ -112,26 +112,27 @@ def ray_session(address: str | None, say: Callable[[str], None] | None = None) -
         return
     with _own_handler_of_sigterm():
         _init(address, say)
-    lost = None
+    broken = False
     try:
-        with _watch() as watch:
+        with _watch(own=address is None) as watch:
             yield
+    except RayLostError:
+        broken = True
+        raise
     except KeyboardInterrupt:
-        if (lost := watch.lost) is None:
+        if watch.lost is None:
             raise
+        broken = True
+        next_time = "with more memory where that was short" if address is None else "once it is up"
         raise RayLostError(
-            f"Ray has broken down: {lost}. The work done is kept: start the same command again"
-            + (
-                ", with more memory where that was short."
-                if address is None
-                else " when the cluster is up."
-            )
+            f"Ray has broken down: {watch.lost}. The work done is kept: start the same command "
+            f"again, {next_time}."
         ) from None
     finally:
-        if lost is None:
-            ray.shutdown()
-        else:
+        if broken:
             _abandon()
+        else:
+            ray.shutdown()
 
 
 def _init(address: str | None, say: Callable[[str], None] | None) -> None:
@@ -221,13 +222,13 @@ class _Watch:
     Ray would wait for them for a minute, and then end this process from C++ without a word.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: bool):
+        """With `own`, Ray was started by this process."""
         self.lost: str | None = None
         self.done = threading.Event()
         self.answers = 0  # of the cluster's control store
-        self.processes = {
-            child.pid: child for child in psutil.Process().children() if child.name() in OF_RAY
-        }
+        children = psutil.Process().children() if own else []
+        self.processes = {child.name(): child for child in children if _name_of(child) in OF_RAY}
 
     def ask(self) -> None:
         """Keeps asking the cluster's control store for its nodes."""
@@ -246,19 +247,19 @@ class _Watch:
         silent, answers = 0, 0
         while not self.done.wait(WATCH_SECONDS):
             silent, answers = (0 if self.answers > answers else silent + 1), self.answers
-            gone = [child.name() for child in self.processes.values() if not _runs(child)]
+            gone = [name for name, process in self.processes.items() if not _runs(process)]
             if gone:
                 self.lost = f"its process {gone[0]} on this machine has died"
             elif silent * WATCH_SECONDS >= SILENCE_SECONDS:
                 self.lost = f"its control store (GCS) has not answered for {SILENCE_SECONDS:g} s"
-            if self.lost is not None:
+            if self.lost is not None and not self.done.is_set():
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 return
 
 
 @contextmanager
-def _watch() -> Iterator[_Watch]:
-    watch = _Watch()
+def _watch(own: bool) -> Iterator[_Watch]:
+    watch = _Watch(own)
     if threading.current_thread() is threading.main_thread():
         for work in (watch.ask, watch.look):
             threading.Thread(target=work, daemon=True).start()
@@ -283,7 +284,9 @@ def _abandon() -> None:
         leaving = threading.Thread(target=ray.shutdown, daemon=True)
         leaving.start()
         leaving.join(LEAVING_SECONDS)
-    left = [child for child in psutil.Process().children(recursive=True) if _is_of_ray(child)]
+    names = (*OF_RAY, "ray::")
+    children = psutil.Process().children(recursive=True)
+    left = [child for child in children if _name_of(child).startswith(names)]
     for process in left:
         try:
             process.kill()
@@ -292,11 +295,11 @@ def _abandon() -> None:
     psutil.wait_procs(left, timeout=5)
 
 
-def _is_of_ray(process: psutil.Process) -> bool:
+def _name_of(process: psutil.Process) -> str:
     try:
-        return process.name() in OF_RAY or process.name().startswith("ray::")
+        return process.name()
     except psutil.Error:
-        return False
+        return ""
 
 
 @contextmanager

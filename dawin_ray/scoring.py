@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -112,9 +113,10 @@ def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:
 def _cluster(prepared: Prepared, say: Say) -> Iterator[tuple[pipeline.Resources, Precision]]:
     """Ray, what the job gets of it, and the precision that its devices decide."""
     compute = prepared.job.compute
-    where = "Ray on this machine" if compute.address is None else f"Ray at {compute.address}"
+    address = compute.address or os.environ.get("RAY_ADDRESS")
+    start = "starting Ray" if address is None else f"joining Ray at {address}"
     with ExitStack() as session:
-        with step(say, f"starting {where}" if compute.address is None else f"joining {where}"):
+        with step(say, start):
             session.enter_context(pipeline.ray_session(compute.address, say))
         on = pipeline.resources(compute, prepared.job.storage_options)
         on = replace(on, tries=pipeline.count_tries())
