@@ -70,18 +70,31 @@ def end_of(shard: Shard, read: dict[str, int], before: Collection[str]) -> Chunk
     )  # fmt: skip
 
 
-def pack(chunk: Chunk) -> dict[str, Any]:
-    """A chunk as a row of a table: its pixels as they lie in memory, all else as JSON."""
+def to_text(chunk: Chunk) -> str:
+    """All of a chunk but its pixels, as JSON."""
     rest = {f.name: getattr(chunk, f.name) for f in dataclasses.fields(chunk) if f.name != "images"}
     rest["shape"] = chunk.images.shape
-    return {"chunk": json.dumps(rest), "images": chunk.images.tobytes()}
+    return json.dumps(rest)
+
+
+def from_text(text: str, pixels: Any) -> Chunk:
+    """The chunk of `to_text`; its pixels, a buffer, are not copied.
+
+    Raises:
+        Exception: the text is not one that `to_text` made.
+    """
+    rest = json.loads(text)
+    shape = rest.pop("shape")
+    rest["rejects"] = [Reject(*values) for values in rest["rejects"]]
+    return Chunk(images=np.frombuffer(pixels, dtype=np.uint8).reshape(shape), **rest)
+
+
+def pack(chunk: Chunk) -> dict[str, Any]:
+    """A chunk as a row of a table: its pixels as they lie in memory, all else as JSON."""
+    return {"chunk": to_text(chunk), "images": chunk.images.tobytes()}
 
 
 def unpack(packed: pa.Table) -> Chunk:
     """The chunk in a table of one row that `pack` made; its pixels are not copied."""
     assert packed.num_rows == 1, "a batch of the stream is one chunk"
-    rest = json.loads(packed["chunk"][0].as_py())
-    shape = rest.pop("shape")
-    rest["rejects"] = [Reject(*values) for values in rest["rejects"]]
-    images = np.frombuffer(packed["images"][0].as_buffer(), dtype=np.uint8).reshape(shape)
-    return Chunk(images=images, **rest)
+    return from_text(packed["chunk"][0].as_py(), packed["images"][0].as_buffer())

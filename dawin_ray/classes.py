@@ -6,18 +6,26 @@ Shapes: N samples, H classes of the head, C classes of the data set, G members o
 from __future__ import annotations
 
 import difflib
-import json
 import logging
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 import torch
 
+from dawin_ray.class_lists import (
+    IMAGENET_CLASSES,
+    class_index,
+    read_groups,
+    timm_lines,
+)
+from dawin_ray.class_lists import (
+    imagenet_lemmas as imagenet_lemmas,
+)
 from dawin_ray.errors import UserError
-from dawin_ray.storage import read_bytes, read_lines
+from dawin_ray.finding import is_system
+from dawin_ray.labels import LABEL_KEYS
+from dawin_ray.names import finder, plain, shown
+from dawin_ray.storage import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +34,10 @@ KNOWN_SUBSETS = {
     "imagenet-a": "imagenet_a_indices.txt",
     "imagenet-r": "imagenet_r_indices.txt",
 }
-IMAGENET_CLASSES = 1000
+# What gives class folders their labels, in words.
+NAMED = "named by classes"
+NUMBERED = "named by their labels"
+SORTED = "numbered in sorted order"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +77,7 @@ def resolve_classes(
         UserError: the list is unknown, or does not fit the head.
     """
     names = tuple(head_names) if head_names is not None else None
-    synsets = _timm_lines("imagenet_synsets.txt") if head_count == IMAGENET_CLASSES else None
+    synsets = timm_lines("imagenet_synsets.txt") if head_count == IMAGENET_CLASSES else None
     if spec is None or (spec == "imagenet" and head_count == IMAGENET_CLASSES):
         return DatasetClasses(count=head_count, names=names, synsets=synsets)
     where = f"classes of data set '{dataset}' ({spec})"
@@ -77,9 +88,9 @@ def resolve_classes(
                 f"The {where} are a subset of ImageNet's {IMAGENET_CLASSES} classes, but the head "
                 f"has {head_count}. Give a file of indices instead."
             )
-        groups = [[line] for line in _timm_lines(KNOWN_SUBSETS[spec])]
+        groups = [[line] for line in timm_lines(KNOWN_SUBSETS[spec])]
     elif spec.endswith(".json"):
-        named = _read_groups(spec, where)
+        named = read_groups(spec, where)
         groups, group_names = list(named.values()), tuple(named)
     elif spec.endswith(".txt"):
         groups = [[line] for line in read_lines(spec, "class list")]
@@ -94,7 +105,7 @@ def resolve_classes(
     if not groups:
         raise UserError(f"The {where} are empty.")
     members = tuple(
-        tuple(_class_index(item, head_count, names, where) for item in items) for items in groups
+        tuple(class_index(item, head_count, names, where) for item in items) for items in groups
     )
     flat = [index for group in members for index in group]
     if len(flat) != len(set(flat)):
@@ -122,9 +133,8 @@ def label_known_folders(
     """
     folders = sorted(folders)
     for known in (classes.synsets, classes.names):
-        plain = [_plain(name) for name in known or ()]
-        positions = {name: i for i, name in enumerate(plain) if plain.count(name) == 1}
-        labels = {f: positions[_plain(f)] for f in folders if _plain(f) in positions}
+        find = finder(known or ())
+        labels = {f: position for f in folders if (position := find(f)) is not None}
         if not labels:
             continue
         without = [known[i] for i in sorted(set(range(classes.count)) - set(labels.values()))]
@@ -141,45 +151,185 @@ def label_known_folders(
 
 
 def label_folders(
-    folders: Iterable[str], classes: DatasetClasses, dataset: str, *, growing: bool = False
+    folders: Iterable[str],
+    classes: DatasetClasses,
+    dataset: str,
+    *,
+    growing: bool = False,
+    empty: Collection[str] = (),
 ) -> Mapping[str, int]:
-    """The label of each class folder.
+    """The label of each class folder; folders of the system's, and `empty` strangers, have none.
 
-    In this order: folders named by integers are those labels (ImageNet-V2's sort as text would
-    mislabel them); folders named by the classes' WordNet ids or names have their label; all others
-    are numbered in sorted order, as torchvision's ImageFolder does; if the data set is `growing`,
-    only where every class has a folder, as the next one would move the labels after it.
+    In this order: where a folder is named by a class or its WordNet id, names decide for all;
+    folders named by integers are those labels (ImageNet-V2's sort as text would mislabel them); all
+    others are numbered in sorted order, as torchvision's ImageFolder does; if the data set is
+    `growing`, only where every class has a folder, as the next one would move the labels after it.
 
     Raises:
-        UserError: a label lies outside the data set's classes, or is not settled yet.
+        UserError: a folder is a stranger among named ones, two are of one class, or a label lies
+            outside the data set's classes or is not settled yet.
     """
-    ordered = sorted(folders)
-    if all(folder.isascii() and folder.isdigit() for folder in ordered):
-        labels = {folder: int(folder) for folder in ordered}
-    else:
-        for known in (classes.synsets, classes.names):
-            plain = [_plain(name) for name in known or ()]
-            # a name of two classes tells neither
-            positions = {name: i for i, name in enumerate(plain) if plain.count(name) == 1}
-            if ordered and all(_plain(folder) in positions for folder in ordered):
-                return {folder: positions[_plain(folder)] for folder in ordered}
-        labels = {folder: i for i, folder in enumerate(ordered)}
-        if growing and 0 < len(labels) < classes.count:
-            raise UserError(
-                f"Data set '{dataset}' grows, and the {len(labels)} folders that it has for its "
-                f"{classes.count} classes are named by none of them: numbered in sorted order, "
-                "their labels would change with the next folder. Name the folders by class, "
-                "WordNet id or label, or make a folder for every class, empty or not."
-            )
-        if 0 < len(labels) < classes.count:
-            logger.warning(
-                "data set %s: %d class folders for %d classes, numbered in sorted order; if some "
-                "are missing, the labels after them are wrong",
-                dataset, len(labels), classes.count,
-            )  # fmt: skip
+    ordered = sorted(folder for folder in folders if not is_system(folder))
+    labels, way = _labels_by(ordered, classes)
+    _check_strangers(ordered, labels, way, classes, dataset, empty)
+    if way == SORTED:
+        _check_order(labels, classes, dataset, growing)
     for folder, label in labels.items():
-        check_label(label, classes.count, dataset, f"folder '{folder}'")
+        _check_folder(folder, label, len(labels), way, classes.count, dataset)
     return labels
+
+
+def folder_way(folders: Iterable[str], classes: DatasetClasses) -> str:
+    """In words, what gives class folders their labels: NAMED, NUMBERED or SORTED."""
+    return _labels_by(sorted(folders), classes)[1]
+
+
+def _labels_by(folders: Sequence[str], classes: DatasetClasses) -> tuple[dict[str, int], str]:
+    """Labels of sorted folders, and what they come from; strangers have none."""
+    named = _named(folders, classes)
+    numbers = {f: int(v) for f in folders if (v := _hive_value(f)).isascii() and v.isdigit()}
+    if named and not (len(numbers) == len(folders) > len(named)):
+        return named, NAMED
+    if numbers:
+        return numbers, NUMBERED
+    return {folder: i for i, folder in enumerate(folders)}, SORTED
+
+
+def _named(folders: Sequence[str], classes: DatasetClasses) -> dict[str, int]:
+    """The labels of those folders that are named by a class or its WordNet id."""
+    finders = [finder(known) for known in (classes.synsets, classes.names) if known]
+    labels = {}
+    for folder in folders:
+        found = (find(_hive_value(folder)) for find in finders)
+        label = next((label for label in found if label is not None), None)
+        if label is not None:
+            labels[folder] = label
+    return labels
+
+
+def _hive_value(folder: str) -> str:
+    """What stands behind `label=` in a folder's name; the name where it has none."""
+    key, equals, value = folder.partition("=")
+    return value if equals and key.lower() in LABEL_KEYS else folder
+
+
+def _check_strangers(
+    folders: Sequence[str],
+    labels: Mapping[str, int],
+    way: str,
+    classes: DatasetClasses,
+    dataset: str,
+    empty: Collection[str],
+) -> None:
+    """Refuse folders of images among those with a label that have none, and labels of two folders.
+
+    Raises:
+        UserError: by name, with the nearest class.
+    """
+    strangers = [folder for folder in folders if folder not in labels]
+    if left := [folder for folder in strangers if folder in empty]:
+        logger.warning(
+            "data set %s: left out %d empty folders that are named by no class: %s",
+            dataset, len(left), ", ".join(map(shown, left[:10])),
+        )  # fmt: skip
+    for folder in strangers:
+        if folder in empty:
+            continue
+        if way == NUMBERED:
+            raise UserError(
+                f"Folder {shown(folder)!r} of data set '{dataset}' holds images, but its name is "
+                f"no label, as those of {len(labels)} others are ({shown(next(iter(labels)))!r}). "
+                "Rename it to its label, or move it away."
+            )
+        count = len(strangers) - 1
+        raise UserError(
+            f"Folder {shown(folder)!r} of data set '{dataset}' holds images, but is named by none "
+            f"of its {classes.count} classes, as {len(labels)} of {len(folders)} folders are"
+            f"{f' ({count} more are not)' if count else ''}. {_nearest(folder, labels, classes)} "
+            "Rename it, move it away, correct the class names, or leave out such folders with "
+            "skip_other_folders: true and a class list."
+        )
+    of_label: dict[int, str] = {}
+    for folder, label in labels.items():
+        if label in of_label:
+            raise UserError(
+                f"Folders {shown(of_label[label])!r} and {shown(folder)!r} of data set "
+                f"'{dataset}' are both of class {label}"
+                f"{f' ({classes.names[label]})' if _has_name(classes, label) else ''}. Put their "
+                "images into one, or correct the name of the other."
+            )
+        of_label[label] = folder
+
+
+def _has_name(classes: DatasetClasses, label: int) -> bool:
+    return classes.names is not None and label < len(classes.names)
+
+
+def _nearest(folder: str, labels: Mapping[str, int], classes: DatasetClasses) -> str:
+    """Words for the class whose folder this may be: one that has none yet, where there is one."""
+    names = classes.names or classes.synsets or ()
+    same = [i for i, name in enumerate(names) if plain(name) == plain(folder)]
+    if len(same) > 1:
+        return f"Classes {' and '.join(map(str, same))} are both called so: use the WordNet id."
+    taken = set(labels.values())
+    free = [plain(name) for i, name in enumerate(names) if i not in taken]
+    near = difflib.get_close_matches(plain(folder), free or list(map(plain, names)), 1, 0)
+    if not near:
+        return ""
+    name = next(name for name in names if plain(name) == near[0])
+    return f"The nearest class{' without a folder' if free else ''} is {name!r}."
+
+
+def _check_order(
+    labels: Mapping[str, int], classes: DatasetClasses, dataset: str, growing: bool
+) -> None:
+    """Tell, or refuse, labels that come from the folders' sorted order alone."""
+    if not labels:
+        return
+    if growing and len(labels) < classes.count:
+        raise UserError(
+            f"Data set '{dataset}' grows, and the {len(labels)} folders that it has for its "
+            f"{classes.count} classes are named by none of them: numbered in sorted order, "
+            "their labels would change with the next folder. Name the folders by class, "
+            "WordNet id or label, or make a folder for every class, empty or not."
+        )
+    if len(labels) < classes.count:
+        logger.warning(
+            "data set %s: %d class folders for %d classes, numbered in sorted order; if some "
+            "are missing, the labels after them are wrong",
+            dataset, len(labels), classes.count,
+        )  # fmt: skip
+    if names := classes.names or classes.synsets:
+        pairs = [f"{shown(folder)} is {label} ({names[label]})" for folder, label in labels.items()
+                 if label < len(names)]  # fmt: skip
+        logger.warning(
+            "data set %s: none of its %d folders is named by a class, so they are numbered in "
+            "sorted order: %s; rename them where that is wrong",
+            dataset, len(labels), ", ".join(pairs[:3]) + (", ..." if pairs[3:] else ""),
+        )  # fmt: skip
+
+
+def _check_folder(
+    folder: str, label: int, folders: int, way: str, count: int, dataset: str
+) -> None:
+    try:
+        check_label(label, count, dataset, f"folder '{shown(folder)}'")
+    except UserError as error:
+        if way != SORTED:
+            raise
+        raise UserError(
+            f"{error} It has {folders} folders for {count} classes, and as none is named by a "
+            "class they are numbered in sorted order: it may be another one that is too many."
+        ) from error
+
+
+def folders_without_a_name(folders: Iterable[str], names: Sequence[str]) -> str:
+    """Words for the folders that a list with too few names lacks; "" where names tell nothing."""
+    find = finder(names)
+    strangers = [folder for folder in sorted(folders) if find(_hive_value(folder)) is None]
+    if not strangers or len(strangers) == len(list(folders)):
+        return ""
+    return f" It lacks the data's {', '.join(map(repr, map(shown, strangers[:10])))}."
 
 
 def check_label(label: int, count: int, dataset: str, where: str) -> None:
@@ -194,90 +344,3 @@ def check_label(label: int, count: int, dataset: str, where: str) -> None:
             f"0..{count - 1}. Give the data set's class list (datasets[].classes), or correct the "
             "labels."
         )
-
-
-@cache
-def imagenet_lemmas() -> tuple[str, ...]:
-    """WordNet's names of ImageNet's classes, without case and punctuation, in their order."""
-    lines = files("timm").joinpath("data", "_info", "imagenet_synset_to_lemma.txt").read_text()
-    of_synset = dict(line.split("\t", 1) for line in lines.splitlines() if "\t" in line)
-    return tuple(_plain(of_synset[synset]) for synset in _timm_lines("imagenet_synsets.txt"))
-
-
-def _timm_lines(name: str) -> tuple[str, ...]:
-    return tuple(files("timm").joinpath("data", "_info", name).read_text().split())
-
-
-def _read_groups(address: str, where: str) -> dict[str, list]:
-    try:
-        groups = json.loads(
-            read_bytes(address, "class mapping"),
-            object_pairs_hook=lambda pairs: _unique(pairs, where),
-        )
-    except ValueError as error:
-        raise UserError(f"The {where} are no valid JSON: {error}") from error
-    if isinstance(groups, dict):  # ObjectNet's own mapping has "analog clock; digital clock"
-        groups = {
-            name: [part.strip() for part in items.split(";") if part.strip()]
-            if isinstance(items, str) else items
-            for name, items in groups.items()
-        }  # fmt: skip
-    if not isinstance(groups, dict) or not all(
-        isinstance(items, list) and items for items in groups.values()
-    ):
-        raise UserError(
-            f"The {where} must map each class name to a list of one or more of the head's classes "
-            '(indices or names), like {"chair": [423, 559]} or {"chair": "barber chair; throne"}.'
-        )
-    return groups
-
-
-def _unique(pairs: list[tuple[str, object]], where: str) -> dict:
-    names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"The {where} give the class '{twice[0]}' twice; each has one list.")
-    return dict(pairs)
-
-
-def _class_index(item: object, head_count: int, names: tuple[str, ...] | None, where: str) -> int:
-    text = str(item).strip()
-    if text.isascii() and text.isdigit():
-        if int(text) >= head_count:
-            raise UserError(
-                f"The {where} name class {text}, but the head has {head_count} classes, "
-                f"0..{head_count - 1}."
-            )
-        return int(text)
-    if names is None and head_count == IMAGENET_CLASSES:
-        names = imagenet_lemmas()
-    if names is None:
-        raise UserError(
-            f"The {where} name {text!r}, but the head's class names are unknown. Give them "
-            "(model.class_names), or use indices."
-        )
-    positions = {_plain(name): i for i, name in enumerate(names)}
-    if (
-        head_count == IMAGENET_CLASSES
-    ):  # WordNet's "mountain bike, all-terrain bike, off-roader" too
-        lemmas = imagenet_lemmas()
-        positions = {lemma: i for i, lemma in enumerate(lemmas) if lemmas.count(lemma) == 1} | (
-            positions
-        )  # fmt: skip
-    if _plain(text) not in positions:
-        near = difflib.get_close_matches(_plain(text), positions, n=1)
-        raise UserError(
-            f"The {where} name {text!r}, which is none of the head's {head_count} class names."
-            + (f" Did you mean {near[0]!r}?" if near else "")
-        )
-    same = [i for i, name in enumerate(names) if _plain(name) == _plain(text)]
-    if len(same) > 1:
-        raise UserError(
-            f"The {where} name {text!r}, which the head's classes {same[0]} and {same[1]} are both "
-            "called. Give the index instead."
-        )
-    return positions[_plain(text)]
-
-
-def _plain(name: str) -> str:
-    """A class name without case, punctuation, underscores and outer space."""
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

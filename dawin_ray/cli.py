@@ -16,7 +16,7 @@ import typer
 
 import dawin_ray
 from dawin_ray.errors import RayLostError, UserError
-from dawin_ray.names import plain
+from dawin_ray.names import printable
 
 EXIT_DIFFERENT = 1  # what verify finds
 EXIT_USER_ERROR = 2
@@ -152,7 +152,10 @@ def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = Fals
         from dawin_ray.plan import plan_of
         from dawin_ray.prepare import prepare
 
-        prepared = prepare(load_job(job_file, overrides or ()), _progress().say)
+        # what would be said of the data is part of the plan
+        prepared = prepare(
+            load_job(job_file, overrides or ()), say=lambda note: None, progress=_progress().say
+        )
         if prepared.job.mode == "append":
             new = Series(prepared.job.run_dir).unscored(prepared.sources)
             if not new:
@@ -223,7 +226,7 @@ def _score(job, restart: bool = False) -> dict[str, Any]:
     from dawin_ray.scoring import score
 
     progress = _progress()
-    report = score(prepare(job, progress.say), progress, restart=restart)
+    report = score(prepare(job, progress.say, progress.say), progress, restart=restart)
     _print(table_of(report), footer_of(report))
     return report
 
@@ -238,7 +241,7 @@ def _progress():
 
 def _echo(text: str, err: bool = False) -> None:
     """A text as it is, but for what would steer a terminal."""
-    typer.echo(plain(text), err=err)
+    typer.echo(printable(text), err=err)
 
 
 def _print(*parts: Any) -> None:
@@ -250,7 +253,9 @@ def _print(*parts: Any) -> None:
         # a file or a pipe has no width; tables must not be cut to 80 columns there
         console = Console(markup=False, emoji=False, highlight=False, width=140)
     for part in parts:
-        console.print(plain(part) if isinstance(part, str) else part, soft_wrap=True)
+        text = isinstance(part, str)
+        # a long line is not broken
+        console.print(printable(part) if text else part, soft_wrap=text)
 
 
 class _StoppedError(KeyboardInterrupt):
@@ -288,7 +293,7 @@ class _PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a text."""
-        return plain(super().format(record))
+        return printable(super().format(record))
 
 
 @contextmanager

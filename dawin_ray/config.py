@@ -30,7 +30,8 @@ class Job(Settings):
 
     `fit: joint` fits one offset and one mixture to all data sets together; `{from: RUN, dataset:
     NAME}` applies what another run fitted to one of its data sets, in one pass. A run fails at the
-    end of a pass where more than `max_reject_fraction` of a data set's samples cannot be used.
+    end of a pass where more than `max_reject_fraction` of a data set's samples cannot be used, or
+    more than `max_broken_shards` of all its shards could not be read to their end.
     `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`; credentials
     are refused there, as they belong in the environment. The report's means are over all data sets
     but `in_distribution`, against which it draws them. With a saved fit, `drift` says when new data
@@ -51,6 +52,7 @@ class Job(Settings):
     baselines: BaselinesConfig = BaselinesConfig()
     in_distribution: str | None = None
     max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
+    max_broken_shards: int = Field(default=0, ge=0)
     compute: ComputeConfig = ComputeConfig()
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

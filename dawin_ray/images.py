@@ -174,5 +174,6 @@ def _unknown(encoded: bytes) -> str:
     if encoded[4:8] == b"ftyp" and encoded[8:12] in HEIF_BRANDS:
         found = "HEIC"
     if found is None:
-        return f"its first bytes ({encoded[:8].hex(' ')}) are those of no image; {expected}"
+        # what differs from image to image comes last: reasons are counted by how they begin
+        return f"it is no image that can be read; {expected}; it begins with {encoded[:8].hex(' ')}"
     return f"it is {found}, which is not read; {expected}"

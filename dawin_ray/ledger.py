@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
+from dawin_ray.broken import COLUMNS, broken_shards, lost_at_least, words_of
 from dawin_ray.datasets import Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs import Kind, RunDirectory
@@ -122,25 +125,32 @@ def _ids_of_rejects(run: RunDirectory, where: tuple[str, str], chunk: str) -> It
     return run.read("rejects", *where, chunk, ["sample_id"])["sample_id"].to_pylist()
 
 
-def check_usable(run: RunDirectory, datasets: Mapping[str, Sequence[Shard]], limit: float) -> None:
+def check_usable(
+    run: RunDirectory,
+    datasets: Mapping[str, Sequence[Shard]],
+    limit: float,
+    max_broken: int = 0,
+) -> None:
     """Refuse data of which nothing, or too little, can be used.
+
+    `limit` is the share of a data set's samples that may be rejected or lost with broken shards;
+    `max_broken` is how many shards of the run may be broken.
 
     Raises:
         UserError: with the reasons, and how often each occurred.
     """
+    broken = {name: _broken_of(run, name, shards) for name, shards in datasets.items()}
+    _check_broken(broken, max_broken)
     for dataset, shards in datasets.items():
-        rows = rejected = 0
-        for shard in shards:
-            chunks = run.read_mark("experts", dataset, shard.key)["chunks"].values()
-            rows += sum(scored for scored, _ in chunks)
-            rejected += sum(count for _, count in chunks)
-        if rows and rejected <= limit * (rows + rejected):
+        rows, rejected = _counted(run, dataset, shards)
+        lost = lost_at_least(broken[dataset]) - len(broken[dataset])  # beyond a reject for each
+        if rows and rejected + lost <= limit * (rows + rejected + lost):
             continue
         reasons: Counter[str] = Counter()
         first = None
         for shard in shards:
             for table in run.read_shard("rejects", dataset, shard.key):
-                reasons.update(map(_kind_of, table["reason"].to_pylist()))
+                reasons.update(map(kind_of, table["reason"].to_pylist()))
                 first = first or table.slice(0, 1).to_pylist()[0]
         told = "".join(
             f"\n  {count:,} x {why}" for why, count in reasons.most_common(SHOWN_REASONS)
@@ -151,13 +161,55 @@ def check_usable(run: RunDirectory, datasets: Mapping[str, Sequence[Shard]], lim
                 f"Data set '{dataset}' has no usable image: {rejected:,} samples were read and all "
                 f"rejected:{told}{example}"
             )
+        with_shards = f", {lost + len(broken[dataset]):,} of them lost with broken shards"
         raise UserError(
-            f"Data set '{dataset}': {rejected:,} of {rows + rejected:,} samples were rejected, "
+            f"Data set '{dataset}': {rejected + lost:,} of {rows + rejected + lost:,} samples were "
+            f"rejected{with_shards if broken[dataset] else ''}, "
             f"which is more than max_reject_fraction ({limit:g}):{told}{example}\nMend the data, "
             "or raise max_reject_fraction in the job and run it again: the work done is kept."
         )
 
 
-def _kind_of(reason: str) -> str:
+def _counted(run: RunDirectory, dataset: str, shards: Sequence[Shard]) -> tuple[int, int]:
+    """Rows and rejects of a data set, as its shards' marks have them."""
+    rows = rejected = 0
+    for shard in shards:
+        chunks = run.read_mark("experts", dataset, shard.key)["chunks"].values()
+        rows += sum(scored for scored, _ in chunks)
+        rejected += sum(count for _, count in chunks)
+    return rows, rejected
+
+
+def _broken_of(run: RunDirectory, dataset: str, shards: Sequence[Shard]) -> list[dict[str, Any]]:
+    """The broken shards of a data set; only what has rejects is read."""
+
+    def rejects() -> Iterator[pa.Table]:
+        for shard in shards:
+            chunks = run.read_mark("experts", dataset, shard.key)["chunks"]
+            for chunk, (_, rejected) in chunks.items():
+                if rejected:
+                    yield run.read("rejects", dataset, shard.key, chunk, COLUMNS)
+
+    return broken_shards(rejects(), counted=shards[0].format == "parquet") if shards else []
+
+
+def _check_broken(broken: Mapping[str, Sequence[Mapping[str, Any]]], limit: int) -> None:
+    count = sum(map(len, broken.values()))
+    if count <= limit:
+        return
+    lines = [line for dataset, shards in broken.items() for line in words_of(dataset, shards)]
+    lost = sum(map(lost_at_least, broken.values()))
+    raise UserError(
+        f"{count:,} shard{'s are' if count > 1 else ' is'} broken, which is more than "
+        f"max_broken_shards ({limit}), and at least {lost:,} "
+        f"sample{'s are' if lost > 1 else ' is'} lost:"
+        + "".join(f"\n  {line}" for line in lines)
+        + "\nMend the data (fetch or write the shards again) and start anew with --restart, or "
+        "raise max_broken_shards in the job and run it again to go on without what is lost: the "
+        "work done is kept."
+    )
+
+
+def kind_of(reason: str) -> str:
     """A reason without what is particular to a sample."""
     return re.sub(r"\d+", "#", reason)[:100]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 
 MADE = "\\@"  # begins what the reader names itself, as in `shard.tar/\\@1024`
 _BIDIRECTIONAL = frozenset(
@@ -29,7 +30,7 @@ def shown(name: str) -> str:
     return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in escaped)
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """A text for a terminal or another process: what would steer the one or break the other is
     escaped. Line ends and tabs stay.
     """
@@ -40,7 +41,7 @@ def plain(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """The name of an error and the first line of its text, to stand in a message."""
-    lines = plain(str(error)).strip().splitlines()
+    lines = printable(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
@@ -63,3 +64,41 @@ def _escaped(surrogate: str) -> str:
 
 def _errors_of(surrogate: str) -> str:
     return "surrogateescape" if "\udc80" <= surrogate <= "\udcff" else "surrogatepass"
+
+
+def plain(name: str) -> str:
+    """A class name without case, punctuation, underscores and outer space, in Unicode's NFC."""
+    letters = _folded(name)
+    kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in letters)
+    return " ".join(kept.split())
+
+
+def finder(names: Sequence[str]) -> Callable[[str], int | None]:
+    """Tells the position of a name that is one of `names`, however it is spelt; None of others.
+
+    As it stands first ("C++" is not "C"), then without case, then as `plain`. A name that two have
+    tells neither.
+    """
+    levels = []
+    for key in (_composed, _folded, plain):
+        positions: dict[str, int | None] = {}
+        for i, name in enumerate(names):
+            positions[key(name)] = None if key(name) in positions else i
+        positions.pop("", None)
+        levels.append((key, positions))
+
+    def find(name: str) -> int | None:
+        for key, positions in levels:
+            if key(name) in positions:
+                return positions[key(name)]
+        return None
+
+    return find
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _folded(name: str) -> str:
+    return _composed(_composed(name).casefold())

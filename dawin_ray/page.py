@@ -16,6 +16,7 @@ import yaml
 import dawin_ray
 from dawin_ray import pictures
 from dawin_ray.audit import ALPHA, DAWIN, Columns, audit
+from dawin_ray.broken import words_of
 from dawin_ray.config import Job, make_job
 from dawin_ray.drift import KINDS
 from dawin_ray.errors import UserError
@@ -49,9 +50,13 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
         for d in job.datasets
         if thumbnails and d.name in scored_datasets(run, job)
     }
-    run.write_text(
-        PAGE, page_of(found, run.address, sheets, run.read_json("report.json").get("drift"))
-    )
+    report = run.read_json("report.json")
+    broken = [
+        line
+        for row in report["datasets"]
+        for line in words_of(row["dataset"], row.get("broken", []))
+    ]
+    run.write_text(PAGE, page_of(found, run.address, sheets, report.get("drift"), broken))
     return found
 
 
@@ -149,8 +154,12 @@ def page_of(
     address: str,
     sheets: Mapping[str, Sequence[Mapping[str, Any]]],
     drift: Mapping[str, Any] | None,
+    broken: Sequence[str] = (),
 ) -> str:
-    """The page, whole: no script, no request. `sheets` are example images by data set."""
+    """The page, whole: no script, no request.
+
+    `sheets` are example images by data set, `broken` a line for each shard that broke.
+    """
     labelled = [row for row in found["datasets"] if row["labelled"]]
     drawn = {
         "suite": pictures.of_suite(found) if found["suite"] else None,
@@ -165,6 +174,7 @@ def page_of(
         pictures=drawn,
         sheets=sheets,
         drift=drift,
+        broken=broken,
         address=address,
         code=dawin_ray.__version__,
         conventions={

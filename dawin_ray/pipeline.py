@@ -42,7 +42,7 @@ from dawin_ray.datasets import Shard
 from dawin_ray.errors import RayLostError, StageError, UserError
 from dawin_ray.fitting import Fit
 from dawin_ray.models import load_experts
-from dawin_ray.names import first_line, plain
+from dawin_ray.names import first_line, printable, shown
 from dawin_ray.ray_cluster import (
     ComputeConfig,
     Resources,
@@ -316,7 +316,7 @@ def encodable() -> Iterator[None]:
         except UnicodeEncodeError:
             kind = UserError if isinstance(error, UserError) else StageError
             words = str(error) if kind is UserError else f"{type(error).__name__}: {error}"
-            raise kind(plain(words)) from None
+            raise kind(printable(words)) from None
         raise
 
 
@@ -331,7 +331,7 @@ def _commit_experts(run: RunDirectory, chunk: Chunk, scored: pa.Table) -> None:
     if chunk.rejects:
         columns = {
             "dataset": [chunk.dataset] * len(chunk.rejects),
-            "shard": [chunk.shard] * len(chunk.rejects),
+            "shard": [shown(chunk.shard)] * len(chunk.rejects),
             "sample_id": [reject.sample_id for reject in chunk.rejects],
             "offset": [reject.offset for reject in chunk.rejects],
             "reason": [reject.reason for reject in chunk.rejects],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,29 +12,33 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from dawin_ray.broken import SHOWN_BROKEN
 from dawin_ray.comparisons import Method
-from dawin_ray.names import plain
+from dawin_ray.ledger import SHOWN_REASONS, kind_of
+from dawin_ray.names import printable
 from dawin_ray.prepare import Prepared
-from dawin_ray.samples import count_samples
+from dawin_ray.samples import Sample, count_samples
 
 
 def plan_of(prepared: Prepared) -> list[Any]:
     """Printable parts: a table of the data sets, then models, forwards and devices."""
     job, spec = prepared.job, prepared.spec
-    table = Table(title=Text(plain(f"Plan of {job.run_dir}")), title_justify="left")
+    table = Table(title=Text(printable(f"Plan of {job.run_dir}")), title_justify="left")
     for heading in ("data set", "format", "classes", "head"):
         table.add_column(heading)
     for heading in ("shards", "samples", "bytes", "chunks"):
         table.add_column(heading, justify="right")
-    total, unknown = 0, False
+    total, unknown, faults = 0, False, []
     for name, shards in prepared.shards.items():
-        counts = [count_samples(shard) for shard in shards]
+        found = _Faults(name)
+        counts = [count_samples(shard, found.add) for shard in shards]
+        faults += found.lines()
         known = sum(count for count in counts if count is not None)
         missing = None in counts
         total, unknown = total + known, unknown or missing
         chunks = sum(math.ceil((count or 0) / job.compute.chunk_size) for count in counts)
         table.add_row(
-            Text(plain(name)),
+            Text(printable(name)),
             shards[0].format,
             f"{spec.classes[name].count:,}",
             spec.heads[name],
@@ -88,6 +93,13 @@ def plan_of(prepared: Prepared) -> list[Any]:
     height, width = prepared.preprocessing.size
     return [
         table,
+        *faults,
+        *labels_of(prepared),
+        *(
+            f"data set  {name}: {note}"
+            for name, source in prepared.sources.items()
+            for note in source.notes
+        ),
         f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
         f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
         *passes,
@@ -99,6 +111,40 @@ def plan_of(prepared: Prepared) -> list[Any]:
             else f"on this machine ({os.cpu_count()} CPUs, {torch.cuda.device_count()} GPUs)"
         ),
     ]
+
+
+class _Faults:
+    """What headers alone tell of a data set's shards: which are broken, and what is rejected."""
+
+    def __init__(self, dataset: str):
+        self.dataset = dataset
+        self.broken: list[Sample] = []
+        self.rejects: Counter[str] = Counter()
+
+    def add(self, sample: Sample) -> None:
+        """A sample with an error."""
+        if sample.broken:
+            self.broken.append(sample)
+        else:
+            self.rejects[kind_of(sample.error)] += 1
+
+    def lines(self) -> list[str]:
+        """A line for each broken shard and each kind of reject, as far as a person reads."""
+        broken = [
+            f"broken    {self.dataset}: {sample.sample_id.rpartition('/')[0]}: {sample.error}"
+            for sample in self.broken[:SHOWN_BROKEN]
+        ]
+        if more := self.broken[SHOWN_BROKEN:]:
+            broken.append(f"broken    {self.dataset}: and {len(more):,} more shards")
+        return broken + [
+            f"rejects   {self.dataset}: {count:,} x {reason}"
+            for reason, count in self.rejects.most_common(SHOWN_REASONS)
+        ]
+
+
+def labels_of(prepared: Prepared) -> list[str]:
+    """A line for each data set: where its labels come from."""
+    return [f"data set  {name}: labels: {s.labels_from}" for name, s in prepared.sources.items()]
 
 
 def _prices(methods: Sequence[Method], experts: int) -> str:

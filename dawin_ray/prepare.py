@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,12 +15,7 @@ import dawin_ray
 from dawin_ray.cache import cache_key
 from dawin_ray.checkpoints import checkpoint_digest
 from dawin_ray.chunks import chunk_name
-from dawin_ray.classes import (
-    DatasetClasses,
-    label_folders,
-    label_known_folders,
-    resolve_classes,
-)
+from dawin_ray.classes import DatasetClasses, folders_without_a_name, resolve_classes
 from dawin_ray.config import Job
 from dawin_ray.datasets import DatasetConfig, Listing, Shard, Source, list_files
 from dawin_ray.errors import UserError
@@ -41,6 +35,7 @@ from dawin_ray.models import (
 from dawin_ray.progress import Say, step
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.saved import Saved, identity_of, load_saved, saved_reference
+from dawin_ray.sources import check_apart, settle
 from dawin_ray.stages import ScoringSpec
 from dawin_ray.storage import configure
 
@@ -49,6 +44,7 @@ NOT_IN_FINGERPRINT = {
     "run_dir",
     "compute",
     "max_reject_fraction",
+    "max_broken_shards",
     "storage_options",
     "in_distribution",
     "drift",
@@ -86,10 +82,13 @@ class Prepared:
         )
 
 
-def prepare(job: Job, say: Say = logger.debug) -> Prepared:
+def prepare(
+    job: Job, say: Callable[[str], None] = logger.warning, progress: Say = logger.debug
+) -> Prepared:
     """Find the data, load and check the checkpoints, resolve heads and classes.
 
-    `say` takes a line for each part, with its time.
+    `say` is told what is left out of the data, missing or guessed; `progress` takes a line for
+    each part, with its time.
 
     Raises:
         UserError: anything that would keep the job from running.
@@ -97,16 +96,19 @@ def prepare(job: Job, say: Say = logger.debug) -> Prepared:
     configure(job.storage_options)
     listings = {}
     for dataset in job.datasets:
-        with step(say, f"listing data set {dataset.name}") as found:
+        with step(progress, f"listing data set {dataset.name}") as found:
             listing = list_files(dataset, may_be_empty=job.mode == "append")
             found(f"{len(listing.files):,} files")
         listings[dataset.name] = listing
+        check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
+        if job.compute.cache not in ("auto", "off"):
+            check_apart(job.compute.cache, "compute.cache", dataset, listings[dataset.name])
     addresses = list(
         dict.fromkeys(
             [e.checkpoint for e in job.experts] + ([job.merge.base] if job.merge.base else [])
         )
     )
-    with step(say, f"reading {len(addresses)} checkpoints") as found:
+    with step(progress, f"reading {len(addresses)} checkpoints") as found:
         digests = {address: checkpoint_digest(address) for address in addresses}
         checkpoints = {a: read_checkpoint(a, job.model.architecture, digests[a]) for a in addresses}
         found(f"{sum(t.nbytes for c in checkpoints.values() for t in c.values()) / 1e9:.2f} GB")
@@ -122,7 +124,7 @@ def prepare(job: Job, say: Say = logger.debug) -> Prepared:
         heads=tuple({head.key: head for head in heads.values()}.values()),
         digests=digests,
     )
-    with step(say, f"loading {len(job.experts)} experts"):
+    with step(progress, f"loading {len(job.experts)} experts"):
         experts = load_experts(model, checkpoints)
     classes = {
         dataset.name: _classes(
@@ -133,18 +135,15 @@ def prepare(job: Job, say: Say = logger.debug) -> Prepared:
     }  # fmt: skip
     sources = {}
     for dataset in job.datasets:
-        listing = listings[dataset.name]
-        labels = None
-        if listing.format == "folder":
-            of = (
-                label_known_folders
-                if dataset.skip_other_folders
-                else partial(label_folders, growing=job.mode == "append")
-            )
-            labels = of(listing.folders, classes[dataset.name], dataset.name)
-        if dataset.skip_other_folders:
-            listing = listings[dataset.name] = listing.only(labels or ())
-        sources[dataset.name] = Source(config=dataset, listing=listing, labels=labels)
+        source = settle(
+            dataset,
+            listings[dataset.name],
+            classes[dataset.name],
+            growing=job.mode == "append",
+        )
+        sources[dataset.name], listings[dataset.name] = source, source.listing
+        for note in source.notes:
+            say(f"data set {dataset.name}: {note}")
     shards = {name: source.shards() for name, source in sources.items()}
     spec = ScoringSpec(
         model=model,
@@ -160,7 +159,7 @@ def prepare(job: Job, say: Say = logger.debug) -> Prepared:
         compared=_first_chunks(shards),
     )
     if job.exact or any(method.kind == "samplewise" for method in spec.methods):
-        with step(say, "checking the exact mode against merged weights"):
+        with step(progress, "checking the exact mode against merged weights"):
             _check_exact(experts, job)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
     class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
@@ -193,7 +192,7 @@ def prepare(job: Job, say: Say = logger.debug) -> Prepared:
             d.name: cache_key(
                 preprocessing,
                 job.compute.chunk_size,
-                _digest([listings[d.name].files, listings[d.name].versions, d.crop_border]),
+                _digest([listings[d.name].identity(), d.crop_border]),
             )
             for d in job.datasets
         },
@@ -204,7 +203,7 @@ def prepare(job: Job, say: Say = logger.debug) -> Prepared:
             "checkpoints": digests,
             "preprocessing": preprocessing,
             "classes": class_digests,
-            "data": {name: _digest(listing.files) for name, listing in listings.items()},
+            "data": {name: listing.identity() for name, listing in listings.items()},
             "saved_fit": saved and saved.digest,
             "reference": None if reference is None else reference.median.tolist(),
         },
@@ -258,6 +257,7 @@ def _classes(
             raise UserError(
                 f"model.class_names has {len(names)} names, but the checkpoints' head has "
                 f"{head_count} classes. Give the list that the head was trained with."
+                + folders_without_a_name(listing.folders, names)
             )
     classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
     if listing.class_names is not None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from dawin_ray.attempts import Tries, loading
-from dawin_ray.names import plain
+from dawin_ray.names import printable
 
 LINE_SECONDS = 10.0  # between plain lines
 FIRST_LINE_SECONDS = 2.0  # of a step that lasts
@@ -188,7 +188,7 @@ class ConsoleProgress:
     def say(self, message: str) -> None:
         """One line for a person, whatever the names in it hold."""
         self.console.print(
-            plain(message), highlight=False, soft_wrap=True, markup=False, emoji=False
+            printable(message), highlight=False, soft_wrap=True, markup=False, emoji=False
         )
 
     @contextmanager

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
 from dawin_ray import tables
+from dawin_ray.broken import COLUMNS as COLUMNS_OF_BROKEN
+from dawin_ray.broken import broken_shards, words_of
 from dawin_ray.fitting import Fit
-from dawin_ray.names import plain
+from dawin_ray.names import printable
 from dawin_ray.pipeline import Resources
 from dawin_ray.precision import Precision
 from dawin_ray.prepare import Prepared
@@ -37,9 +40,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The report of a run. Accuracies are over the rows with a label, and null without any."""
     names = [expert.name for expert in prepared.job.experts]
-    rejects = Counter(
-        d for t in run.read_parts("rejects", columns=["dataset"]) for d in t["dataset"].to_pylist()
-    )
+    rejects, broken = _rejects_of(run, prepared)
     datasets = []
     for dataset in prepared.shards:
         tally = _Tally(names, fits[dataset], even=prepared.spec.baselines.even_interpolation)
@@ -53,6 +54,7 @@ def summarise(
                 "dataset": dataset,
                 "rows": tally.rows,
                 "rejects": rejects[dataset],
+                "broken": broken[dataset],
                 **tally.to_dict(),
                 "images_per_second": scored / busy if busy and scored else None,
             }
@@ -82,6 +84,25 @@ def summarise(
         "run_dir": run.address,
         "batch": run.batch,
         "predictions": join(run.root, run.folder("predictions", "dataset=NAME")),
+    }
+
+
+def _rejects_of(
+    run: RunDirectory, prepared: Prepared
+) -> tuple[Counter[str], dict[str, list[dict[str, Any]]]]:
+    """By data set: how many rejects, and the broken shards among them."""
+    counts: Counter[str] = Counter()
+    broken: dict[str, list[pa.Table]] = {dataset: [] for dataset in prepared.shards}
+    for table in run.read_parts("rejects", columns=["dataset", *COLUMNS_OF_BROKEN]):
+        counts.update(table["dataset"].to_pylist())
+        table = table.filter(table["broken"])
+        for dataset in set(table["dataset"].to_pylist()):
+            broken[dataset].append(table.filter(pc.equal(table["dataset"], dataset)))
+    return counts, {
+        dataset: broken_shards(
+            found, counted=any(s.format == "parquet" for s in prepared.shards[dataset])
+        )
+        for dataset, found in broken.items()
     }
 
 
@@ -209,6 +230,11 @@ def footer_of(report: Mapping[str, Any]) -> str:
             "images/s: all passes, time in the models.",
             *agreement,
             *[
+                f"broken       {line}"
+                for row in report["datasets"]
+                for line in words_of(row["dataset"], row.get("broken", []))
+            ],
+            *[
                 f"drift        {dataset}: {found['words']}"
                 for dataset, found in (report["drift"] or {}).items()
             ],
@@ -220,7 +246,7 @@ def footer_of(report: Mapping[str, Any]) -> str:
 
 def _text(name: str) -> Text:
     """A name in a table, in which nothing is markup."""
-    return Text(plain(name))
+    return Text(printable(name))
 
 
 def _percent(accuracy: float | None) -> str:

@@ -43,6 +43,7 @@ import pyarrow.parquet as pq
 
 from dawin_ray.errors import UserError
 from dawin_ray.locking import LOCK
+from dawin_ray.parquet_files import WRITE, own_parquet, read_table, table_bytes
 from dawin_ray.storage import filesystem, join, unreadable, write_whole
 
 Kind = Literal["experts", "rejects", "predictions"]
@@ -166,7 +167,7 @@ class RunDirectory:
         Rejects are committed before the chunk itself, so that none is lost in between.
         """
         fs, path = self.path(WORK, kind, dataset, shard, f"{chunk}.parquet")
-        write_whole(fs, path, _parquet_bytes(table))
+        write_whole(fs, path, table_bytes(table))
 
     def chunks(self, kind: Kind, dataset: str, shard: str) -> list[str]:
         """Names of a shard's committed chunks, sorted."""
@@ -177,7 +178,7 @@ class RunDirectory:
         self, kind: Kind, dataset: str, shard: str, chunk: str, columns: list[str] | None = None
     ) -> pa.Table:
         """A committed chunk."""
-        return self._read(self.path(WORK, kind, dataset, shard, f"{chunk}.parquet"), columns)
+        return read_table(*self.path(WORK, kind, dataset, shard, f"{chunk}.parquet"), columns)
 
     def read_shard(
         self, kind: Kind, dataset: str, shard: str, columns: list[str] | None = None
@@ -190,8 +191,8 @@ class RunDirectory:
         """Rows of a committed chunk; 0 where there is none."""
         fs, path = self.path(WORK, kind, dataset, shard, f"{chunk}.parquet")
         try:
-            with fs.open(path, "rb") as stream:
-                return pq.ParquetFile(stream).metadata.num_rows
+            with own_parquet(fs, path) as file:
+                return file.metadata.num_rows
         except FileNotFoundError:
             return 0
 
@@ -232,7 +233,7 @@ class RunDirectory:
         for table in _grouped(tables):
             if writer is None:
                 buffer, rows = io.BytesIO(), 0
-                writer = pq.ParquetWriter(buffer, schema, compression="zstd")
+                writer = pq.ParquetWriter(buffer, schema, **WRITE)
             writer.write_table(table)
             rows += table.num_rows
             if buffer.tell() >= PART_BYTES:
@@ -240,7 +241,7 @@ class RunDirectory:
                 writer = None
         if writer is None and not parts:
             buffer, rows = io.BytesIO(), 0
-            writer = pq.ParquetWriter(buffer, schema, compression="zstd")
+            writer = pq.ParquetWriter(buffer, schema, **WRITE)
         if writer is not None:
             flush()
         return parts
@@ -249,8 +250,7 @@ class RunDirectory:
         """Compacted parts, a row group at a time, in the order of their names."""
         fs, path = self.output(self.folder(*folder))
         for part in _files(fs, path):
-            with fs.open(part, "rb") as stream:
-                file = pq.ParquetFile(stream)
+            with own_parquet(fs, part) as file:
                 for group in range(file.num_row_groups):
                     yield file.read_row_group(group, columns=columns)
 
@@ -264,11 +264,10 @@ class RunDirectory:
         fs, path = self.output(self.folder(*folder))
         described = []
         for part in _files(fs, path):
-            data = fs.cat_file(part)
-            table = pq.ParquetFile(pa.BufferReader(data)).read()
+            data, table = fs.cat_file(part), read_table(fs, part)
             kept = table.filter(keep(table))
             if kept.num_rows < table.num_rows:
-                write_whole(fs, part, data := _parquet_bytes(kept))
+                write_whole(fs, part, data := table_bytes(kept))
             name = join(self.folder(*folder), posixpath.basename(part))
             described.append({"path": name, "rows": kept.num_rows, **_described(data)})
         return described
@@ -294,12 +293,6 @@ class RunDirectory:
         fs, path = self.path(WORK)
         if fs.exists(path):
             fs.rm(path, recursive=True)
-
-    def _read(self, where: tuple[Any, str], columns: list[str] | None) -> pa.Table:
-        fs, path = where
-        with fs.open(path, "rb") as stream:
-            # ParquetFile, as read_table would take "dataset=..." in the path for a column
-            return pq.ParquetFile(stream).read(columns=columns)
 
     def describe(self, name: str) -> dict[str, Any]:
         """Path from `root`, bytes and hash of a file of the run."""
@@ -398,9 +391,3 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value
-
-
-def _parquet_bytes(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()

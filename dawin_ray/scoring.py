@@ -27,6 +27,7 @@ from dawin_ray.locking import exclusive
 from dawin_ray.manifest import manifest_of
 from dawin_ray.overview import write_overview
 from dawin_ray.page import write_page
+from dawin_ray.plan import labels_of
 from dawin_ray.precision import Precision, resolve
 from dawin_ray.prepare import Prepared
 from dawin_ray.progress import PHASES, Say, Timing, step, told
@@ -36,6 +37,7 @@ from dawin_ray.samples import count_samples
 from dawin_ray.saved import FIT
 
 COUNT_SECONDS = 10.0  # that may pass before a run begins, to count its samples for the forecast
+CACHE_NOTE = "work/cache.json"
 
 
 class Progress(Protocol):
@@ -141,10 +143,12 @@ def _score(
         return run.read_json("report.json")
     if state == "unfinished":
         progress.say(f"{run.address} is unfinished; its finished chunks are kept.")
+    for line in labels_of(prepared):
+        progress.say(line)
     spec = replace(prepared.spec, device=on.device, precision=precision)
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
-    cache = _cache(prepared, on, progress)
+    cache = _cache(run, prepared, on, progress)
     read = ReadChunks(decode, cache)
     timings: dict[str, Timing] = {}
     counts = _counts(shards, progress.say)
@@ -168,7 +172,7 @@ def _score(
                 timing.add(chunk)
                 advance({**chunk, "work": sum(chunk[key] for key in unit)})
         ledger.check_complete()
-        check_usable(run, prepared.shards, job.max_reject_fraction)
+        check_usable(run, prepared.shards, job.max_reject_fraction, job.max_broken_shards)
 
     if job.one_pass:
         saved = prepared.saved
@@ -276,7 +280,9 @@ def _compact(run: RunDirectory, prepared: Prepared) -> list[dict[str, Any]]:
     return outputs
 
 
-def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> CropCache | None:
+def _cache(
+    run: RunDirectory, prepared: Prepared, on: pipeline.Resources, progress: Progress
+) -> CropCache | None:
     job = prepared.job
     height, width = prepared.preprocessing.size
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
@@ -289,6 +295,17 @@ def _cache(prepared: Prepared, on: pipeline.Resources, progress: Progress) -> Cr
         needed=images * height * width * 3 if counted else None,
         nodes=on.nodes,
         passes=1 if job.one_pass else 2,
+        noted=_noted(run),
     )
     progress.say(f"crop cache {plan.why}")
+    if plan.temporary:
+        run.write_json(CACHE_NOTE, plan.root)
     return None if plan.root is None else CropCache(plan.root, prepared.cache_keys)
+
+
+def _noted(run: RunDirectory) -> str | None:
+    """Where an earlier start of the run had its crop cache, if it was in a temporary folder."""
+    try:
+        return str(run.read_json(CACHE_NOTE)) if run.exists(CACHE_NOTE) else None
+    except ValueError:  # damaged: then the crops are made again
+        return None

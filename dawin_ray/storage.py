@@ -22,6 +22,8 @@ import fsspec
 
 from dawin_ray.errors import UserError
 
+# Numbers of errors that are no fault of a path or of permissions.
+OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.ENXIO)
 READ_BLOCK = 1 << 20  # bytes at a time, for hashing
 # user:password@host, or the signature of an address that was signed in advance
 SECRET_ADDRESS = re.compile(r"://[^/?]*@|[?&](x-amz-)?(signature|sig|token|key)=", re.IGNORECASE)
@@ -61,6 +63,8 @@ def filesystem(address: str, what: str = "address") -> tuple[fsspec.AbstractFile
         UserError: the protocol is unknown, what reads it is not installed, or the address holds
             credentials.
     """
+    if address.startswith("/"):  # a path of this machine, whatever its names hold, "::" too
+        return fsspec.filesystem("file"), address.rstrip("/") or "/"
     if SECRET_ADDRESS.search(address):
         raise UserError(
             f"The {what} {address.split('://')[0]}://... holds credentials, which would end in "
@@ -97,12 +101,35 @@ class _Stream:
     def __init__(self, file: Any, address: str, what: str):
         self._file, self._address, self._what = file, address, what
 
-    def read(self, size: int = -1) -> bytes:
-        """As a file's."""
+    def _guarded(self, name: str, *arguments: Any) -> Any:
         try:
-            return self._file.read(size)
+            return getattr(self._file, name)(*arguments)
         except Exception as error:  # every storage client has its own exceptions
             raise unreadable(self._address, self._what, error) from error
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's, and so are the others."""
+        return self._guarded("read", size)
+
+    def readinto(self, buffer: Any) -> int:
+        return self._guarded("readinto", buffer)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._guarded("readline", size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file's; a place that no file has was asked for by the content."""
+        try:
+            return self._file.seek(offset, whence)
+        except (ValueError, OverflowError):
+            raise
+        except Exception as error:  # every storage client has its own exceptions
+            if isinstance(error, OSError) and error.errno == errno.EINVAL:
+                raise
+            raise unreadable(self._address, self._what, error) from error
+
+    def tell(self) -> int:
+        return self._guarded("tell")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -145,10 +172,12 @@ def unreadable(address: str, what: str, error: Exception) -> UserError:
         "it does not exist" if isinstance(error, FileNotFoundError) and "bucket" not in str(error)
         else f"{type(error).__name__}: {error}"
     )  # fmt: skip
-    return UserError(
-        f"Cannot read the {what} {address!r}: {reason}. Check the path, and for a remote address "
-        "its endpoint, credentials and permissions."
-    )
+    remedy = "Check the path, and for a remote address its endpoint, credentials and permissions."
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = "Raise the number of files that may be open (ulimit -n), and run again."
+    elif isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        remedy = "Check the disk and its mount, and run again: the work done is kept."
+    return UserError(f"Cannot read the {what} {address!r}: {reason}. {remedy}")
 
 
 def unwritable(address: str, error: Exception) -> UserError:

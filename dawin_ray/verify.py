@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from dawin_ray.batches import Series, shards_of
@@ -25,6 +24,7 @@ from dawin_ray.fitting import Fit
 from dawin_ray.isolated import FATAL
 from dawin_ray.manifest import seal_of
 from dawin_ray.models import load_experts
+from dawin_ray.parquet_files import open_parquet
 from dawin_ray.prepare import Prepared, prepare
 from dawin_ray.runs import MANIFEST, MIXTURE, RunDirectory
 from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts
@@ -124,7 +124,7 @@ def _of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]
             yield f"{output['path']} was changed: its sha256 is not the manifest's"
             continue
         if "rows" in output:
-            found = pq.ParquetFile(pa.BufferReader(data)).metadata.num_rows
+            found = open_parquet(pa.BufferReader(data)).metadata.num_rows
             if found != output["rows"]:
                 yield f"{output['path']} has {found} rows; the manifest says {output['rows']}"
             folder = output["path"].rsplit("/", 1)[0]

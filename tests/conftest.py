@@ -49,6 +49,7 @@ class Small:
             "mixture": {"clusters": 2},
             "compute": {"batch_size": 16, "chunk_size": 16},
             "max_reject_fraction": 1,
+            "max_broken_shards": 9,
         }
         return job | sections
 

@@ -13,6 +13,7 @@ from PIL import Image
 from dawin_ray.bench import BenchConfig, Figure, interleaved, median_ratio
 from dawin_ray.cache import CropCache, cache_key
 from dawin_ray.chunks import Chunk
+from dawin_ray.images import ImageDecoder
 from dawin_ray.models import ModelConfig, PreprocessCfg, Preprocessing, create_model
 
 IMAGES = 128
@@ -44,10 +45,10 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
     """Milliseconds for each image: decode and crop, write to the cache, read back."""
     visual = create_model(ModelConfig(architecture=config.architecture)).visual
     preprocessing = Preprocessing(config=PreprocessCfg(**visual.preprocess_cfg))
-    crop, encoded = preprocessing.crop(), jpegs(IMAGES)
+    crop, encoded = ImageDecoder(preprocessing), jpegs(IMAGES)
 
     def decode() -> np.ndarray:
-        return np.stack([crop(Image.open(io.BytesIO(data))) for data in encoded])
+        return np.stack([crop(data) for data in encoded])
 
     chunk = Chunk(
         name="c", dataset="d", shard="s", shard_key="s", images=decode(), labels=[None] * IMAGES,

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
 from dawin_ray.bench import BenchConfig, Figure, median_ratio
 from dawin_ray.bench.job import CHUNK, SIDE, Quiet, job_of, write_experts, write_images
 from dawin_ray.bench.models import CLUSTERS, make_experts
 from dawin_ray.config import Job
 from dawin_ray.prepare import prepare
+from dawin_ray.runs import RunDirectory
 from dawin_ray.scoring import score
 
 ROUNDS = 2  # of both in turn, so that a slow minute of the machine shows
@@ -58,11 +59,15 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
 
 
 def _agreement(two: Job, one: Job) -> Figure:
-    rows = [pd.read_parquet(Path(job.run_dir, "predictions")) for job in (two, one)]
-    coefficients = [np.stack(table["coefficient"]).astype(np.float64) for table in rows]
+    rows = [
+        pa.concat_tables(RunDirectory(job.run_dir).read_parts("predictions", "dataset=images"))
+        for job in (two, one)
+    ]
+    coefficients = [np.stack(table["coefficient"].to_pylist()).astype(float) for table in rows]
+    equal = np.mean(rows[0]["prediction"].to_numpy() == rows[1]["prediction"].to_numpy())
     apart = np.abs(coefficients[0] - coefficients[1]).max()
     return Figure(
         section="saved", name="equal predictions",
-        value=100 * float((rows[0]["prediction"] == rows[1]["prediction"]).mean()), unit="%",
+        value=100 * float(equal), unit="%",
         note=f"coefficients differ by {apart:.1g} at most",
     )  # fmt: skip

@@ -3,6 +3,8 @@
 import importlib.resources
 import json
 import logging
+import re
+import unicodedata
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from timm.data import ImageNetInfo
 from dawin_ray.classes import (
     DatasetClasses,
     check_label,
+    folders_without_a_name,
     label_folders,
     label_known_folders,
     resolve_classes,
@@ -205,6 +208,9 @@ def test_other_folders_are_numbered_in_sorted_order(caplog):
     classes = DatasetClasses(count=3, names=("x", "y", "z"))
     with caplog.at_level(logging.WARNING):
         assert label_folders(["b", "c", "a"], classes, "set") == {"a": 0, "b": 1, "c": 2}
+    assert "numbered in sorted order: a is 0 (x), b is 1 (y)" in caplog.text
+    caplog.clear()
+    assert label_folders(["b", "c", "a"], DatasetClasses(count=3), "set")["c"] == 2
     assert not caplog.records
 
 
@@ -225,6 +231,113 @@ def test_too_few_unknown_folders_are_numbered_with_a_warning(caplog):
         labels = label_folders(["b", "a"], DatasetClasses(count=3), "my-set")
     assert labels == {"a": 0, "b": 1}
     assert "my-set: 2 class folders for 3 classes" in caplog.text
+
+
+FEW = DatasetClasses(count=4, names=("zéro", "one", "two", "three"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "stranger", "near"),
+    [
+        (["zéro", "one", "two", "tree"], "tree", "'three'"),
+        (["zero", "one", "two", "three"], "zero", "'zéro'"),
+        (["one", "background"], "background", "'"),
+        (["zéro", "one", "two", "three", "four"], "four", "'"),  # four names for five folders
+        (["one", "2"], "2", "'"),
+        (["one", "caf\udce9"], r"caf\\xe9", "'"),  # bytes that are no UTF-8
+    ],
+)
+def test_names_decide_for_all_folders_where_one_is_named(folders, stranger, near):
+    message = f"Folder '{re.escape(stranger)}' of data set 'set' holds images, but is named by none"
+    with pytest.raises(UserError, match=rf"{message}.*nearest class.*{near}.*Rename"):
+        label_folders(folders, FEW, "set")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKD"])
+def test_folders_are_matched_whatever_their_unicode_form(form):
+    folders = [unicodedata.normalize(form, name).upper() for name in FEW.names]
+    assert list(label_folders(folders, FEW, "set").values()) == [
+        FEW.names.index(name)
+        for name in sorted(FEW.names, key=lambda n: unicodedata.normalize(form, n).upper())
+    ]
+
+
+def test_names_that_differ_by_signs_alone_are_told_apart():
+    classes = DatasetClasses(count=4, names=("C", "C++", "C#", "🙂"))
+    expected = {"C": 0, "C++": 1, "C#": 2, "🙂": 3}
+    assert label_folders(expected, classes, "set") == expected
+    names = ("हिन्दी", "हन्दी")  # differ by marks alone
+    assert label_folders(names, DatasetClasses(count=2, names=names), "set") == {
+        names[0]: 0, names[1]: 1,
+    }  # fmt: skip
+
+
+def test_empty_strangers_and_the_systems_folders_are_left_out(caplog):
+    folders = ["one", "two", "todo", "__MACOSX", "lost+found", "@eaDir"]
+    assert label_folders(folders, FEW, "set", empty={"todo"}) == {"one": 1, "two": 2}
+    assert "left out 1 empty folders" in caplog.text
+    assert "todo" in caplog.text
+    assert label_folders(["b", "a", "__MACOSX"], DatasetClasses(count=2), "set") == {"a": 0, "b": 1}
+
+
+@pytest.mark.parametrize(
+    "folders", [["one", "One"], ["zéro", "ze\u0301ro"], ["7", "007"], ["label=1", "1"]]
+)
+def test_two_folders_of_one_class_are_refused(folders):
+    classes = FEW if not folders[0][0].isdigit() else DatasetClasses(count=8)
+    with pytest.raises(UserError, match=r"are both of class \d.*Put their images into one"):
+        label_folders(folders, classes, "set")
+
+
+def test_a_stray_folder_among_wordnet_ids_moves_no_label():
+    classes = resolve("imagenet", None, 1000)
+    folders = list(classes.synsets[:5])
+    with pytest.raises(UserError, match=r"Folder 'images'.*named by none of its 1000 classes"):
+        label_folders([*folders, "images"], classes, "set")
+    assert label_folders(folders, classes, "set") == {f: i for i, f in enumerate(folders)}
+
+
+def test_a_name_of_two_classes_wants_the_wordnet_id():
+    classes = DatasetClasses(count=3, names=("crane", "dog", "crane"))
+    with pytest.raises(UserError, match=r"'crane'.*Classes 0 and 2 are both called so"):
+        label_folders(["dog", "crane"], classes, "set")
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["007", "010"], {"007": 7, "010": 10}),
+        (["label=3", "label=0"], {"label=0": 0, "label=3": 3}),
+        (["class=b", "class=a"], {"class=a": 0, "class=b": 1}),
+    ],
+)
+def test_numbers_may_have_zeros_or_a_hive_key(folders, labels):
+    assert label_folders(folders, DatasetClasses(count=11), "set") == labels
+
+
+def test_numbers_that_are_names_are_those_classes():
+    classes = DatasetClasses(count=3, names=("10", "2", "1"))
+    assert label_folders(["1", "10", "2"], classes, "set") == {"10": 0, "2": 1, "1": 2}
+
+
+def test_a_word_among_numbers_is_refused():
+    with pytest.raises(UserError, match=r"Folder 'misc'.*its name is no label.*Rename"):
+        label_folders(["0", "1", "misc"], DatasetClasses(count=3), "set")
+
+
+def test_too_many_folders_name_the_counts_not_one_as_the_culprit():
+    with pytest.raises(UserError, match=r"4 folders for 3 classes.*may be another one"):
+        label_folders("abcd", DatasetClasses(count=3), "set")
+
+
+def test_a_list_with_too_few_names_says_which_folders_it_lacks():
+    folders = [f"class_{i}" for i in range(12)]
+    names = [f"Class {i}" for i in range(12) if i != 4]
+    assert folders_without_a_name(folders, names) == " It lacks the data's 'class_4'."
+    assert folders_without_a_name(folders, ["x"]) == ""
+    classes = DatasetClasses(count=11, names=tuple(names))
+    with pytest.raises(UserError, match="Folder 'class_4'"):
+        label_folders(folders, classes, "set")
 
 
 def test_no_folders_have_no_labels(caplog):

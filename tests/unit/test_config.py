@@ -1,8 +1,10 @@
 """The job file: what is refused and how it reads, overrides, and the way to YAML and back."""
 
 import copy
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -262,3 +264,24 @@ def test_yaml_spells_every_default_out():
 @pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_job_files_that_come_with_the_project_are_valid(path):
     assert load_job(str(path)).datasets
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["2024", "007", "1.5", "1e5", "1E-05", "NaN", "inf", "true", "False", "null", "None", "NA",
+     "2024-01-01", "20240101T06", "2026-11-25T0600", "0x1F", "1_000", "3-4"],
+)  # fmt: skip
+def test_a_name_that_would_come_back_as_something_else_is_refused(name):
+    with pytest.raises(UserError, match=rf"datasets\.0\.name: '{re.escape(name)}'.*'set-{name}'"):
+        make_job(JOB | {"datasets": [{"name": name, "path": "x"}]})
+
+
+@pytest.mark.parametrize(
+    "name", ["set-2024", "v2", "2nd", "e5", "nano", "info", "imagenet-a", "2024-01-01-a", "1a"]
+)
+def test_other_names_come_back_from_pandas_as_they_are(tmp_path, name):
+    make_job(JOB | {"datasets": [{"name": name, "path": "x"}]})
+    folder = tmp_path / "predictions" / f"dataset={name}"
+    folder.mkdir(parents=True)
+    pd.DataFrame({"label": [1]}).to_parquet(folder / "0.parquet")
+    assert list(pd.read_parquet(tmp_path / "predictions").dataset.astype(object)) == [name]
