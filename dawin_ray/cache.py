@@ -32,6 +32,7 @@ import numpy as np
 import PIL
 import torchvision
 
+from dawin_ray.attempts import Tries
 from dawin_ray.chunks import Chunk, from_text, to_text
 from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
@@ -252,6 +253,10 @@ class ReadChunks:
     def __init__(self, decode: DecodeImages, cache: CropCache | None = None):
         """`decode` makes what is missing."""
         self.decode, self.cache = decode, cache
+
+    def counted(self, tries: Tries) -> ReadChunks:
+        """The same with its tries counted (see `attempts`)."""
+        return ReadChunks(self.decode.counted(tries), self.cache)
 
     def __call__(self, shard: Shard, finished: Collection[str] = ()) -> Iterator[Chunk]:
         """The chunks of a shard but the finished ones."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,24 +14,44 @@ from typing import Annotated, Any
 
 import typer
 
-from dawin_ray.errors import UserError
+import dawin_ray
+from dawin_ray.errors import RayLostError, UserError
+from dawin_ray.names import printable
 
 EXIT_DIFFERENT = 1  # what verify finds
 EXIT_USER_ERROR = 2
 EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_RAY_LOST = 4  # its processes died; the same command goes on
+EXIT_SIGNAL = 128  # plus the signal, as shells have it
 
 app = typer.Typer(
     help="Score image data sets with dynamically interpolated CLIP models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 JobFile = Annotated[str, typer.Argument(help="The job file, local or at any fsspec address.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, such as compute.batch_size=64")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dawin-ray {dawin_ray.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit."),
+    ] = False,
+) -> None:
+    """Score image data sets with dynamically interpolated CLIP models."""
 
 
 @app.command()
@@ -57,7 +80,7 @@ def run(
         report = _score(job, restart=restart)
         alarms = alarms_of(report)
         if fail_on_drift and alarms:
-            typer.echo(
+            _echo(
                 f"Drift: {'; '.join(alarms)}. All rows are scored; see {report['run_dir']}.",
                 err=True,
             )
@@ -78,11 +101,11 @@ def verify(
 
         differences = differences_of(run_dir, sample)
         for difference in differences:
-            typer.echo(difference)
+            _echo(difference)
         if differences:
-            typer.echo(f"{run_dir}: {len(differences)} differences", err=True)
+            _echo(f"{run_dir}: {len(differences)} differences", err=True)
             sys.exit(EXIT_DIFFERENT)
-        typer.echo(f"{run_dir} is what its manifest says.")
+        _echo(f"{run_dir} is what its manifest says.")
 
 
 @app.command()
@@ -104,11 +127,11 @@ def report(
 
         runs = [RunDirectory.at(address) for address in run_dirs]
         for run in runs:
-            typer.echo(remake(run.address, thumbnails))
-            typer.echo(f"report  {join(run.address, PAGE)}")
+            _echo(remake(run.address, thumbnails))
+            _echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)
-            typer.echo(lines_of(rows, runs[0].address))
+            _echo(lines_of(rows, runs[0].address))
             if out is not None:
                 out.write_text(as_json(rows))
 
@@ -122,17 +145,17 @@ def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = Fals
         from dawin_ray.plan import plan_of
         from dawin_ray.prepare import prepare
 
-        # what would be said is part of the plan
-        prepared = prepare(load_job(job_file, overrides or ()), say=lambda note: None)
+        # what would be said of the data is part of the plan
+        prepared = prepare(
+            load_job(job_file, overrides or ()), say=lambda note: None, progress=_progress().say
+        )
         if prepared.job.mode == "append":
             new = Series(prepared.job.run_dir).unscored(prepared.sources)
             if not new:
-                typer.echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
+                _echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
                 return
             prepared = prepared.only(new)
-        console = _stdout()
-        for part in plan_of(prepared):
-            console.print(part, soft_wrap=isinstance(part, str))  # a long line is not broken
+        _print(*plan_of(prepared))
 
 
 @app.command()
@@ -177,53 +200,115 @@ def bench(
             precisions=tuple(precisions.split(",")),
             sections=tuple(sections.split(",")),
         )
-        result = measure(config, lambda figure: typer.echo(line_of(figure)))
+        result = measure(config, lambda figure: _echo(line_of(figure)))
         write(result, out)
-        typer.echo(f"machine  {result['machine']}\nwritten  {out}")
+        _echo(f"machine  {result['machine']}\nwritten  {out}")
 
 
 def main() -> None:
     """The entry point of the console command."""
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal that cannot show a character is no reason to end a run
+        stream.reconfigure(errors="backslashreplace")
     app()
 
 
 def _score(job, restart: bool = False) -> dict[str, Any]:
-    from rich.console import Console
-
     from dawin_ray.prepare import prepare
-    from dawin_ray.progress import ConsoleProgress
     from dawin_ray.report import footer_of, table_of
     from dawin_ray.scoring import score
 
-    report = score(prepare(job), ConsoleProgress(Console(stderr=True)), restart=restart)
-    console = _stdout()
-    console.print(table_of(report))
-    console.print(footer_of(report), highlight=False, soft_wrap=True)
+    progress = _progress()
+    report = score(prepare(job, progress.say, progress.say), progress, restart=restart)
+    _print(table_of(report), footer_of(report))
     return report
 
 
-def _stdout():
+def _progress():
     from rich.console import Console
 
-    console = Console()
-    # a file or a pipe has no width; tables must not be cut to 80 columns there
-    return console if console.is_terminal else Console(width=140)
+    from dawin_ray.progress import ConsoleProgress
+
+    return ConsoleProgress(Console(stderr=True))
+
+
+def _echo(text: str, err: bool = False) -> None:
+    """A text as it is, but for what would steer a terminal."""
+    typer.echo(printable(text), err=err)
+
+
+def _print(*parts: Any) -> None:
+    """Tables and texts to stdout, in which names stand for nothing but themselves."""
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        # a file or a pipe has no width; tables must not be cut to 80 columns there
+        console = Console(markup=False, emoji=False, highlight=False, width=140)
+    for part in parts:
+        text = isinstance(part, str)
+        # a long line is not broken
+        console.print(printable(part) if text else part, soft_wrap=text)
+
+
+class _StoppedError(KeyboardInterrupt):
+    """A signal that asks to stop; Ray and Python let it through like a Ctrl-C."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM ends a command as a Ctrl-C does; a second signal ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    got: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        got.append(number)
+        if len(got) > 1:
+            os._exit(EXIT_SIGNAL + number)
+        raise _StoppedError(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Log lines in which names of the data cannot steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a text."""
+        return printable(super().format(record))
 
 
 @contextmanager
 def _friendly(verbose: bool) -> Iterator[None]:
     """A person's mistake ends with its message and exit code 2; ours with a traceback."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     try:
-        yield
+        with _signals():
+            yield
     except UserError as error:
         if verbose:
             logging.exception("the run stopped")
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command resumes the run where it was.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_RAY_LOST if isinstance(error, RayLostError) else EXIT_USER_ERROR)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, _StoppedError) else signal.SIGINT
+        _echo("Stopped. The same command resumes the run where it was.", err=True)
+        sys.exit(EXIT_SIGNAL + number)
+    except BrokenPipeError:
+        # whoever read the output has had enough; Python would complain once more at its end
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(EXIT_SIGNAL + signal.SIGPIPE)

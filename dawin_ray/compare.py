@@ -30,7 +30,10 @@ def compare_runs(runs: Sequence[RunDirectory]) -> list[dict[str, Any]]:
         first = columns[0]
         for run, other in zip(runs[1:], columns[1:], strict=True):
             row = {"dataset": dataset, "run": run.address}
-            if other is None or not first.sample_id.equals(other.sample_id):
+            if other is None:
+                rows.append(row | {"says": f"not in {run.address}"})
+                continue
+            if not first.sample_id.equals(other.sample_id):
                 rows.append(row | {"says": "other samples: not comparable pair by pair"})
                 continue
             known = (first.label >= 0) & (first.label == other.label)
@@ -47,6 +50,13 @@ def compare_runs(runs: Sequence[RunDirectory]) -> list[dict[str, Any]]:
                     "better": better, "worse": worse, "p": mcnemar(better, worse),
                 }  # fmt: skip
             rows.append(row)
+    for run, job in zip(runs[1:], jobs[1:], strict=True):
+        known = scored_datasets(runs[0], jobs[0])
+        rows += [
+            {"dataset": dataset, "run": run.address, "says": f"not in {runs[0].address}"}
+            for dataset in scored_datasets(run, job)
+            if dataset not in known
+        ]
     tested = [row for row in rows if "p" in row]
     for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = adjusted

@@ -164,9 +164,18 @@ def drift_of(
     found["words"] = "; ".join(
         f"{s.name}: {KINDS[s.kind]} {j['value']:.3g} over {j['threshold']:.3g}" for s, j in raised
     ) + "." if raised else (
-        f"No drift: {len(judged)} statistics of {n:,} samples within their thresholds."
+        f"No drift detected: {len(judged)} statistics of {n:,} samples within their thresholds "
+        f"(smallest detectable: {_largest_thresholds(judged)})."
     )  # fmt: skip
     return found
+
+
+def _largest_thresholds(judged: Sequence[Mapping[str, Any]]) -> str:
+    """The largest threshold of each kind, in words."""
+    largest: dict[str, float] = {}
+    for found in judged:
+        largest[found["kind"]] = max(largest.get(found["kind"], 0.0), found["threshold"])
+    return ", ".join(f"{KINDS[kind]} {value:.3g}" for kind, value in largest.items())
 
 
 def _of_values(

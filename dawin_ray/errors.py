@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class RayLostError(UserError):
+    """Ray's own processes died in the middle of a run: no mistake, but nothing to go on with."""
+
+
 class StageError(RuntimeError):
     """A fault of ours in a worker: which stage, data set and samples it happened at."""
 

@@ -13,6 +13,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 MADE = "\\@"  # begins what the reader names itself, as in `shard.tar/\\@1024`
+_BIDIRECTIONAL = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 _TAKEN = re.compile(r"\\(?:x[0-9a-f]{2}|@)")
 
 
@@ -25,6 +28,33 @@ def shown(name: str) -> str:
         return name.replace("\\", "\\x5c") if _TAKEN.search(name) else name
     escaped = name.replace("\\", "\\x5c")
     return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in escaped)
+
+
+def printable(text: str) -> str:
+    """A text for a terminal or another process: what would steer the one or break the other is
+    escaped. Line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _steers(c) else _named(c) for c in text)
+
+
+def first_line(error: BaseException) -> str:
+    """The name of an error and the first line of its text, to stand in a message."""
+    lines = printable(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _steers(c: str) -> bool:
+    """Control characters, lone surrogates, and what turns the direction of writing."""
+    return unicodedata.category(c) in ("Cc", "Cs") or c in _BIDIRECTIONAL
+
+
+def _named(c: str) -> str:
+    code = ord(c)
+    if "\ud800" <= c <= "\udfff":
+        return _escaped(c)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _escaped(surrogate: str) -> str:

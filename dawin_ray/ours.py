@@ -33,7 +33,7 @@ _OTHER = re.compile(
     rf"{CSV}/(scores|differences|clusters|classes|drift)\.csv"
     rf"|{WORK}/(experts|predictions|rejects)/[^/]+/[^/]+/[^/]+\.parquet"
     rf"|{WORK}/marks/(experts|predictions|rejects)/[^/]+/[^/]+\.json"
-    rf"|{CACHE}/[0-9a-f]{{32}}/[^/]+"
+    rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
 )
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # of `storage.write_whole`, where it was killed
 THREADS = 16  # that delete at once on a remote storage

@@ -54,8 +54,9 @@ def words_of(reports: Sequence[Mapping[str, Any]]) -> str:
         return f"{batch}, and they have drifted from their fit: {'; '.join(alarms)}."
     small = [name for name, found in last["drift"].items() if not found["judged"]]
     if small:
-        return f"{batch}; too few to judge the drift of {', '.join(small)}; no other has drifted."
-    return f"{batch}, and no drift from their fit was found."
+        few = ", ".join(small)
+        return f"{batch}; too few to judge the drift of {few}; of the others none was detected."
+    return f"{batch}, and no drift from their fit was detected."
 
 
 def drift_table(reports: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

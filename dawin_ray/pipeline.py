@@ -1,210 +1,76 @@
-"""The two passes on Ray Data; the only file that imports it.
+"""The two passes on Ray Data; this and `ray_cluster` are the only files that import Ray.
 
     shards -> decode (tasks) -> model actors -> one file a chunk, and one small row to the driver
 
 A row of the stream is one chunk (`stages.Chunk`), so that Ray never splits or merges what belongs
 together. Actors commit their chunk's output themselves; the driver sees only counts.
+
+Ray runs again what died, without a bound; what readers and actors begin and end is counted besides
+(`attempts`), so that an image, a chunk or a start that kills every process ends in a reject or in a
+message.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-import logging
-import os
-import sys
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field, field_validator
 
 from dawin_ray import tables
+from dawin_ray.attempts import (
+    MOST_DEATHS_LOADING,
+    MOST_DEATHS_SCORING,
+    UNCOUNTED,
+    Attempts,
+    Tries,
+    loading,
+    nth,
+)
 from dawin_ray.cache import ReadChunks
 from dawin_ray.chunks import Chunk, end_of, pack, unpack
 from dawin_ray.datasets import Shard
-from dawin_ray.errors import StageError, UserError
+from dawin_ray.errors import RayLostError, StageError, UserError
 from dawin_ray.fitting import Fit
 from dawin_ray.models import load_experts
-from dawin_ray.names import shown
-from dawin_ray.precision import Precision
+from dawin_ray.names import first_line, printable, shown
+from dawin_ray.ray_cluster import (
+    ComputeConfig,
+    Resources,
+    publish_drift,
+    ray_session,
+    resources,
+)
 from dawin_ray.runs import RunDirectory
-from dawin_ray.settings import Settings
-from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts, ScoringSpec
+from dawin_ray.stages import PixelFeed, PredictExact, PredictMerged, ScoreExperts, ScoringSpec
 from dawin_ray.storage import configure
+
+__all__ = [
+    "ComputeConfig", "Resources", "count_tries", "predict", "publish_drift", "ray_session",
+    "resources", "score_at_once", "score_experts",
+]  # fmt: skip
 
 # Chunks are larger than this, so every chunk becomes a block of its own and leaves at once.
 TARGET_BLOCK_BYTES = 32 << 20
 # Chunks that wait at an actor while it works: enough to hide the fetch, few enough for memory.
 TASKS_IN_FLIGHT = 3
-# More threads than this on one forward gain little on a CPU; several actors do.
-MAX_THREADS = 8
-
-# Ray collects metrics every 10 s; as long again for whoever reads them there.
-METRICS_SECONDS = 20.0
+# Between two words of an actor on how far it is in a chunk.
+REPORT_SECONDS = 2.0
 
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 # Names of a shard's chunks that are committed already.
 Finished = Callable[[Shard], Collection[str]]
-
-
-class ComputeConfig(Settings):
-    """Where and how fast.
-
-    `address` joins a Ray cluster (`auto` finds the one of this machine; RAY_ADDRESS is heeded);
-    without one a local Ray is started that listens on loopback alone. `batch_size` is a forward's,
-    `chunk_size` an output file's. `precision` is the towers': auto is bfloat16 on a GPU and float32
-    on a CPU. `cache` keeps pass 1's crops for pass 2: in a folder that all nodes share, or (auto)
-    on this machine's disk where Ray has no other node and there is room; `keep_cache` leaves them
-    there for the next run.
-    """
-
-    batch_size: int = Field(default=256, ge=1)
-    chunk_size: int = Field(default=512, ge=1)
-    precision: Literal["auto"] | Precision = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    cache: str = "auto"
-    keep_cache: bool = False
-    address: str | None = None
-
-    @field_validator("cache")
-    @classmethod
-    def _check_cache(cls, cache: str) -> str:
-        if "://" in cache:
-            raise ValueError("expected auto, off or a folder: crops are mapped from a file system")
-        return cache
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What each model actor gets, and how many there are."""
-
-    device: str
-    actors: int
-    cpus: float  # reserved for each actor
-    gpus: int  # reserved for each actor
-    threads: int  # of PyTorch in each actor
-    readers: int  # tasks that read and decode at once, in the whole cluster
-    nodes: int = 1  # of the cluster
-    joined: bool = False  # the cluster was there before this run
-    storage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # fsspec's options
-
-
-@contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
-    """Join a cluster, or start a local Ray that nothing outside this machine can reach.
-
-    A Ray that the process has joined already is used, and left as it is.
-
-    Raises:
-        UserError: there is no cluster at the address.
-    """
-    address = address or os.environ.get("RAY_ADDRESS")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call an outside server
-    # its C++ side writes warnings of no use to a person straight to the terminal
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if address is None:
-        # binds every port of the new Ray to 127.0.0.1; read when Ray is imported
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-    import ray.data
-
-    # Ray Data announces every execution, and every exception that it raises besides
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        with _without_stderr():  # on which Ray says that it heeds RAY_BACKEND_LOG_LEVEL
-            ray.init(
-                address=address or "local",
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise UserError(
-            f"Cannot reach a Ray cluster at {address!r}: {error}. Check the address and the "
-            "cluster's authentication (RAY_AUTH_MODE=token and its token), start one (see "
-            "cluster/), or leave compute.address out to run on this machine."
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Drops what C++ code of this process writes to stderr; exceptions pass as always."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def resources(
-    compute: ComputeConfig, storage: Mapping[str, Mapping[str, Any]] | None = None
-) -> Resources:
-    """Fit the job to the cluster; `storage` are its options of file systems.
-
-    Raises:
-        UserError: the cluster has less than the job asks for; the message says what is missing.
-            (Ray itself would wait forever.)
-    """
-    import ray
-
-    total = ray.cluster_resources()
-    cpus, gpus = total.get("CPU", 0), int(total.get("GPU", 0))
-    device = compute.device
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device == "cuda":
-        actors = max(gpus, 1) if compute.actors == "auto" else compute.actors
-        if actors > gpus:
-            raise UserError(
-                f"The job asks for {actors} GPU actors, one GPU each, but the cluster has {gpus} "
-                "GPUs. Lower compute.actors, use device: cpu, or add GPU nodes."
-            )
-        reserved, threads = 1.0, 1
-    else:
-        nodes = [n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]]
-        threads = int(max(1, min(MAX_THREADS, *nodes, max(nodes))))
-        fitting = int(sum(n // threads for n in nodes))
-        actors = max(fitting, 1) if compute.actors == "auto" else compute.actors
-        # Half of an actor's threads stay unreserved: the decoding tasks run there, and should a
-        # node be lost, another one of its size can take its actors.
-        reserved = min(threads / 2, cpus / actors)
-        threads = int(max(1, min(threads, cpus // actors)))
-    if device == "cuda" and actors * reserved > cpus:
-        raise UserError(
-            f"{actors} GPU actors need a CPU each, but the cluster has {cpus:g}. Lower "
-            "compute.actors or add CPUs."
-        )
-    return Resources(
-        device=device,
-        actors=actors,
-        cpus=reserved,
-        gpus=int(device == "cuda"),
-        threads=threads,
-        readers=int(max(1, cpus - actors * reserved)),
-        nodes=sum(node["Alive"] for node in ray.nodes()),
-        joined=bool(compute.address or os.environ.get("RAY_ADDRESS")),
-        storage=storage or {},
-    )
 
 
 def score_experts(
@@ -231,94 +97,179 @@ def score_at_once(
     return _stream(shards, read, finished, on, run, ScoreAtOnceActor, {"spec": spec, "fits": fits})
 
 
-def publish_drift(drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
-    """Show drift as Ray metrics of this driver: value, threshold and alarm of each statistic.
+class _ModelActor:
+    """What the actors of all passes share: each start and each chunk is a try that is counted."""
 
-    Tags: data set, kind, quantity, of (an expert). A driver's gauges go with it, so on a cluster
-    that was joined they are held for METRICS_SECONDS.
-    """
-    from ray.util.metrics import Gauge
+    stage: str  # in words
 
-    tags = ("dataset", "kind", "quantity", "of")
-    gauges = {
-        key: Gauge(f"dawin_ray_drift_{key}", description=text, tag_keys=tags)
-        for key, text in (
-            ("value", "A drift statistic of the last batch."),
-            ("threshold", "Above it, the statistic is an alarm."),
-            ("alarm", "1 where the statistic is an alarm, else 0."),
-        )
-    }
-    for dataset, found in drift.items():
-        for statistic in found["statistics"]:
-            names = {key: statistic[key] or "" for key in tags[1:]}
-            for key, gauge in gauges.items():
-                gauge.set(float(statistic[key]), tags={"dataset": dataset, **names})
-    if on.joined:
-        time.sleep(METRICS_SECONDS)
+    def __init__(self, run: RunDirectory, on: Resources, spec: ScoringSpec, **arguments: Any):
+        """Loads the models on this worker, once.
 
+        What goes wrong is said at the first chunk: of an error in a constructor, Ray keeps only
+        the text, and not of every restart.
+        """
+        self.run, self.on, self.spec = run, on, spec
+        self.fault: UserError | None = None
+        self.under_way = ""  # the chunk
+        try:
+            with on.tries.of(loading(self.stage), "") as before:
+                self._check_starts(before)
+                _settle(on)
+                self.load(**arguments)
+        except UserError as error:
+            self.fault = error
+        except Exception as error:  # noqa: BLE001  (the run ends with it, whatever it is)
+            if _is_out_of_memory(error):
+                self.fault = self._out_of_memory("to load the models", error)
+            else:
+                self.fault = UserError(
+                    f"A model actor of {self.stage} cannot load its models: {first_line(error)}. "
+                    "Look at the checkpoints and at compute.device, or run with --verbose."
+                )
 
-class ScoreExpertsActor:
-    """A model actor of pass 1."""
+    def load(self, **arguments: Any) -> None:
+        """Load the models."""
+        raise NotImplementedError
 
-    def __init__(self, run: RunDirectory, on: Resources, spec: ScoringSpec):
-        """Loads the experts on this worker, once."""
-        _settle(on)
-        self.run, self.score = run, ScoreExperts(spec)
+    def score_chunk(self, chunk: Chunk) -> dict[str, list]:
+        """Score a chunk and commit it; columns of its summary."""
+        raise NotImplementedError
 
     def __call__(self, packed: pa.Table) -> dict[str, list]:
         """Score a chunk, commit it, and say how it went."""
-        chunk, begin = unpack(packed), time.time()
+        if self.fault is not None:
+            with encodable():
+                raise self.fault
+        chunk, begin, more = unpack(packed), time.time(), {}
         if chunk.end is None:
-            with _named("pass 1", chunk):
-                _commit_experts(self.run, chunk, self.score(chunk))
-        return _summary(chunk, begin)
+            self.under_way = f"{chunk.dataset}/{chunk.name}"
+            with (
+                encodable(),
+                _named(self.stage, chunk),
+                self.on.tries.of(self.stage, self.under_way) as died,
+            ):
+                if died:
+                    self._tell(died, chunk)
+                try:
+                    more = self.score_chunk(chunk)
+                except Exception as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    raise self._out_of_memory(f"at {_place(chunk)}", error) from error
+        return _summary(chunk, begin) | more
+
+    def counting(self, feed: PixelFeed) -> Callable[..., Iterator[torch.Tensor]]:
+        """The feed of a stage, which says how far it has come in a chunk."""
+
+        def counted(images: np.ndarray, rows: Sequence[Any]) -> Iterator[torch.Tensor]:
+            done, told = 0, time.monotonic()
+            for batch in feed(images, rows):
+                yield batch
+                done += len(batch)
+                if time.monotonic() - told >= REPORT_SECONDS:
+                    told = time.monotonic()
+                    self.on.tries.reached(self.stage, self.under_way, done, len(images))
+
+        return counted
+
+    def _check_starts(self, before: int) -> None:
+        """Raises a UserError where actors die while they load, again and again."""
+        died = before + 1 - self.on.actors
+        if died > MOST_DEATHS_LOADING:
+            raise UserError(
+                f"{died} model actors of {self.stage} died while they loaded their models. As a "
+                f"rule the machine is out of memory: {self._remedies()}."
+            )
+        if died > 0:
+            self.on.tries.tell(
+                f"a model actor of {self.stage} died while it loaded its models "
+                f"({nth(died)} time); another one is started"
+            )
+
+    def _tell(self, died: int, chunk: Chunk) -> None:
+        """Says that an actor died at a chunk, and raises a UserError where it is too often."""
+        if died >= MOST_DEATHS_SCORING:
+            raise UserError(
+                f"{died} model actors of {self.stage} died one after the other at {_place(chunk)}. "
+                f"As a rule a forward takes more memory than there is: {self._remedies()}. Then "
+                "the same command goes on where it stopped."
+            )
+        self.on.tries.tell(
+            f"a model actor of {self.stage} died ({nth(died)} time) at {_place(chunk)}: it is "
+            "scored again"
+        )
+
+    def _out_of_memory(self, where: str, error: BaseException) -> UserError:
+        return UserError(
+            f"The memory of the {'GPU' if self.on.gpus else 'machine'} does not suffice {where} "
+            f"({self.stage}): {self._remedies()}. The cause: {first_line(error)}"
+        )
+
+    def _remedies(self) -> str:
+        lower = "" if self.spec.precision in ("bfloat16", "float16") else (
+            f", compute.precision: bfloat16 (now {self.spec.precision})"
+        )  # fmt: skip
+        return (
+            f"lower compute.batch_size (now {self.spec.batch_size}) or compute.actors (now "
+            f"{self.on.actors}){lower}, or give it more memory"
+        )
 
 
-class PredictActor:
+class ScoreExpertsActor(_ModelActor):
+    """A model actor of pass 1."""
+
+    stage = "pass 1"
+
+    def load(self) -> None:
+        """The experts."""
+        self.score = ScoreExperts(self.spec)
+        self.score.feed = self.counting(self.score.feed)
+
+    def score_chunk(self, chunk: Chunk) -> dict[str, list]:
+        """Experts' outputs and rejects."""
+        _commit_experts(self.run, chunk, self.score(chunk))
+        return {}
+
+
+class PredictActor(_ModelActor):
     """A model actor of pass 2."""
 
-    def __init__(
-        self, run: RunDirectory, on: Resources, spec: ScoringSpec, fits: Mapping[str, Fit]
-    ):
-        """Loads the experts on this worker, once; merges happen at a data set's first chunk."""
-        _settle(on)
-        self.run, self.predict = run, (PredictExact if spec.exact else PredictMerged)(spec, fits)
+    stage = "pass 2"
 
-    def __call__(self, packed: pa.Table) -> dict[str, list]:
-        """Predict a chunk, commit it, and say how it went."""
-        chunk, begin, merges = unpack(packed), time.time(), self.predict.merges
-        if chunk.end is None:
-            where = (chunk.dataset, chunk.shard_key, chunk.name)
-            with _named("pass 2", chunk):
-                experts = self.run.read("experts", *where)
-                self.run.commit("predictions", *where, self.predict(chunk, experts))
-        return _summary(chunk, begin) | {"merges": [self.predict.merges - merges]}
+    def load(self, fits: Mapping[str, Fit]) -> None:
+        """The experts; merges happen at a data set's first chunk."""
+        self.predict = (PredictExact if self.spec.exact else PredictMerged)(self.spec, fits)
+        self.predict.feed = self.counting(self.predict.feed)
+
+    def score_chunk(self, chunk: Chunk) -> dict[str, list]:
+        """Predictions."""
+        where, merges = (chunk.dataset, chunk.shard_key, chunk.name), self.predict.merges
+        experts = self.run.read("experts", *where)
+        self.run.commit("predictions", *where, self.predict(chunk, experts))
+        return {"merges": [self.predict.merges - merges]}
 
 
-class ScoreAtOnceActor:
+class ScoreAtOnceActor(_ModelActor):
     """A model actor of both passes in one."""
 
-    def __init__(
-        self, run: RunDirectory, on: Resources, spec: ScoringSpec, fits: Mapping[str, Fit]
-    ):
-        """Loads the experts on this worker, once, for both of its models."""
-        _settle(on)
-        experts = load_experts(spec.model)
-        self.run = run
-        self.score = ScoreExperts(spec, experts)
-        self.predict = (PredictExact if spec.exact else PredictMerged)(spec, fits, experts)
+    stage = "one pass"
 
-    def __call__(self, packed: pa.Table) -> dict[str, list]:
-        """Score and predict a chunk, commit both, and say how it went."""
-        chunk, begin, merges = unpack(packed), time.time(), self.predict.merges
-        if chunk.end is None:
-            where = (chunk.dataset, chunk.shard_key, chunk.name)
-            with _named("both passes", chunk):
-                experts = self.score(chunk)
-                predictions = self.predict(chunk, experts)
-                _commit_experts(self.run, chunk, experts)
-                self.run.commit("predictions", *where, predictions)
-        return _summary(chunk, begin) | {"merges": [self.predict.merges - merges]}
+    def load(self, fits: Mapping[str, Fit]) -> None:
+        """The experts, once for both of its models."""
+        experts = load_experts(self.spec.model)
+        self.score = ScoreExperts(self.spec, experts)
+        self.score.feed = self.counting(self.score.feed)
+        predict = PredictExact if self.spec.exact else PredictMerged
+        self.predict = predict(self.spec, fits, experts)
+
+    def score_chunk(self, chunk: Chunk) -> dict[str, list]:
+        """Experts' outputs, rejects and predictions."""
+        where, merges = (chunk.dataset, chunk.shard_key, chunk.name), self.predict.merges
+        experts = self.score(chunk)
+        predictions = self.predict(chunk, experts)
+        _commit_experts(self.run, chunk, experts)
+        self.run.commit("predictions", *where, predictions)
+        return {"merges": [self.predict.merges - merges]}
 
 
 def _settle(on: Resources) -> None:
@@ -348,11 +299,33 @@ def _named(stage: str, chunk: Chunk) -> Iterator[None]:
     except FloatingPointError as error:  # of a model that overflows; it says which, and what to do
         raise UserError(str(error)) from error
     except Exception as error:
-        ids = chunk.sample_ids or ["none"]
-        raise StageError(
-            f"{stage} of chunk {chunk.name} of data set '{chunk.dataset}', samples '{ids[0]}' to "
-            f"'{ids[-1]}': {type(error).__name__}: {error}"
-        ) from error
+        raise StageError(f"{stage} of {_place(chunk)}: {type(error).__name__}: {error}") from error
+
+
+def _place(chunk: Chunk) -> str:
+    ids = chunk.sample_ids or ["none"]
+    return f"chunk {chunk.name} of data set '{chunk.dataset}', samples '{ids[0]}' to '{ids[-1]}'"
+
+
+@contextmanager
+def encodable() -> Iterator[None]:
+    """Errors leave as text that can be encoded: Ray tries a task for ever whose error cannot."""
+    try:
+        yield
+    except Exception as error:
+        try:
+            "".join(traceback.format_exception(error)).encode()
+        except UnicodeEncodeError:
+            kind = UserError if isinstance(error, UserError) else StageError
+            words = str(error) if kind is UserError else f"{type(error).__name__}: {error}"
+            raise kind(printable(words)) from None
+        raise
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
 
 
 def _commit_experts(run: RunDirectory, chunk: Chunk, scored: pa.Table) -> None:
@@ -386,6 +359,34 @@ def _summary(chunk: Chunk, begin: float) -> dict[str, list]:
     }
 
 
+@dataclass(frozen=True)
+class _Call:
+    """Calls a method of the `Attempts` of a run, from any process of the cluster."""
+
+    actor: Any
+    wait: bool
+
+    def __call__(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
+        import ray
+
+        called = getattr(self.actor, method).remote(*arguments)
+        return ray.get(called, timeout=timeout) if self.wait else None
+
+
+def count_tries() -> Tries:
+    """Start the counter of a run: on the driver's node, so that it lives as long as the run."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = ray.get_runtime_context().get_node_id()
+    actor = (
+        ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts)
+        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
+        .remote()
+    )
+    return Tries(_Call(actor, wait=True), _Call(actor, wait=False))
+
+
 def _stream(
     shards: Sequence[Shard], read: ReadChunks, finished: Finished, on: Resources,
     run: RunDirectory, actor: type, arguments: dict[str, Any],
@@ -395,6 +396,10 @@ def _stream(
     import ray
     from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
+    if on.tries is UNCOUNTED:
+        on = replace(on, tries=count_tries())
+    if isinstance(read, ReadChunks):
+        read = read.counted(on.tries)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = TARGET_BLOCK_BYTES
@@ -431,6 +436,11 @@ def _stream(
     except Exception as error:
         if (ours := _user_error(error)) is not None:
             raise UserError(str(ours)) from error
+        if (words := _words_of_ray(error)) is not None:
+            raise RayLostError(
+                f"Ray gave the run up: {words}. As a rule a machine was lost, or ran out of memory "
+                "or disk; Ray's logs say more. The same command goes on where the run stopped."
+            ) from error
         raise
 
 
@@ -439,11 +449,28 @@ def _read_shard(
 ) -> Iterator[dict[str, Any]]:
     configure(on.storage)
     shard, counts = Shard.from_json(row["shard"]), {}
-    before = finished(shard)
-    for chunk in read(shard, before):
-        counts[chunk.name] = len(chunk.sample_ids) + len(chunk.rejects)
-        yield pack(chunk)
-    yield pack(end_of(shard, counts, before))
+    with encodable():
+        before = finished(shard)
+        for chunk in read(shard, before):
+            counts[chunk.name] = len(chunk.sample_ids) + len(chunk.rejects)
+            yield pack(chunk)
+        yield pack(end_of(shard, counts, before))
+
+
+def _words_of_ray(error: BaseException | None) -> str | None:
+    """What Ray says where its own parts failed, and not what they ran."""
+    from ray import exceptions
+
+    of_ray = (
+        exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.LocalRayletDiedError,
+        exceptions.NodeDiedError, exceptions.OutOfMemoryError, exceptions.OutOfDiskError,
+        exceptions.ObjectStoreFullError, exceptions.ObjectLostError, exceptions.RaySystemError,
+    )  # fmt: skip
+    while error is not None:
+        if isinstance(error, of_ray):
+            return f"{first_line(error)}"
+        error = error.__cause__
+    return None
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dawin_ray.broken import SHOWN_BROKEN
 from dawin_ray.comparisons import Method
 from dawin_ray.ledger import SHOWN_REASONS, kind_of
+from dawin_ray.names import printable
 from dawin_ray.prepare import Prepared
 from dawin_ray.preprocessing import as_values, described
 from dawin_ray.samples import Sample, count_samples
@@ -23,7 +24,7 @@ from dawin_ray.samples import Sample, count_samples
 def plan_of(prepared: Prepared) -> list[Any]:
     """Printable parts: a table of the data sets, then models, forwards and devices."""
     job, spec = prepared.job, prepared.spec
-    table = Table(title=f"Plan of {job.run_dir}", title_justify="left")
+    table = Table(title=Text(printable(f"Plan of {job.run_dir}")), title_justify="left")
     for heading in ("data set", "format", "classes", "head"):
         table.add_column(heading)
     for heading in ("shards", "samples", "bytes", "chunks"):
@@ -38,7 +39,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         total, unknown = total + known, unknown or missing
         chunks = sum(math.ceil((count or 0) / job.compute.chunk_size) for count in counts)
         table.add_row(
-            name,
+            Text(printable(name)),
             shards[0].format,
             f"{spec.classes[name].count:,}",
             spec.heads[name],
@@ -94,9 +95,9 @@ def plan_of(prepared: Prepared) -> list[Any]:
     return [
         table,
         *faults,
-        *map(escape, labels_of(prepared)),
+        *labels_of(prepared),
         *(
-            escape(f"data set  {name}: {note}")
+            f"data set  {name}: {note}"
             for name, source in prepared.sources.items()
             for note in source.notes
         ),

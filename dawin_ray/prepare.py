@@ -24,6 +24,7 @@ from dawin_ray.expertise import Reference
 from dawin_ray.heads import HeadSpec, read_class_names
 from dawin_ray.inputs import find_models, heads_of, inputs_of
 from dawin_ray.models import Experts, Preprocessing, preprocessing_fingerprint
+from dawin_ray.progress import Say, step
 from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
 from dawin_ray.saved import Saved, identity_of, load_saved, saved_reference
 from dawin_ray.sources import check_apart, settle
@@ -75,26 +76,35 @@ class Prepared:
         )
 
 
-def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
+def prepare(
+    job: Job, say: Callable[[str], None] = logger.warning, progress: Say = logger.debug
+) -> Prepared:
     """Find the data, load and check the checkpoints, resolve heads and classes.
 
-    `say` is told what is left out of the data, missing or guessed.
+    `say` is told what is left out of the data, missing or guessed; `progress` takes a line for
+    each part, with its time.
 
     Raises:
         UserError: anything that would keep the job from running.
     """
     configure(job.storage_options)
-    listings = {
-        dataset.name: list_files(dataset, may_be_empty=job.mode == "append")
-        for dataset in job.datasets
-    }
+    listings = {}
     for dataset in job.datasets:
+        with step(progress, f"listing data set {dataset.name}") as found:
+            listing = list_files(dataset, may_be_empty=job.mode == "append")
+            found(f"{len(listing.files):,} files")
+        listings[dataset.name] = listing
         check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
         if job.compute.cache not in ("auto", "off"):
             check_apart(job.compute.cache, "compute.cache", dataset, listings[dataset.name])
-    found = find_models(job)
+    with step(progress, f"reading the checkpoints of {len(job.experts)} experts") as told:
+        found = find_models(job)
+        told(
+            f"{sum(t.nbytes for c in found.checkpoints.values() for t in c.values()) / 1e9:.2f} GB"
+        )
     heads = heads_of(job, listings, found.trained)
-    model, experts = found.load(heads)
+    with step(progress, f"loading {len(job.experts)} experts"):
+        model, experts = found.load(heads)
     named = job.model.class_names is not None and not all(h.zero_shot for h in heads.values())
     head_names = read_class_names(job.model.class_names) if named else None
     classes = {
@@ -130,7 +140,8 @@ def prepare(job: Job, say: Callable[[str], None] = logger.warning) -> Prepared:
         compared=_first_chunks(shards),
     )
     if job.exact or any(method.kind == "samplewise" for method in spec.methods):
-        _check_exact(experts, job)
+        with step(progress, "checking the exact mode against merged weights"):
+            _check_exact(experts, job)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
     class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
     texts = {name: head.digests for name, head in heads.items()}

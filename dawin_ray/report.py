@@ -10,15 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
+from rich.text import Text
 
 from dawin_ray import tables
 from dawin_ray.broken import COLUMNS as COLUMNS_OF_BROKEN
 from dawin_ray.broken import broken_shards, words_of
 from dawin_ray.fitting import Fit
+from dawin_ray.names import printable
 from dawin_ray.pipeline import Resources
 from dawin_ray.precision import Precision
 from dawin_ray.prepare import Prepared
-from dawin_ray.progress import Timing
+from dawin_ray.progress import PHASES, Timing
 from dawin_ray.runs import RunDirectory
 from dawin_ray.storage import join
 
@@ -175,15 +177,16 @@ def table_of(report: Mapping[str, Any]) -> Table:
     scored = [*report["experts"], "even_interpolation", "dawin"]
     present = [name for name in scored if name in report["datasets"][0]["accuracy"]]
     headings = {"even_interpolation": "even", "dawin": "DaWin"}
-    table = Table(title=f"Accuracy (%) · {report['run_dir']}", title_justify="left")
+    table = Table(title=_text(f"Accuracy (%) · {report['run_dir']}"), title_justify="left")
     table.add_column("data set")
     table.add_column("rows", justify="right")
     table.add_column("rejects", justify="right")
     for name in present:
-        table.add_column(headings.get(name, name), justify="right")
+        table.add_column(_text(headings.get(name, name)), justify="right")
     last = report["experts"][-1]
     exact = report["mode"] == "exact"
-    table.add_column(f"mean weight of {last}" if exact else f"clusters: weight of {last} (size)")
+    weights = f"mean weight of {last}" if exact else f"clusters: weight of {last} (size)"
+    table.add_column(_text(weights))
     table.add_column("images/s", justify="right")
     for row in report["datasets"]:
         clusters = ", ".join(f"{c['coefficient'][-1]:.2f} ({c['size']:,})" for c in row["clusters"])
@@ -191,7 +194,7 @@ def table_of(report: Mapping[str, Any]) -> Table:
             clusters = f"{row['mean_coefficient'][-1]:.3f}"
         rate = row["images_per_second"]
         table.add_row(
-            row["dataset"],
+            _text(row["dataset"]),
             f"{row['rows']:,}",
             f"{row['rejects']:,}",
             *[_percent(row["accuracy"][name]) for name in present],
@@ -210,7 +213,7 @@ def footer_of(report: Mapping[str, Any]) -> str:
     """Pace, device and the paths written, one a line."""
     on, run_dir = report["compute"], report["run_dir"]
     passes = [
-        f"{name} {p['rows']:,} images in {p['wall_seconds']:.1f} s"
+        f"{PHASES[name]}: {p['rows']:,} images in {p['wall_seconds']:.1f} s"
         + (f" (models busy {100 * p['model_share']:.0f} %)" if p["model_share"] else "")
         for name, p in report["passes"].items()
     ]
@@ -239,6 +242,11 @@ def footer_of(report: Mapping[str, Any]) -> str:
             f"report       {run_dir}/report.html",
         ]
     )
+
+
+def _text(name: str) -> Text:
+    """A name in a table, in which nothing is markup."""
+    return Text(printable(name))
 
 
 def _percent(accuracy: float | None) -> str:

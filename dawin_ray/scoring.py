@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ import dawin_ray
 from dawin_ray import pipeline, tables
 from dawin_ray.batches import Series
 from dawin_ray.cache import CropCache, ReadChunks, plan_cache
+from dawin_ray.chunks import chunk_name
 from dawin_ray.datasets import Shard
 from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
@@ -29,20 +32,25 @@ from dawin_ray.page import REPORTS, write_page
 from dawin_ray.plan import labels_of
 from dawin_ray.precision import Precision, resolve
 from dawin_ray.prepare import Prepared
-from dawin_ray.progress import PHASES, Timing
+from dawin_ray.progress import PHASES, Say, Timing, step, told
 from dawin_ray.report import summarise
 from dawin_ray.runs import Kind, RunDirectory, State
+from dawin_ray.samples import count_samples
 from dawin_ray.saved import FIT
 from dawin_ray.storage import join
 
+COUNT_SECONDS = 10.0  # that may pass before a run begins, to count its samples for the forecast
 CACHE_NOTE = "work/cache.json"
 
 
 class Progress(Protocol):
     """Who is told how a run goes."""
 
-    def phase(self, name: str, total_bytes: int) -> Any:
-        """A context manager whose value takes each chunk's summary."""
+    def phase(self, name: str, total: int) -> Any:
+        """A context manager whose value takes each chunk's summary.
+
+        `total` is the sum of the summaries' `work`: images where they are counted, else bytes.
+        """
 
     def say(self, message: str) -> None:
         """One line for a person."""
@@ -72,7 +80,7 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
             with exclusive(job.run_dir) as fence:
                 RunDirectory(job.run_dir, fence=fence).remove_work()
         return run.read_json("report.json")
-    with exclusive(job.run_dir) as fence, _cluster(prepared) as (on, precision):
+    with exclusive(job.run_dir) as fence, _cluster(prepared, progress.say) as (on, precision):
         run = RunDirectory(job.run_dir, fence=fence)
         return _score(run, prepared, on, precision, progress)
 
@@ -109,7 +117,7 @@ def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             )
             batch = scored[-1]
         else:
-            with _cluster(prepared) as (on, precision):
+            with _cluster(prepared, progress.say) as (on, precision):
                 series.run.open({**common, "precision": precision}, job.to_yaml())
                 batch = series.begin(shards)
                 progress.say(f"batch {batch.batch}: {count:,} new or changed files")
@@ -122,12 +130,22 @@ def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:
 
 
 @contextmanager
-def _cluster(prepared: Prepared) -> Iterator[tuple[pipeline.Resources, Precision]]:
+def _cluster(prepared: Prepared, say: Say) -> Iterator[tuple[pipeline.Resources, Precision]]:
     """Ray, what the job gets of it, and the precision that its devices decide."""
     compute = prepared.job.compute
-    with pipeline.ray_session(compute.address):
+    address = compute.address or os.environ.get("RAY_ADDRESS")
+    start = "starting Ray" if address is None else f"joining Ray at {address}"
+    with ExitStack() as session:
+        with step(say, start):
+            session.enter_context(pipeline.ray_session(compute.address, say))
         on = pipeline.resources(compute, prepared.job.storage_options)
-        yield on, resolve(compute.precision, on.device)
+        on = replace(on, tries=pipeline.count_tries())
+        precision = resolve(compute.precision, on.device)
+        say(
+            f"{on.actors:,} model actor{'s' if on.actors > 1 else ''} on {on.device} "
+            f"({precision}), {on.readers:,} reader{'s' if on.readers > 1 else ''}"
+        )
+        yield on, precision
 
 
 def _score(
@@ -156,19 +174,26 @@ def _score(
     cache = _cache(run, prepared, on, progress)
     read = ReadChunks(decode, cache)
     timings: dict[str, Timing] = {}
+    counts = _counts(shards, progress.say)
 
     def run_pass(name: str, kinds: Sequence[Kind], stream: Callable, *arguments: Any) -> None:
         ledger = PassLedger(run, kinds, shards)
         if skipped := len(shards) - len(ledger.remaining):
             progress.say(f"{PHASES[name]}: {skipped} of {len(shards)} shards are there already")
         finished = _Finished(run, state, kinds)
-        size = sum(shard.bytes for shard in ledger.remaining)
+        total, unit = _work(ledger.remaining, finished, counts, job.compute.chunk_size)
         chunks = stream(ledger.remaining, read, finished, spec, on, run, *arguments)
-        with progress.phase(name, size) as advance, Timing.of(timings, name) as timing:
+        stage = PHASES[name].split(",")[0]
+        with (
+            progress.phase(name, total) as advance,
+            Timing.of(timings, name) as timing,
+            told(on.tries, progress.say, PHASES[name], stage) as first_is_there,
+        ):
             for chunk in chunks:
+                first_is_there()
                 ledger.add(chunk)
                 timing.add(chunk)
-                advance(chunk)
+                advance({**chunk, "work": sum(chunk[key] for key in unit)})
         ledger.check_complete()
         check_usable(run, prepared.shards, job.max_reject_fraction, job.max_broken_shards)
 
@@ -189,7 +214,7 @@ def _score(
         name = "exact" if job.exact else "merged"
         run_pass(name, ("predictions",), pipeline.predict, fits)
 
-    counts = {
+    read_counts = {
         dataset: [check_shard(run, shard) for shard in shards]
         for dataset, shards in prepared.shards.items()
     }
@@ -207,9 +232,45 @@ def _score(
     outputs += [run.describe(name) for name in own]
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it
-    run.write_json(MANIFEST, manifest_of(prepared, counts, outputs, precision))
+    run.write_json(MANIFEST, manifest_of(prepared, read_counts, outputs, precision))
     run.remove_work()
     return report
+
+
+def _counts(shards: Sequence[Shard], say: Say) -> dict[tuple[str, str], int] | None:
+    """Samples of each shard where all tell it soon, for forecasts; None where not."""
+    counts, deadline = {}, time.monotonic() + COUNT_SECONDS
+    if any(shard.format != "folder" for shard in shards):
+        with step(say, "counting samples for the forecast") as found:
+            for shard in shards:
+                count = count_samples(shard) if time.monotonic() < deadline else None
+                if count is None:
+                    found("not all can be counted soon: it goes by bytes")
+                    return None
+                counts[shard.dataset, shard.key] = count
+            found(f"{sum(counts.values()):,}")
+        return counts
+    return {(shard.dataset, shard.key): len(shard.images) for shard in shards}
+
+
+def _work(
+    shards: Sequence[Shard],
+    finished: Callable[[Shard], Collection[str]],
+    counts: dict[tuple[str, str], int] | None,
+    chunk_size: int,
+) -> tuple[int, tuple[str, ...]]:
+    """What a pass has to do, without the chunks that are there, and where summaries say it."""
+    if counts is None:
+        return sum(shard.bytes for shard in shards), ("bytes",)
+    total = 0
+    for shard in shards:
+        count, there = counts[shard.dataset, shard.key], finished(shard)
+        total += sum(
+            min(chunk_size, count - start)
+            for start in range(0, count, chunk_size)
+            if not there or chunk_name(shard, start) not in there
+        )
+    return total, ("rows", "rejects")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dawin_ray.decoding import DecodeImages
 from dawin_ray.errors import UserError
 from dawin_ray.fitting import Fit
 from dawin_ray.inventory import differences, files_of
+from dawin_ray.isolated import FATAL
 from dawin_ray.models import load_experts
 from dawin_ray.ours import BATCHES, LEDGER, MANIFEST, MIXTURE, SHARDS
 from dawin_ray.prepare import Prepared, prepare
@@ -171,6 +172,9 @@ def _of_rescoring(
     score = ScoreExperts(spec, experts)
     predict = (PredictExact if job.exact else PredictMerged)(spec, fits, experts)
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
+    rejects = run.read_parts("rejects", columns=["reason"])
+    if any(why.startswith(FATAL) for t in rejects for why in t["reason"].to_pylist()):
+        decode = decode.alone()  # or the same image would end this process
     for shard, names, start in _drawn(prepared, manifest, sample, draw):
         name = chunk_name(shard, start)
         for chunk in decode(shard, set(names) - {name}):

@@ -68,7 +68,7 @@ def test_drift_is_told_and_no_drift_is_not(series, monkeypatch, capsys):
     assert drift_of(first)["judged"]
     assert not drift_of(first)["alarms"]
     page = root / "run" / "report.html"
-    assert "no drift from their fit was found" in page.read_text()
+    assert "no drift from their fit was detected" in page.read_text()
 
     write_tar(root / "data" / "2.tar", darkened(make_images(IMAGES, seed=3)), None)
     write_tar(root / "data" / "3.tar", make_images(9, seed=4), None)

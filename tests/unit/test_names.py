@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from dawin_ray.names import MADE, shown
+from dawin_ray.names import MADE, printable, shown
 
 
 @pytest.mark.parametrize("name", ["a/b.jpg", "café", "名前", "a\\b", "100%", "=1+1", "\\x"])
@@ -27,3 +27,18 @@ def test_no_name_of_the_data_has_the_mark_of_ours():
     parts = ["a", "\\", "@", "\udce9", "x", "5c"]
     for name in itertools.product(parts, repeat=5):
         assert MADE not in shown("".join(name))
+
+
+def test_plain_text_is_as_it_is():
+    for text in ("Grüße, 日本語, 😀", "two\nlines\tand a tab", "[/bold] :smile: \\x1b"):
+        assert printable(text) == text
+
+
+@pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2066, 0xDCFF, 0xD800])
+def test_what_steers_a_terminal_is_escaped(code):
+    if chr(code) in "\n\t":
+        return
+    out = printable(f"a{chr(code)}b")
+    assert chr(code) not in out
+    assert out.startswith("a\\")
+    out.encode()

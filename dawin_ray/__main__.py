@@ -1,0 +1,5 @@
+"""`python -m dawin_ray` is `dawin-ray`."""
+
+from dawin_ray.cli import main
+
+main()

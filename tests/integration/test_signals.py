@@ -1,0 +1,82 @@
+"""A run that is stopped, or whose Ray dies, says so, ends with its code, and goes on when asked."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.integration.processes import DRIVER, assert_equal_runs, job_file
+
+pytestmark = pytest.mark.slow
+NO_DUMP = ("Traceback", "*** SIG", "Stack trace", "Fatal", "core dumped", "C  [")
+
+
+def started(small, datasets, tries, tmp_path) -> subprocess.Popen:
+    """A run that has committed its first chunk."""
+    process = tries.start(DRIVER, "", 0, job_file(small, tmp_path, datasets))
+    deadline = time.monotonic() + 240
+    while not list((tmp_path / "run" / "work").rglob("*.parquet")):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def children_of(process: subprocess.Popen) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"]
+)
+def test_a_run_that_is_asked_to_stop_does(
+    small, datasets, tries, undisturbed, tmp_path, number, code
+):
+    process = started(small, datasets, tries, tmp_path)
+    children = children_of(process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output
+    assert "Stopped. The same command resumes the run" in output
+    assert not any(words in output for words in NO_DUMP), output
+    _, left = psutil.wait_procs(children, timeout=30)
+    assert not left
+    code, output = tries.run(DRIVER, "", 0, tmp_path / "job.yaml")
+    assert code == 0, output
+    assert_equal_runs(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_a_ray_that_dies_is_one_message(small, datasets, tries, undisturbed, tmp_path, name):
+    process = started(small, datasets, tries, tmp_path)
+    children = children_of(process)
+    next(child for child in children if child.name() == name).kill()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 4, output
+    assert output.count("Error: ") == 1
+    assert "The work done is kept" in output or "goes on where the run stopped" in output
+    assert not any(words in output for words in NO_DUMP), output
+    code, output = tries.run(DRIVER, "", 0, tmp_path / "job.yaml")
+    assert code == 0, output
+    assert_equal_runs(undisturbed, tmp_path / "run")
+
+
+def test_a_reader_who_has_had_enough_of_the_output_is_no_error(tmp_path):
+    script = (
+        "from dawin_ray import cli\n"
+        "with cli._friendly(False):\n"
+        "    for i in range(100_000): cli._echo(f'line {i}')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "line 0\n"
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert not errors

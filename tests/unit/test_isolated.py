@@ -1,0 +1,92 @@
+"""One image may end, hang or starve the process that decodes it, and no other image is lost."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from dawin_ray import isolated
+from dawin_ray.images import ImageDecoder
+from dawin_ray.isolated import OwnProcess
+from dawin_ray.models import PreprocessCfg, Preprocessing
+from tests.conftest import make_images
+
+
+class Fatal(ImageDecoder):
+    """A decoder that does what the image says, or decodes it."""
+
+    def __call__(self, encoded, border=0):
+        if encoded.startswith(b"signal "):
+            os.kill(os.getpid(), int(encoded.split()[1]))
+        if encoded == b"hang":
+            time.sleep(600)
+        if encoded == b"exit":
+            os._exit(3)
+        if encoded == b"noise":
+            print("a library that prints " * 1000, flush=True)
+            return "printed"
+        if encoded == b"memory":
+            np.empty(isolated.MAX_BYTES + (1 << 30), np.uint8)  # which no page is touched of
+        if encoded == b"surrogate":
+            return "cannot \udcff"
+        return super().__call__(encoded, border)
+
+
+@pytest.fixture(scope="module")
+def preprocessing():
+    return Preprocessing(config=PreprocessCfg(size=(32, 32)))
+
+
+def test_crops_and_reasons_are_those_of_this_process(preprocessing):
+    decoder = ImageDecoder(preprocessing)
+    images = [*make_images(6), b"no image", b""]
+    with OwnProcess(decoder) as own:
+        for border in (0, 2):
+            for image in images:
+                here, there = decoder(image, border), own(image, border)
+                if isinstance(here, str):
+                    assert there == here
+                else:
+                    assert np.array_equal(there, here)
+
+
+def test_what_ends_the_process_is_named_and_the_next_image_is_decoded(preprocessing):
+    image = make_images(1)[0]
+    decoder = Fatal(preprocessing)
+    with OwnProcess(decoder) as own:
+        for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
+            reason = own(b"signal %d" % number)
+            assert reason.startswith(f"killed the process that decoded it (signal {int(number)}")
+        assert np.array_equal(own(image), decoder(image))
+        assert "out of memory" in own(b"signal 9")
+        assert "exit code 3" in own(b"exit")
+        assert own(b"noise") == "printed"  # none of which is taken for an answer
+        assert own(b"surrogate") == "cannot \\udcff"
+        assert np.array_equal(own(image), decoder(image))
+
+
+def test_an_image_that_takes_for_ever_is_given_up(preprocessing, monkeypatch):
+    image, decoder = make_images(1)[0], Fatal(preprocessing)
+    with OwnProcess(decoder) as own:
+        assert np.array_equal(own(image), decoder(image))
+        monkeypatch.setattr(isolated, "MAX_SECONDS", 1.0)
+        assert own(b"hang") == "cannot be decoded within 1 s"
+        monkeypatch.undo()
+        assert np.array_equal(own(image), decoder(image))
+
+
+def test_memory_is_bounded_beside_what_the_libraries_take(preprocessing):
+    """An array of the bound is refused, whatever the machine has."""
+    image, decoder = make_images(1)[0], Fatal(preprocessing)
+    with OwnProcess(decoder) as own:
+        assert "exit code 1" in own(b"memory")  # an error that this decoder does not catch
+        assert np.array_equal(own(image), decoder(image))
+
+
+def test_the_process_ends_with_its_parent(preprocessing):
+    with OwnProcess(ImageDecoder(preprocessing)) as own:
+        own(make_images(1)[0])
+        child = own.child
+    assert child.poll() is not None

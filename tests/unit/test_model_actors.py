@@ -1,0 +1,187 @@
+"""Readers and model actors whose processes died before, without Ray: what they do the next time."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from dawin_ray import pipeline
+from dawin_ray.attempts import Attempts, loading
+from dawin_ray.cache import ReadChunks
+from dawin_ray.chunks import Chunk, end_of, pack
+from dawin_ray.classes import DatasetClasses
+from dawin_ray.datasets import Shard
+from dawin_ray.decoding import DecodeImages
+from dawin_ray.errors import StageError, UserError
+from dawin_ray.models import PreprocessCfg, Preprocessing
+from dawin_ray.runs import RunDirectory
+from tests.conftest import make_images, write_tar
+from tests.unit.test_attempts import tries_of
+
+
+class _Spec:
+    batch_size, precision = 64, "float32"
+
+
+class _Model(pipeline._ModelActor):
+    stage = "pass 1"
+    load_error = score_error = None
+
+    def load(self):
+        if self.load_error is not None:
+            raise self.load_error
+
+    def score_chunk(self, chunk):
+        if self.score_error is not None:
+            raise self.score_error
+        return {"merges": [7]}
+
+
+@pytest.fixture
+def attempts():
+    return Attempts()
+
+
+@pytest.fixture
+def on(attempts):
+    return pipeline.Resources(
+        device="cpu", actors=2, cpus=1, gpus=0, threads=torch.get_num_threads(), readers=1,
+        tries=tries_of(attempts),
+    )  # fmt: skip
+
+
+def packed(chunk: Chunk) -> pa.Table:
+    return pa.table({name: [value] for name, value in pack(chunk).items()})
+
+
+CHUNK = Chunk(
+    name="key-0", dataset="set", shard="a.tar", shard_key="key", sample_ids=["a", "b"],
+    labels=[None, None], images=np.zeros((2, 4, 4, 3), np.uint8),
+)  # fmt: skip
+
+
+def actor_of(on, tmp_path, **errors):
+    kind = type("_Failing", (_Model,), errors)
+    return kind(RunDirectory(str(tmp_path)), on, _Spec())
+
+
+def test_a_chunk_is_counted_and_its_end_too(on, attempts, tmp_path):
+    assert actor_of(on, tmp_path)(packed(CHUNK))["merges"] == [7]
+    assert not +attempts.open
+    assert attempts.ended == {"pass 1": 1, loading("pass 1"): 1}
+    assert attempts.told() == []
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_death_or_two_at_a_chunk_are_told(on, attempts, tmp_path, deaths):
+    for _ in range(deaths):
+        attempts.begin("pass 1", "set/key-0")
+    actor_of(on, tmp_path)(packed(CHUNK))
+    (line,) = attempts.told()
+    assert f"died ({deaths}{'st' if deaths == 1 else 'nd'} time) at chunk key-0" in line
+
+
+def test_the_third_death_at_a_chunk_ends_the_run(on, attempts, tmp_path):
+    for _ in range(3):
+        attempts.begin("pass 1", "set/key-0")
+    with pytest.raises(UserError, match=r"3 model actors.*'a' to 'b'.*batch_size \(now 64\)"):
+        actor_of(on, tmp_path)(packed(CHUNK))
+
+
+def test_the_end_of_a_shard_is_no_try(on, attempts, tmp_path):
+    shard = Shard(dataset="set", name="a", address="", format="webdataset", bytes=1, key="key")
+    for _ in range(5):
+        attempts.begin("pass 1", "set/")
+    actor_of(on, tmp_path)(packed(end_of(shard, {}, [])))
+
+
+def test_actors_that_load_at_once_are_no_deaths(on, attempts, tmp_path):
+    attempts.begin(loading("pass 1"), "")  # of two, one is at it
+    actor_of(on, tmp_path)(packed(CHUNK))
+    assert attempts.told() == []
+
+
+def test_actors_that_die_while_they_load_end_the_run(on, attempts, tmp_path):
+    for _ in range(5):
+        attempts.begin(loading("pass 1"), "")
+    with pytest.raises(UserError, match=r"4 model actors of pass 1 died while they loaded"):
+        actor_of(on, tmp_path)(packed(CHUNK))
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind", "message"),
+    [
+        ({"load_error": OSError("gone \udcff")}, UserError, r"cannot load.*OSError: gone \\xff"),
+        ({"load_error": UserError("no \udcff")}, UserError, r"^no \\xff$"),
+        ({"load_error": MemoryError()}, UserError, r"to load the models.*batch_size.*MemoryError"),
+        (
+            {"score_error": torch.OutOfMemoryError("CUDA out of memory.\nTried")},
+            UserError, r"does not suffice at chunk key-0.*compute\.batch_size.*CUDA out of mem",
+        ),
+        (
+            {"score_error": RuntimeError("DefaultCPUAllocator: can't allocate memory")},
+            UserError, r"memory of the machine.*compute\.actors",
+        ),
+        ({"score_error": ValueError("\ud800")}, StageError, r"ValueError: \\xed\\xa0\\x80"),
+        ({"score_error": UserError("disk \udcff")}, UserError, r"^disk \\xff$"),
+    ],
+)  # fmt: skip
+def test_errors_are_messages_that_can_be_encoded(on, tmp_path, errors, kind, message):
+    with pytest.raises(kind, match=message) as raised:
+        actor_of(on, tmp_path, **errors)(packed(CHUNK))
+    str(raised.value).encode()
+
+
+@pytest.fixture
+def read(attempts):
+    decode = DecodeImages(
+        Preprocessing(config=PreprocessCfg(size=(32, 32))), 8, {"set": DatasetClasses(count=6)}
+    )
+    return ReadChunks(decode).counted(tries_of(attempts))
+
+
+@pytest.fixture
+def shard(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [*make_images(9), b"no image", *make_images(3)], None)
+    size = path.stat().st_size
+    return Shard(
+        dataset="set", name="a.tar", address=str(path), format="webdataset", bytes=size, key="k"
+    )
+
+
+def assert_equal_chunks(one, other):
+    for a, b in zip(one, other, strict=True):
+        assert (a.name, a.sample_ids, a.rejects, a.bytes) == (
+            b.name, b.sample_ids, b.rejects, b.bytes,
+        )  # fmt: skip
+        assert np.array_equal(a.images, b.images)
+
+
+def test_chunks_whose_reader_died_are_the_same(read, shard, attempts):
+    undisturbed = list(read(shard))
+    assert [chunk.name for chunk in undisturbed] == ["k-000000000", "k-000000008"]
+    assert attempts.told() == []
+    attempts.begin("read", "set/k-000000000")  # once: it is read again
+    for _ in range(2):  # twice: one by one
+        attempts.begin("read", "set/k-000000008")
+    assert_equal_chunks(list(read(shard)), undisturbed)
+    first, second = attempts.told()
+    assert "samples 0 to 7 of shard 'a.tar' of data set 'set': it is read again" in first
+    assert "(2nd time) at samples 8 to 15" in second
+    assert "one by one in a process of their own" in second
+    assert_equal_chunks(list(read.decode.alone()(shard)), undisturbed)
+
+
+def test_chunks_that_are_there_are_not_read(read, shard):
+    assert [chunk.name for chunk in read(shard, {"k-000000000"})] == ["k-000000008"]
+    assert [chunk.name for chunk in read(shard, {"k-000000008"})] == ["k-000000000"]
+    assert list(read(shard, {"k-000000000", "k-000000008"})) == []
+
+
+def test_a_reader_that_dies_all_the_same_ends_the_run(read, shard, attempts):
+    for _ in range(4):
+        attempts.begin("read", "set/k-000000008")
+    reading = read(shard)
+    next(reading)
+    with pytest.raises(UserError, match=r"4 worker processes died.*samples 8 to 15.*chunk_size"):
+        next(reading)

@@ -1,0 +1,133 @@
+"""Ray's start, its token, and what it does to signals; nothing here starts Ray."""
+
+import signal
+import stat
+import threading
+
+import pytest
+
+from dawin_ray import ray_cluster
+from dawin_ray.errors import UserError
+from dawin_ray.ray_cluster import keep_token_private
+
+
+@pytest.fixture
+def token(tmp_path, monkeypatch):
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home" / ".ray" / "auth_token"
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_token_is_made_for_its_owner_alone(token):
+    keep_token_private(token)
+    assert mode(token) == 0o600
+    assert len(token.read_text()) == 64
+    before = token.read_text()
+    keep_token_private(token)
+    assert token.read_text() == before
+    assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
+
+
+@pytest.mark.parametrize("wide", [0o644, 0o660, 0o604])
+def test_a_token_that_others_can_read_is_closed(token, wide):
+    token.parent.mkdir(parents=True)
+    token.write_text("a" * 64)
+    token.chmod(wide)
+    keep_token_private(token)
+    assert mode(token) == 0o600
+    assert token.read_text() == "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RAY_AUTH_TOKEN", "t"), ("RAY_AUTH_TOKEN_PATH", "/x"), ("RAY_AUTH_MODE", "disabled")],
+)
+def test_a_token_given_by_other_means_needs_no_file(token, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    keep_token_private(token)
+    assert not token.exists()
+
+
+def test_a_home_that_cannot_be_written_is_no_error(tmp_path, token, caplog):
+    (tmp_path / "home").write_text("a file")
+    keep_token_private(token)
+    assert "cannot be made private" in caplog.text
+
+
+def test_runs_that_start_together_agree_on_one_token(token):
+    ready = threading.Barrier(8)
+
+    def start():
+        ready.wait()
+        keep_token_private(token)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
+    assert len(token.read_text()) == 64
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """Ray's starts, which fail as often as `left` says."""
+    import ray
+
+    calls, left = [], []
+
+    def init(**options):
+        calls.append(options)
+        if left:
+            raise left.pop(0)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_cluster, "PAUSE_SECONDS", 0.0)
+    return calls, left
+
+
+def test_a_ray_that_does_not_come_up_is_tried_again(starts):
+    calls, left = starts
+    left += [Exception("The current node timed out during startup."), RuntimeError("")]
+    lines = []
+    ray_cluster._init(None, lines.append)
+    assert len(calls) == 3
+    assert "1st try" in lines[0]
+    assert "timed out during startup" in lines[0]
+    assert "2nd try" in lines[1]
+    assert "RuntimeError" in lines[1]
+
+
+def test_a_ray_that_never_comes_up_is_one_message(starts):
+    calls, left = starts
+    left += [TimeoutError(f"try {i}") for i in range(5)]
+    with pytest.raises(UserError, match=r"does not start.*tried 3 times: TimeoutError: try 2"):
+        ray_cluster._init(None, None)
+    assert len(calls) == 3
+
+
+def test_a_cluster_that_is_not_there_is_not_waited_for(starts):
+    calls, left = starts
+    left += [ConnectionError("nobody there")]
+    with pytest.raises(UserError, match=r"at '10\.0\.0\.1:6379': ConnectionError: nobody"):
+        ray_cluster._init("10.0.0.1:6379", None)
+    assert len(calls) == 1
+
+
+def test_the_handler_of_sigterm_is_kept():
+    def ours(number, frame):
+        pass
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with ray_cluster._own_handler_of_sigterm():
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
