@@ -158,6 +158,26 @@ def test_passes_and_faults_that_the_tests_are_said_to_have():
     assert FAULTS["reset"] == resets / 100
 
 
+def test_models_are_measured_without_ray(small, tmp_path):
+    """By the script and the sections that are said to need none."""
+    command = re.search(r"`python (jobs/bench.py --device cuda\s+--sections (\w+) [^`]*)`", README)
+    script, sections = command[1].split()[0], command[2]
+    code = (
+        "import sys, runpy; sys.modules['ray'] = None; "
+        f"runpy.run_path({script!r}, run_name='__main__')"
+    )
+    arguments = [
+        "--sections", sections, "--architecture", small.config, "--rounds", "1", "--batch", "2",
+        "--precisions", "float32", "--out", tmp_path / "bench.json",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "float32 exact forward" in (tmp_path / "bench.json").read_text()
+
+
 def test_nothing_is_compiled_or_captured():
     assert "Neither torch.compile nor CUDA graphs are used" in README
     for path in (ROOT / "dawin_ray").rglob("*.py"):
