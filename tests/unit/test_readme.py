@@ -172,7 +172,7 @@ def test_models_are_measured_without_ray(small, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "float32 exact forward" in (tmp_path / "bench.json").read_text()
