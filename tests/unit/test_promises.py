@@ -8,11 +8,13 @@ import sys
 import tarfile
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from fsspec.implementations.memory import MemoryFile
 
 import dawin_ray
 from dawin_ray import pipeline
@@ -31,7 +33,7 @@ from dawin_ray.samplewise import SamplewiseClassifier
 from dawin_ray.saved import document_of, entry_of
 from dawin_ray.stages import Float32Sample, PredictExact, ScoreExperts
 from dawin_ray.storage import filesystem, write_whole
-from tests.conftest import CLASSES, make_images, write_folder
+from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
 EXACT = {"mixture": {"clusters": "exact"}}
 ATOL = 1e-5  # of probabilities, in float32
@@ -250,6 +252,28 @@ def test_a_job_that_asks_for_more_than_there_is_ends_at_once(cluster, nodes, com
         pipeline.resources(ComputeConfig(**compute))
 
 
+@pytest.mark.parametrize(
+    ("asked", "environment", "joined"),
+    [(None, None, "local"), (None, "10.0.0.1:1", "10.0.0.1:1"), ("auto", "10.0.0.1:1", "auto")],
+)
+def test_a_cluster_is_joined_by_the_job_or_by_the_environment(
+    monkeypatch, asked, environment, joined
+):
+    """`ray job submit` sets RAY_ADDRESS; without either a run starts a Ray of its own."""
+    ray = MagicMock()
+    ray.is_initialized.return_value = False
+    for name in ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, environment or "")  # and restored afterwards
+    if environment is None:
+        monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+    with pipeline.ray_session(asked):
+        (call,) = ray.init.call_args_list
+    assert call.kwargs["address"] == joined
+    assert (os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0") == (joined == "local")
+
+
 def test_the_driver_gets_neither_images_nor_names():
     """Of a chunk of any size, the same few numbers."""
 
@@ -280,23 +304,74 @@ def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(tmp_path, monkeypatch,
     assert path.read_bytes() == b"as it was"
 
 
+def written(tmp_path, members: dict[str, bytes]) -> Source:
+    """A data set of one tar."""
+    (tmp_path / "set").mkdir()
+    with tarfile.open(tmp_path / "set" / "s.tar", "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    config = DatasetConfig(name="set", path=str(tmp_path / "set"))
+    return Source(config=config, listing=list_files(config), labels=None)
+
+
+def test_a_label_longer_than_any_is_rejected_unread(tmp_path):
+    """It would be an integer."""
+    image, most = make_images(1)[0], 1024
+    members = {
+        "a.jpg": image, "a.cls": b"1".ljust(most), "b.jpg": image, "b.cls": b"1".ljust(most + 1)
+    }  # fmt: skip
+    (shard,) = written(tmp_path, members).shards()
+    one, other = read_samples(shard)
+    assert (one.label, one.error) == (1, None)
+    assert (other.label, other.image) == (None, None)
+    assert "b.cls" in other.error
+    assert "1,025 bytes" in other.error
+
+
+@pytest.mark.parametrize("write", [write_tar, write_parquet])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ETIMEDOUT])
+def test_a_storage_that_breaks_off_while_it_is_read_is_no_reject(
+    tmp_path, monkeypatch, write, code
+):
+    """What is read before is sound; then every read fails."""
+    name = {write_tar: "s.tar", write_parquet: "p.parquet"}[write]
+    images = [os.urandom(200_000) for _ in range(20)]
+    content = write(tmp_path / name, images, None).read_bytes()
+    address = f"memory://{tmp_path.name}/set/{name}"
+    memory, path = filesystem(address)
+    memory.pipe_file(path, content)
+    config = DatasetConfig(name="set", path=address)
+    (shard,) = Source(config=config, listing=list_files(config), labels=None).shards()
+    assert [s.image for s in read_samples(shard)] == images
+    taken = []
+
+    def failing(file, size=-1):
+        if sum(taken) > len(content) // 2:
+            raise OSError(code, os.strerror(code))
+        found = io.BytesIO.read(file, size)
+        taken.append(len(found))
+        return found
+
+    monkeypatch.setattr(MemoryFile, "read", failing, raising=False)
+    with pytest.raises(UserError, match=f"Cannot read the shard '.*{name}'"):
+        list(read_samples(shard))
+    assert taken
+
+
 def test_names_inside_a_tar_are_never_used_as_paths(tmp_path):
     outside = tmp_path / "outside"
     names = ["../escaped", f"{outside}/absolute", "a/../../twice", "./plain", "a/b/c"]
     image = make_images(1)[0]
-    (tmp_path / "set").mkdir()
-    with tarfile.open(tmp_path / "set" / "s.tar", "w") as tar:
-        for name in names:
-            info = tarfile.TarInfo(f"{name}.jpg")
-            info.size = len(image)
-            tar.addfile(info, io.BytesIO(image))
+    source = written(tmp_path, {f"{name}.jpg": image for name in names})
+    with tarfile.open(tmp_path / "set" / "s.tar", "a") as tar:
         link = tarfile.TarInfo("link.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret.jpg")
         tar.addfile(link)
     (tmp_path / "secret.jpg").write_bytes(b"not of the data")
     before = sorted(tmp_path.rglob("*"))
-    config = DatasetConfig(name="set", path=str(tmp_path / "set"))
-    (shard,) = Source(config=config, listing=list_files(config), labels=None).shards()
+    (shard,) = source.shards()
     samples = list(read_samples(shard))
     assert sorted(tmp_path.rglob("*")) == before
     assert not outside.exists()
@@ -304,4 +379,3 @@ def test_names_inside_a_tar_are_never_used_as_paths(tmp_path):
     assert samples[-1].image is None
     assert samples[-1].error
     assert len({s.sample_id for s in samples}) == len(names) + 1
-    assert all(os.sep not in shard.key for shard in [shard])
