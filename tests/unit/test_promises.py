@@ -304,14 +304,18 @@ def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(tmp_path, monkeypatch,
     assert path.read_bytes() == b"as it was"
 
 
-def written(tmp_path, members: dict[str, bytes]) -> Source:
-    """A data set of one tar."""
+def written(tmp_path, members: dict[str, bytes], link: str | None = None) -> Source:
+    """A data set of one tar, whose last member may be a link out of it."""
     (tmp_path / "set").mkdir()
     with tarfile.open(tmp_path / "set" / "s.tar", "w") as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+        if link is not None:
+            info = tarfile.TarInfo("link.jpg")
+            info.type, info.linkname = tarfile.SYMTYPE, link
+            tar.addfile(info)
     config = DatasetConfig(name="set", path=str(tmp_path / "set"))
     return Source(config=config, listing=list_files(config), labels=None)
 
@@ -364,11 +368,8 @@ def test_names_inside_a_tar_are_never_used_as_paths(tmp_path):
     outside = tmp_path / "outside"
     names = ["../escaped", f"{outside}/absolute", "a/../../twice", "./plain", "a/b/c"]
     image = make_images(1)[0]
-    source = written(tmp_path, {f"{name}.jpg": image for name in names})
-    with tarfile.open(tmp_path / "set" / "s.tar", "a") as tar:
-        link = tarfile.TarInfo("link.jpg")
-        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret.jpg")
-        tar.addfile(link)
+    members = {f"{name}.jpg": image for name in names}
+    source = written(tmp_path, members, link=str(tmp_path / "secret.jpg"))
     (tmp_path / "secret.jpg").write_bytes(b"not of the data")
     before = sorted(tmp_path.rglob("*"))
     (shard,) = source.shards()
