@@ -8,6 +8,7 @@ import ast
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -110,6 +111,7 @@ def test_exit_codes():
     assert cli.EXIT_DRIFT == 3
     named = re.findall(r"exit codes? (\d+)(?:, (\d+))?", (README + CLUSTER).casefold())
     known = {str(code) for name, code in vars(cli).items() if name.startswith("EXIT_")}
+    known |= {str(cli.EXIT_SIGNAL + number) for number in (signal.SIGINT, signal.SIGTERM)}
     assert {code for codes in named for code in codes if code} <= known
 
 
