@@ -21,9 +21,11 @@ class DatasetConfig(Settings):
     """Where a data set is and which of the head's classes it has.
 
     `class_names` and `templates` are for a zero-shot head of the data set's own; without them the
-    model's head serves all data sets. `label_column: none` reads no labels. `skip_other_folders`
-    leaves out class folders that are named by none of `classes`; `crop_border` pixels are cut from
-    each side before anything else. Both are for ObjectNet.
+    model's head serves all data sets. `image_column` and `label_column` name columns of Parquet, or
+    extensions of a tar's members, such as `input.jpg` (a label also a key of `.json`);
+    `label_column: none` reads no labels. `skip_other_folders` leaves out class folders that are
+    named by none of `classes`; `crop_border` pixels are cut from each side before anything else.
+    Both are for ObjectNet.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

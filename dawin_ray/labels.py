@@ -130,15 +130,16 @@ def label_of(written: Any, find: Callable[[str], int | None]) -> int | None:
     return int(written)
 
 
-def label_of_json(data: bytes) -> int | float | str | None:
-    """The label that a sample's `.json` member holds under a known key; None where it has none."""
+def label_of_json(data: bytes, asked: str | None = None) -> int | float | str | None:
+    """The label that a sample's `.json` member holds under a known key, or the one `asked` for."""
     try:
         values = json.loads(data)
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
         return None
-    found = (values[key] for key in LABEL_KEYS if key in values)
+    keys = LABEL_KEYS if asked is None else (asked,)
+    found = (values[key] for key in keys if key in values)
     return next((v for v in found if isinstance(v, int | float | str)), None)
 
 

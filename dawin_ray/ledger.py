@@ -229,9 +229,8 @@ def _check_broken(broken: Mapping[str, Sequence[Mapping[str, Any]]], limit: int)
         f"max_broken_shards ({limit}), and at least {lost:,} "
         f"sample{'s are' if lost > 1 else ' is'} lost:"
         + "".join(f"\n  {line}" for line in lines)
-        + "\nMend the data (fetch or write the shards again) and start anew with --restart, or "
-        "raise max_broken_shards in the job and run it again to go on without what is lost: the "
-        "work done is kept."
+        + "\nMend the data (fetch or write the shards again), or raise max_broken_shards in the "
+        "job and run it again to go on without what is lost: the work done is kept."
     )
 
 

@@ -246,8 +246,9 @@ class _TarSamples:
         whole = self.tar.whole if self.tar else 0
         lost = None
         if self.samples and not cut:
-            read = self.tar.file_bytes
-            lost = max(1, round((self.shard.bytes - read) * self.samples / max(read, 1)))
+            read = max(1, self.tar.file_bytes)
+            if (left := self.shard.bytes - read) > 0:
+                lost = max(1, round(left * self.samples / read))
         yield Sample(
             sample_id=f"{shown(self.shard.name)}/{MADE}{whole}",
             image=None,

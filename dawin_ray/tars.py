@@ -33,6 +33,7 @@ MAX_HEADERS = 64  # extended headers before one member; writers make up to four
 MAX_NAME_BYTES = 1 << 16
 MAX_QUOTED = 100  # characters of a name in a reason
 PIECE = 1 << 20  # bytes read at a time
+RAW_PIECE = 1 << 16  # of what is compressed
 XZ_MEMORY = 256 << 20  # bytes of a dictionary; a header may ask for 4 GB
 MAGICS = (
     (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
@@ -78,9 +79,10 @@ class Tar:
         if lfs_pointer(first):
             raise BrokenTarError(LFS_POINTER)
         make = _decompressor_of(first)
-        self._content = self._file
+        self._content, self._raw = self._file, None
         if make is not None:
-            self._content = io.BufferedReader(_Decompressed(self._file, make), PIECE)
+            self._raw = _Decompressed(self._file, make)
+            self._content = io.BufferedReader(self._raw, RAW_PIECE)
         self._leap_to = seekable_bytes if make is None else None
         self.offset = 0  # bytes of the archive that have been passed
         self.whole = 0  # bytes of the archive up to the end of the last complete member
@@ -90,7 +92,7 @@ class Tar:
     @property
     def file_bytes(self) -> int:
         """Bytes of the file up to `whole`; about, where it is compressed."""
-        return self.whole if self._content is self._file else self._file.passed
+        return self.whole if self._raw is None else self._raw.passed
 
     def __iter__(self) -> Iterator[Member]:
         """The members in their order.
@@ -291,6 +293,11 @@ class _Decompressed(io.RawIOBase):
         self._decompressor: Any = None
         self._raw = b""  # of the file, not decompressed yet
 
+    @property
+    def passed(self) -> int:
+        """Bytes of the file that have been decompressed, about."""
+        return self._file.passed - len(self._raw)
+
     def readable(self) -> bool:
         return True
 
@@ -298,14 +305,14 @@ class _Decompressed(io.RawIOBase):
         while True:
             if self._decompressor is None:
                 # streams may be filled up with zeros
-                while (raw := self._raw or self._file.read(PIECE)) and not raw.strip(b"\0"):
+                while (raw := self._raw or self._file.read(RAW_PIECE)) and not raw.strip(b"\0"):
                     self._raw = b""
                 if not raw:
                     return 0
                 self._decompressor, self._raw = self._make(), raw.lstrip(b"\0")
             decompressor, ended = self._decompressor, False
             if not self._raw and getattr(decompressor, "needs_input", True):
-                self._raw = self._file.read(PIECE)
+                self._raw = self._file.read(RAW_PIECE)
                 ended = not self._raw
             data = decompressor.decompress(self._raw, len(buffer))
             # zlib hands back what it has not come to; the others keep it

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dawin_ray.datasets import IMAGE_SUFFIXES
 from dawin_ray.labels import label_of_json, labeller
 from dawin_ray.names import shown
-from dawin_ray.shards import Shard
+from dawin_ray.shards import NO_LABELS, Shard
 from dawin_ray.tars import MAX_QUOTED, BrokenTarError, quoted
 
 IMAGE_MEMBERS = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
@@ -45,7 +45,7 @@ class Group:
         self.key, self.offset = key, offset
         image, label = shard.image_column, shard.label_column
         self._named_image = image.lower() if image else None
-        self._named_label = label.lower() if label else None
+        self._named_label, self._asked = label.lower() if label else None, label
         self._label_of = labeller(shard)
         self._json_label: int | float | str | None = None
         self._jsons = 0
@@ -65,7 +65,7 @@ class Group:
             return "image"
         if self._named_label is None and last == LABEL_MEMBER:
             return "label"
-        return "json" if self._named_label is None and extension == JSON_MEMBER else None
+        return "json" if extension == JSON_MEMBER and self._asked != NO_LABELS else None
 
     def add(self, extension: str, fault: str | None, data: bytes | None) -> None:
         """Take note of a member; `data` are those of a label, or of an image that is wanted.
@@ -83,7 +83,7 @@ class Group:
             self._others.add(extension)
             self._jsons += kind == "json"
             if kind == "json" and data is not None:
-                self._json_label = label_of_json(data)
+                self._json_label = label_of_json(data, self._asked)
         elif kind == "label":
             self._labels.setdefault(extension, []).append(fault)
             self._texts[extension] = data

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -309,6 +310,8 @@ def test_a_hostile_header_is_one_reject_behind_the_good_samples(tmp_path, data):
     [reject] = samples[COUNT:]
     assert reject.broken or "stored sparse" in reject.error
     assert len(reject.error) < 400
+    if data in (HOSTILE["longnames"], HOSTILE["global headers"]):
+        assert "more than 64 extended headers before one member" in reject.error
 
 
 def test_a_hostile_header_before_good_samples_has_an_estimate_of_what_is_lost(tmp_path):
@@ -317,6 +320,19 @@ def test_a_hostile_header_before_good_samples_has_an_estimate_of_what_is_lost(tm
     samples = read(tmp_path, first + pax(size="abc") + header() + BODY + 8 * good + bytes(1024))
     assert len(scored(samples)) == 4
     assert samples[-1].lost == pytest.approx(8, abs=2)
+
+
+def test_the_estimate_of_a_compressed_shard_goes_by_its_own_bytes(tmp_path):
+    noise = random.Random(0)
+    members = [(f"{i}.jpg", noise.randbytes(20_000)) for i in range(40)]
+    for compress in (gzip.compress, lambda d: bgzip(d, 65_280), lambda d: bz2.compress(d, 1)):
+        data = bytearray(compress(tar(members)))
+        at = len(data) // 2
+        data[at : at + 200] = bytes(200)
+        samples = read(tmp_path, bytes(data))
+        lost = 40 - len(scored(samples))
+        assert samples[-1].lost == pytest.approx(lost, abs=12)
+        assert samples[-1].lost > 5
 
 
 def test_little_is_held_of_what_headers_claim(tmp_path):

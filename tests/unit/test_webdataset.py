@@ -104,6 +104,14 @@ def test_the_job_may_name_the_label(tmp_path):
     assert scored(samples) == [(b"a.jpg", 2), (b"b.jpg", None)]
 
 
+def test_the_job_may_name_a_key_of_json(tmp_path):
+    names = ["a.jpg", 'a.json={"fine": 2, "label": 1}', "b.jpg", "b.json={}", "c.jpg", "c.fine=3"]
+    samples = samples_of(tmp_path, *names, label_column="fine")
+    assert scored(samples) == [(b"a.jpg", 2), (b"b.jpg", None), (b"c.jpg", 3)]
+    samples = samples_of(tmp_path, *names, label_column="none")
+    assert [label for _, label in scored(samples)] == [None, None, None]
+
+
 def test_a_name_that_no_member_has_is_a_way_to_read_without_labels(tmp_path):
     samples = samples_of(tmp_path, "a.jpg", "a.cls=cat", "b.jpg", label_column="none")
     assert scored(samples) == [(b"a.jpg", None), (b"b.jpg", None)]

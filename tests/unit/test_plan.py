@@ -1,0 +1,42 @@
+"""A plan tells what headers alone show, a line each and not too many."""
+
+import io
+import tarfile
+
+from typer.testing import CliRunner
+
+from dawin_ray.broken import SHOWN_BROKEN
+from dawin_ray.cli import app
+from tests.conftest import make_images, write_tar
+
+
+def plan_of(small, folder, data) -> str:
+    job = small.job_file(folder / "job.yaml", folder / "run", [{"name": "set", "path": str(data)}])
+    result = CliRunner().invoke(app, ["plan", job])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+def test_a_plan_tells_what_tars_hold_that_cannot_be_used(small, tmp_path):
+    images = make_images(3)
+    path = write_tar(tmp_path / "data" / "s.tar", images, [0, 1, 2])
+    with tarfile.open(path, "a") as tar:
+        for name in ("a.jpg", "a.png", "b.jpg", "b.webp", "c.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = len(images[0])
+            tar.addfile(info, io.BytesIO(images[0]))
+    output = plan_of(small, tmp_path, path.parent)
+    assert "rejects set: 1 x # images under one key, jpg, png" in output
+    assert "rejects set: 1 x # images under one key, jpg, webp" in output
+    assert "rejects set: 1 x no image member" in output
+    assert "broken" not in output
+
+
+def test_a_plan_names_a_few_of_many_broken_tars(small, tmp_path):
+    for i in range(SHOWN_BROKEN + 7):
+        write_tar(tmp_path / "data" / f"{i:02d}.tar", make_images(1), [0])
+        (tmp_path / "data" / f"{i:02d}.tar").write_bytes(b"no tar at all" * 100)
+    output = plan_of(small, tmp_path, tmp_path / "data")
+    assert output.count("broken set: ") == SHOWN_BROKEN + 1
+    assert "broken set: 00.tar: the shard breaks after byte 0: a header is damaged" in output
+    assert "broken set: and 7 more shards" in output
