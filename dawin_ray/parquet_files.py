@@ -14,6 +14,7 @@ write there.
 from __future__ import annotations
 
 import base64
+import errno
 import inspect
 import io
 from collections.abc import Iterator
@@ -82,7 +83,8 @@ def read_metadata(source: Any) -> pq.FileMetaData:
         ParquetFileError: it is no readable Parquet, or has extension types.
         Exception: what `source` raises of itself.
     """
-    footer = _footer(source).replace(ARROW_SCHEMA, RENAMED_SCHEMA)
+    with content_errors():  # a place that a file does not have was asked for by its content
+        footer = _footer(source).replace(ARROW_SCHEMA, RENAMED_SCHEMA)
     whole = b"".join((MAGIC, footer, len(footer).to_bytes(4, "little"), MAGIC))
     with content_errors("its footer cannot be read: "):
         metadata = pq.ParquetFile(pa.BufferReader(whole), **_options()).metadata
@@ -113,8 +115,8 @@ def content_errors(what: str = "") -> Iterator[None]:
     except (UserError, ParquetFileError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk: Arrow's own have no number
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # of the disk: Arrow's own have no number, and EINVAL is of a place before 0
         raise ParquetFileError(f"{what}{told(error)}") from error
 
 

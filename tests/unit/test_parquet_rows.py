@@ -251,3 +251,21 @@ def test_a_label_that_is_no_text_is_a_reject_of_its_row(tmp_path):
     found = list(read_samples(shard_of(path, label_names=("a", "b"))))
     assert [s.label for s in found] == [0, None, 1]
     assert [s.error for s in found] == [None, "the label is no UTF-8 text", None]
+
+
+@pytest.mark.parametrize("value", [0x00, 0x01, 0x09, 0x7F, 0x80, 0xFF])
+def test_no_byte_of_a_footer_ends_the_run_or_loses_a_row_silently(tmp_path, value):
+    """Offsets before the file or behind it, counts and kinds that are wrong, and so on."""
+    path = write(tmp_path, pa.table({"image": [b"1", b"2", b"3"], "label": LABELS}))
+    good = path.read_bytes()
+    length = int.from_bytes(good[-8:-4], "little")
+    broken = 0
+    for at in range(len(good) - 8 - length, len(good)):
+        path.write_bytes(good[:at] + bytes([value]) + good[at + 1 :])
+        found = list(read_samples(shard_of(path)))
+        assert len({sample.sample_id for sample in found}) == len(found), at
+        if found and found[-1].broken:
+            broken += 1
+        else:
+            assert len(found) == 3, at
+    assert broken > length // 20
