@@ -229,7 +229,7 @@ def _check_strangers(
     strangers = [folder for folder in folders if folder not in labels]
     if left := [folder for folder in strangers if folder in empty]:
         logger.warning(
-            "data set %s: left out %d empty folders that are named by no class: %s",
+            "data set %s: left out %d folders without images that are named by no class: %s",
             dataset, len(left), ", ".join(map(shown, left[:10])),
         )  # fmt: skip
     for folder in strangers:

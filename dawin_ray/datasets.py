@@ -30,6 +30,7 @@ __all__ = [
     "list_files", "make_shards",
 ]  # fmt: skip
 
+_file_key = file_key  # its name before shards had a module
 # Images of a folder that one reading task takes. Fixed, because chunk names depend on it; small
 # enough that a few thousand images keep several cores busy.
 FOLDER_SHARD_IMAGES = 512

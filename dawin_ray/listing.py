@@ -27,7 +27,7 @@ from dawin_ray.labels import (
 )
 from dawin_ray.names import shown
 from dawin_ray.shards import NO_LABELS, Format, digest_of
-from dawin_ray.splits import NAMED, gaps, missing_members, sets_of, splits_of
+from dawin_ray.splits import NAMED, gaps, missing_members, named_in, sets_of, splits_of
 from dawin_ray.storage import is_local, join
 from dawin_ray.versions import ask, hashes
 
@@ -205,7 +205,7 @@ def _check_names(
         notes.append(told)
     splits = splits_of(names, folders_only=chosen == "folder")
     # whoever writes {train,test} means both
-    if len(splits) > 1 and not (found.pattern and all(s in config.path for s in splits)):
+    if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
         root = config.path if found.folder else posixpath.dirname(config.path)
         globs = {s: join(root, shown(_glob_of(p[0], chosen))) for s, p in splits.items()}
         raise UserError(

@@ -92,6 +92,13 @@ def splits_of(names: Iterable[str], *, folders_only: bool = False) -> dict[str, 
     return {split: list(patterns) for split, patterns in found.items()}
 
 
+def named_in(path: str, split: str) -> bool:
+    """Whether a path spells a split out, in one of its words."""
+    return any(word in path.lower() for word, of in SPLITS.items() if split in (of, word)) or (
+        split in path
+    )
+
+
 def _folder_split(folder: str) -> tuple[str, str] | None:
     parts = folder.split("/")
     for depth, part in enumerate(parts):

@@ -275,7 +275,7 @@ def test_names_that_differ_by_signs_alone_are_told_apart():
 def test_empty_strangers_and_the_systems_folders_are_left_out(caplog):
     folders = ["one", "two", "todo", "__MACOSX", "lost+found", "@eaDir"]
     assert label_folders(folders, FEW, "set", empty={"todo"}) == {"one": 1, "two": 2}
-    assert "left out 1 empty folders" in caplog.text
+    assert "left out 1 folders without images" in caplog.text
     assert "todo" in caplog.text
     assert label_folders(["b", "a", "__MACOSX"], DatasetClasses(count=2), "set") == {"a": 0, "b": 1}
 

@@ -284,10 +284,13 @@ def test_splits_of_class_folders_and_of_tars_are_refused_too(tmp_path):
             listed(tmp_path / kind)
 
 
-def test_braces_that_name_the_splits_take_them_all(tmp_path):
-    for split in ("train", "test"):
+@pytest.mark.parametrize("splits", [("train", "test"), ("Training", "val"), ("dev", "test")])
+def test_braces_that_name_the_splits_take_them_all(tmp_path, splits):
+    for split in splits:
         write_parquet(tmp_path / f"{split}-0.parquet", IMAGES[:1], [0])
-    assert len(names(tmp_path / "{train,test}-*.parquet")) == 2
+    assert len(names(tmp_path / f"{{{','.join(splits)}}}-*.parquet")) == 2
+    with pytest.raises(UserError, match="several splits"):
+        names(tmp_path)
 
 
 @pytest.mark.parametrize(
