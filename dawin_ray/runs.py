@@ -156,7 +156,12 @@ class RunDirectory:
         return "finished" if finished else "unfinished"
 
     def open(
-        self, fingerprint: Mapping[str, Any], job_yaml: str, files: Files | None = None
+        self,
+        fingerprint: Mapping[str, Any],
+        job_yaml: str,
+        files: Files | None = None,
+        *,
+        cleared: bool = False,
     ) -> State:
         """Claim the directory for a job: new, or the same job again.
 
@@ -164,6 +169,7 @@ class RunDirectory:
             fingerprint: what the outputs depend on.
             job_yaml: the job, for people and `verify`.
             files: the data, whose listing is kept.
+            cleared: it was a run directory until `clear`, and what is left may stay.
 
         Raises:
             UserError: it holds the run of another job or of other data (the message shows what
@@ -176,7 +182,8 @@ class RunDirectory:
                 root = filesystem(self.address)[1]
                 found = fs.ls(root, detail=False) if fs.exists(root) else []
                 names = [posixpath.basename(path.rstrip("/")) for path in found]
-                if any(name not in CLAIMED and not is_temporary(name) for name in names):
+                theirs = [n for n in names if n not in CLAIMED and not is_temporary(n)]
+                if theirs and not cleared:
                     raise UserError(
                         f"The run_dir {self.address!r} holds files, but no {FINGERPRINT}: it is no "
                         "run directory. Give another run_dir, or empty this one."

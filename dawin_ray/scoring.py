@@ -72,7 +72,7 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
         with exclusive(job.run_dir) as fence:
             _clear(job.run_dir, fence)
     if job.mode == "append":
-        return _append(prepared, progress)
+        return _append(prepared, progress, restart)
     if run.state(prepared.fingerprint, files_of(prepared.shards)) == "finished":
         checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
@@ -82,7 +82,7 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
         return run.read_json("report.json")
     with exclusive(job.run_dir) as fence, _cluster(prepared, progress.say) as (on, precision):
         run = RunDirectory(job.run_dir, fence=fence)
-        return _score(run, prepared, on, precision, progress)
+        return _score(run, prepared, on, precision, progress, cleared=restart)
 
 
 def _clear(run_dir: str, fence: Fence | None) -> None:
@@ -91,7 +91,7 @@ def _clear(run_dir: str, fence: Fence | None) -> None:
     series.run.clear(series.names_to_clear())
 
 
-def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:
+def _append(prepared: Prepared, progress: Progress, cleared: bool) -> dict[str, Any]:
     """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
     common = prepared.only({}).fingerprint
@@ -118,7 +118,8 @@ def _append(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             batch = scored[-1]
         else:
             with _cluster(prepared, progress.say) as (on, precision):
-                series.run.open({**common, "precision": precision}, job.to_yaml())
+                claim = {**common, "precision": precision}
+                series.run.open(claim, job.to_yaml(), cleared=cleared)
                 batch = series.begin(shards)
                 progress.say(f"batch {batch.batch}: {count:,} new or changed files")
                 _score(batch, prepared.only(shards), on, precision, progress)
@@ -154,6 +155,8 @@ def _score(
     on: pipeline.Resources,
     precision: Precision,
     progress: Progress,
+    *,
+    cleared: bool = False,
 ) -> dict[str, Any]:
     job = prepared.job
     state = run.open(
@@ -161,6 +164,7 @@ def _score(
         job.to_yaml(),
         # a batch has its listing in its shards.jsonl, and its data may change while it is under way
         None if run.batch else files_of(prepared.shards),
+        cleared=cleared,
     )
     if state == "finished":  # by another run, just before this one had the lock
         return run.read_json("report.json")

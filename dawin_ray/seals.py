@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dawin_ray.manifest import seal_of
-from dawin_ray.ours import MANIFEST, files_below, is_transient
+from dawin_ray.ours import BATCHES, MANIFEST, files_below, is_transient
 from dawin_ray.parquet_files import open_parquet
 from dawin_ray.runs import RunDirectory
-from dawin_ray.storage import filesystem, unreadable
+from dawin_ray.storage import filesystem, join, unreadable
 
 OF_LABELS = ("nll", "brier")  # figures that are no number where there is no label
 SHOWN_STRANGERS = 20
@@ -68,13 +68,23 @@ def of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"rejects: {found} rows; the manifest says {rejects}"
 
 
-def of_strangers(root: str, listed: Collection[str]) -> Iterator[str]:
-    """Files below a run directory, at any depth, that no manifest lists."""
+def of_strangers(
+    root: str, listed: Collection[str], unknown: Collection[str] = ()
+) -> Iterator[str]:
+    """Files below a run directory, at any depth, that no manifest lists.
+
+    Of batches whose manifests are `unknown`, nothing can be said.
+    """
+    of_unknown = {join(BATCHES, name) for name in unknown} | {f"batch={n}" for n in unknown}
     fs, path = filesystem(root)
     found = [
         name
         for name in files_below(fs, path, follow=True)
-        if name not in listed and not is_transient(name)
+        if name not in listed
+        and not is_transient(name)
+        and not any(
+            part in of_unknown for part in ("/".join(name.split("/")[:2]), *name.split("/"))
+        )
     ]
     for name in found[:SHOWN_STRANGERS]:
         yield f"{name} is not in the manifest"

@@ -66,25 +66,31 @@ def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
     wrong += of_outputs(series.run, {"outputs": whole.get("outputs", [])})
     listed = {MANIFEST, LEDGER, *_paths(whole)}
     seen: dict[tuple[str, str], str] = {}
+    unknown = []
     for name, seal in sorted(whole["batches"].items()):
         batch = series.batch(name)
         listed |= {join(BATCHES, name, file) for file in (MANIFEST, SHARDS)}
         if not series.run.exists(join(BATCHES, name)):
             wrong.append(f"batch {name} is missing")
+            unknown.append(name)
             continue
         if lost := [file for file in (MANIFEST, SHARDS) if not batch.exists(file)]:
             wrong += [f"batch {name}: {file} is missing" for file in lost]
+            unknown.append(name)
             continue
         try:
             manifest = _manifest(batch)
             files = files_of(shards_of(batch))
         except UserError as error:
             wrong.append(f"batch {name}: {error}")
+            unknown.append(name)
             continue
         if manifest.get("seal") != seal:
             wrong.append(f"batch {name}: its {MANIFEST} is another than that of {MANIFEST}")
         if _is_sealed(manifest):
             listed |= {*_paths(manifest)}
+        else:
+            unknown.append(name)
         for dataset, of_set in files.items():
             for file in of_set:
                 if (other := seen.setdefault((dataset, file), name)) != name:
@@ -97,7 +103,7 @@ def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
         for name in strangers
         if name not in whole["batches"]
     ]
-    return wrong + list(of_strangers(series.address, listed))
+    return wrong + list(of_strangers(series.address, listed, unknown))
 
 
 def _paths(manifest: Mapping[str, Any]) -> list[str]:

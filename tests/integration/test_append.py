@@ -1,6 +1,7 @@
 """A run directory that grows day by day: what is new is scored, once, and what changed again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -154,6 +155,51 @@ def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, local_ra
     result = CliRunner().invoke(app, ["run", str(job), "mixture.clusters=3"])
     assert result.exit_code == 2
     assert "job.mixture.clusters: 2 there, 3 here" in result.output
+
+
+def test_what_somebody_else_does_to_batches_is_told_and_loses_no_row(
+    small, fit, local_ray, tmp_path
+):
+    feed, run_dir = Feed(tmp_path / "data"), tmp_path / "run"
+    job = job_file(small, tmp_path, feed.datasets, mode="append", fit=fit)
+    for name in ("a", "b"):
+        feed.tar(name)
+        feed.folder(2)
+        append(job)
+    first, _ = batches(run_dir)
+    before = rows(run_dir)
+    copy = first.with_name(f"{first.name}.bak")
+    shutil.copytree(first, copy)
+    output = " ".join(append(job).split())
+    assert f"{copy.name} in batches/ is none of its batches" in output
+    assert "all files are scored" in output
+    result = verify(run_dir)
+    assert result.exit_code == 1
+    assert f"batch {copy.name} is not in the manifest.json" in result.output
+    shutil.rmtree(copy)
+    (feed.root / "tars" / "a.tar").unlink()  # a feed that is cleaned up
+    kept = (first / "manifest.json").read_text()
+    (first / "manifest.json").unlink()
+    result = CliRunner().invoke(app, ["run", str(job)])
+    assert result.exit_code == 2
+    assert f"{first.name} of" in result.output
+    assert "has lost its manifest.json" in result.output
+    result = CliRunner().invoke(app, ["plan", str(job)])
+    assert "has lost its manifest.json" in result.output
+    result = verify(run_dir)
+    assert result.exit_code == 1
+    assert f"batch {first.name}: manifest.json is missing" in result.output
+    pd.testing.assert_frame_equal(rows(run_dir), before)
+    (first / "manifest.json").write_text(kept)
+    for target in (run_dir, first):
+        (first / "report.html").write_text("better!")
+        result = CliRunner().invoke(app, ["report", str(target)])
+        assert result.exit_code == 0, result.output
+        assert_verified(run_dir)
+    result = CliRunner().invoke(app, ["run", str(job), "--restart"])
+    assert result.exit_code == 0, result.output
+    assert len(batches(run_dir)) == 1
+    assert_verified(run_dir)
 
 
 @pytest.mark.slow

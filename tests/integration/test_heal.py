@@ -119,7 +119,7 @@ def test_data_that_change_under_an_unfinished_run_are_told(small, tmp_path, monk
         patch.setattr(scoring, "fit_datasets", dies)
         invoke(job, code=130)
     stamp = path.stat()
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1_000_000_000))
     write_tar(path.parent / "b.tar", make_images(2), None)
     output = invoke(job, code=2)
     assert "is unfinished, and its data are not what they were" in output

@@ -106,12 +106,13 @@ def test_a_prediction_edited_by_hand_is_found_even_with_its_hashes(run_dir):
 
 def test_changed_data_is_found(run_dir, sound):
     path = sound.parent / "data" / "a.tar"
-    kept = path.read_bytes()
+    kept, stamp = path.read_bytes(), path.stat()
     try:
         write_tar(path, make_images(3), [0, 1, 2])
         result = verify(run_dir)
     finally:
         path.write_bytes(kept)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert result.exit_code == 1
     assert "data: " in result.output
 

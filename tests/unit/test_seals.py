@@ -126,6 +126,14 @@ def test_links_are_followed_and_end(tmp_path, run):
     assert "predictions" in files_below(fs, root)  # not followed where files are deleted
 
 
+def test_of_a_batch_whose_manifest_is_lost_nothing_more_is_said(run):
+    manifest = write(run)
+    for name in ("batches/x/report.html", "predictions/dataset=set/batch=x/p", "batches/y/a"):
+        run.write_text(name, "x")
+    found = list(of_strangers(run.address, listed(manifest), ["x"]))
+    assert found == ["batches/y/a is not in the manifest"]
+
+
 def test_many_strangers_are_counted(run):
     manifest = write(run)
     for i in range(50):
