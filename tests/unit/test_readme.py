@@ -112,11 +112,7 @@ def test_exit_codes():
     assert cli.EXIT_DRIFT == 3
     named = re.findall(r"exit codes? (\d+)(?:, (\d+))?", (README + CLUSTER).casefold())
     known = {str(code) for name, code in vars(cli).items() if name.startswith("EXIT_")}
-<<<<<<< HEAD
-    known |= {str(cli.EXIT_SIGNAL + number) for number in (signal.SIGINT, signal.SIGTERM)}
-=======
     known |= {str(128 + number) for number in (signal.SIGINT, signal.SIGTERM)}  # as shells have it
->>>>>>> promises
     assert {code for codes in named for code in codes if code} <= known
 
 
