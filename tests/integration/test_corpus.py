@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dawin_ray.cli import app
+from dawin_ray.names import MADE
 from tests.conftest import make_images, write_tar
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -194,7 +195,7 @@ def test_parquet_without_images_or_rows(run_dir):
     assert set(rows(run_dir, "parquet")["sample_id"]) == {"nulls.parquet/0", "nulls.parquet/3"}
     assert "no image bytes" in refused.loc["nulls.parquet/1", "reason"]
     assert DECODED in refused.loc["nulls.parquet/2", "reason"]
-    assert "no readable Parquet" in refused.loc["cut.parquet/@0", "reason"]
+    assert "no readable Parquet" in refused.loc[f"cut.parquet/{MADE}0", "reason"]
 
 
 def test_rows_are_conserved(run_dir):
