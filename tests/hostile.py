@@ -163,7 +163,7 @@ def main(folder: Path) -> None:
             dataset="set", name="s.parquet", address=str(path), format="parquet",
             bytes=path.stat().st_size, key="s",
         )  # fmt: skip
-        told = []
+        content, told = path.read_bytes(), []
         count_samples(shard, lambda sample, told=told: told.append((sample.error, sample.lost)))
         samples = [(s.image is None, s.error, s.broken, s.lost) for s in read_samples(shard)]
         own = []
@@ -172,6 +172,7 @@ def main(folder: Path) -> None:
                 read(RunDirectory(str(folder)), "experts", "set", "s", path.stem)
             except Exception as error:  # noqa: BLE001  (it is printed)
                 own.append(f"{type(error).__name__}: {error}")
+            path.write_bytes(content)  # a run deletes what is damaged
         ours = list(called)
         try:
             pq.ParquetFile(path).read().to_pylist()
