@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from dawin_ray.manifest import seal_of
 from dawin_ray.ours import BATCHES, MANIFEST, files_below, is_transient
-from dawin_ray.parquet_files import open_parquet
+from dawin_ray.parquet_files import ParquetFileError, content_errors, open_parquet
 from dawin_ray.runs import RunDirectory
 from dawin_ray.storage import filesystem, join, unreadable
 
@@ -48,13 +48,19 @@ def of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{output['path']} was changed: its sha256 is not the manifest's"
             continue
         if "rows" in output:
-            file = open_parquet(pa.BufferReader(data))
+            try:
+                with content_errors():
+                    file = open_parquet(pa.BufferReader(data))
+                    empty = _no_numbers(file)
+            except ParquetFileError as error:
+                yield f"{output['path']} is no Parquet that a run wrote: {error}"
+                continue
             found = file.metadata.num_rows
             if found != output["rows"]:
                 yield f"{output['path']} has {found} rows; the manifest says {output['rows']}"
             folder = output["path"].rsplit("/", 1)[0]
             rows[folder] = rows.get(folder, 0) + found
-            for column, count in _no_numbers(file).items():
+            for column, count in empty.items():
                 yield f"{output['path']}: {column} of {count:,} rows is no number"
     for dataset, counts in manifest.get("rows", {}).items():
         for kind in ("experts", "predictions"):
