@@ -356,6 +356,7 @@ def _summary(chunk: Chunk, begin: float) -> dict[str, list]:
         "bytes": [chunk.bytes],
         "begun": [begin],
         "done": [time.time()],
+        "merges": [0],  # in every row: Ray joins rows, and what one lacks would be null
     }
 
 
