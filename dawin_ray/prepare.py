@@ -90,14 +90,15 @@ def prepare(
     configure(job.storage_options)
     listings = {}
     for dataset in job.datasets:
-        with step(progress, f"listing data set {dataset.name}") as found:
+        with step(progress, f"listing {dataset.name}") as found:
             listing = list_files(dataset, may_be_empty=job.mode == "append")
             found(f"{len(listing.files):,} files")
         listings[dataset.name] = listing
         check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
         if job.compute.cache not in ("auto", "off"):
             check_apart(job.compute.cache, "compute.cache", dataset, listings[dataset.name])
-    with step(progress, f"reading the checkpoints of {len(job.experts)} experts") as told:
+    files = {expert.checkpoint for expert in job.experts} | {job.merge.base} - {None}
+    with step(progress, f"reading {len(files)} checkpoints") as told:
         found = find_models(job)
         told(
             f"{sum(t.nbytes for c in found.checkpoints.values() for t in c.values()) / 1e9:.2f} GB"

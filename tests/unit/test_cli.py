@@ -85,7 +85,7 @@ def test_a_run_dir_in_a_plan_is_as_it_is(small, tmp_path, name):
     assert result.exit_code == 0, result.output
     whole = "".join(f"Plan of {tmp_path / name / 'run'}".split())
     assert whole in "".join(result.output.split())  # a title is broken where the table ends
-    assert "listing data set set, 6 files: " in result.output
+    assert "listing set, 6 files: " in result.output
     assert "reading 2 checkpoints, 0.00 GB: " in result.output
 
 

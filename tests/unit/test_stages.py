@@ -212,9 +212,9 @@ def test_finished_chunks_are_skipped_and_the_others_stay_as_they_are(tmp_path, s
 
 
 def test_the_end_of_a_broken_shard_is_reported_after_a_resume_too(tmp_path, score):
-    path = write_tar(tmp_path / "s.tar", IMAGES[:2], LABELS[:2])
+    path = write_tar(tmp_path / "s.tar", IMAGES[:3], LABELS[:3])
     with tarfile.open(path) as tar:
-        end = tar.getmember("0001.cls").offset_data  # both images are whole
+        end = tar.getmember("0002.cls").offset_data  # two samples are whole
     path.write_bytes(path.read_bytes()[:end])
     [shard] = shards_of(path)
     first, last = DecodeImages(score.preprocessing, 2, ALL_CLASSES)(shard)
@@ -267,9 +267,11 @@ def test_a_label_outside_the_classes_is_a_reject(tmp_path, score, label):
     assert reject.reason == f"label {label} is outside the classes 0..5"
 
 
-def test_a_shard_without_samples_has_no_chunk(tmp_path, score):
+def test_a_shard_without_samples_is_told(tmp_path, score):
     [shard] = shards_of(write_tar(tmp_path / "s.tar", [], None))
-    assert list(DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard)) == []
+    [chunk] = DecodeImages(score.preprocessing, 10, ALL_CLASSES)(shard)
+    assert not chunk.sample_ids
+    assert [reject.broken for reject in chunk.rejects] == [True]
 
 
 # Pass 1
