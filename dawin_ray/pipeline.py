@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -65,6 +66,8 @@ TARGET_BLOCK_BYTES = 32 << 20
 TASKS_IN_FLIGHT = 3
 # Between two words of an actor on how far it is in a chunk.
 REPORT_SECONDS = 2.0
+# What Ray Data puts behind the message of an exception: how often it tried, and its own settings.
+RAYS_WORDS = re.compile(r"\nFailed to [^\n]+ attempts \(total backoff ")
 
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -436,7 +439,7 @@ def _stream(
         yield from stream.iter_rows()
     except Exception as error:
         if (ours := _user_error(error)) is not None:
-            raise UserError(str(ours)) from error
+            raise UserError(RAYS_WORDS.split(str(ours))[0]) from error
         if (words := _words_of_ray(error)) is not None:
             raise RayLostError(
                 f"Ray gave the run up: {words}. As a rule a machine was lost, or ran out of memory "
@@ -483,7 +486,8 @@ def _user_error(error: BaseException | None) -> UserError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if type(current) is UserError:  # Ray's wrapping is a subclass, with the traceback in it
+        # Ray's wrapping is a subclass of its own, with the traceback in it
+        if isinstance(current, UserError) and type(current).__module__ == UserError.__module__:
             return current
         todo += [getattr(current, "cause", None), current.__cause__, current.__context__]
     return None

@@ -67,6 +67,7 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
         RowsLostError: rows are missing at the end.
     """
     job = prepared.job
+    progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
     if restart:
         with exclusive(job.run_dir) as fence:
