@@ -413,3 +413,17 @@ def test_ray_refuses_a_second_node_with_the_variable_of_a_single_one():
     )  # fmt: skip
     assert done.returncode
     assert name in done.stdout + done.stderr
+
+
+def test_the_table_of_promises_names_tests_that_there_are():
+    folders = {"U": "unit", "I": "integration", "P": "parity"}
+    tests, unknown = Path(__file__).parents[1], []
+    for line in (tests / "promises.md").read_text().splitlines():
+        text = ""
+        for file, name in re.findall(r"\b([UIP]/test_\w+)|::(test_\w+)", line):
+            if file:
+                path = tests / folders[file[0]] / f"{file[2:]}.py"
+                text = path.read_text() if path.exists() else ""
+            if not text or (name and f"def {name}" not in text):
+                unknown.append(file or name)
+    assert not unknown
