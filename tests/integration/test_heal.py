@@ -44,10 +44,16 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, cut])
 @pytest.mark.parametrize(
-    ("behind", "kind"),
-    [("fit_datasets", "experts"), ("check_shard", "predictions"), ("check_shard", "rejects")],
+    ("behind", "kind", "spoil"),
+    [
+        ("fit_datasets", "experts", Path.unlink),
+        ("check_shard", "predictions", cut),
+        pytest.param("fit_datasets", "experts", cut, marks=pytest.mark.slow),
+        pytest.param("check_shard", "predictions", Path.unlink, marks=pytest.mark.slow),
+        pytest.param("check_shard", "rejects", cut, marks=pytest.mark.slow),
+        pytest.param("check_shard", "rejects", Path.unlink, marks=pytest.mark.slow),
+    ],
 )
 def test_a_chunk_that_is_lost_is_made_again(
     small, data, sound, tmp_path, monkeypatch, spoil, behind, kind
@@ -83,7 +89,14 @@ def test_a_chunk_that_is_lost_is_made_again(
     assert CliRunner().invoke(app, ["verify", str(tmp_path / "run")]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["mixture.json", "fingerprint.json", "mark"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mark",
+        pytest.param("mixture.json", marks=pytest.mark.slow),
+        pytest.param("fingerprint.json", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_file_between_the_passes(small, data, sound, tmp_path, monkeypatch, name):
     """A mark is made again; what cannot be is told by its name."""
     job, run_dir = job_file(small, tmp_path, data), tmp_path / "run"
