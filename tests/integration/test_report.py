@@ -420,7 +420,8 @@ def test_runs_are_compared_pair_by_pair(small, local_ray, audited, tmp_path):
     arguments = ["report", str(tmp_path / "run"), str(audited), "--out", str(out)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    [row] = json.loads(out.read_text())
+    row, *others = json.loads(out.read_text())
+    assert {other["says"] for other in others} == {f"not in {tmp_path / 'run'}"}
     a, b = (
         pd.read_parquet(run / "predictions" / "dataset=one").set_index("sample_id")
         for run in (tmp_path / "run", audited)
