@@ -101,6 +101,7 @@ def ray_session(address: str | None, say: Callable[[str], None] | None = None) -
     if address is None:
         # binds every port of the new Ray to 127.0.0.1; read when Ray is imported
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Rays before 2.60 want none by default
         keep_token_private(Path("~/.ray/auth_token").expanduser())
     import ray
     import ray.data
