@@ -63,7 +63,7 @@ class ImageDecoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Made again elsewhere: what crops is a closure."""
-        return ImageDecoder, (self.preprocessing,)
+        return type(self), (self.preprocessing,)
 
     def __call__(self, encoded: bytes, border: int = 0) -> np.ndarray | str:
         """Its crop, uint8 [H, W, 3], without `border` pixels on each side; or why there is none.
