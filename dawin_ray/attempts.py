@@ -33,6 +33,7 @@ class Attempts:
         self.ended: Counter[str] = Counter()
         self.images: dict[tuple[str, str], tuple[int, int]] = {}
         self.lines: list[str] = []
+        self.kept: set[str] = set()
 
     def begin(self, kind: str, name: str) -> int:
         """Note a try; how many have begun and not ended before it."""
@@ -51,8 +52,10 @@ class Attempts:
         self.images[kind, name] = (done, total)
 
     def tell(self, line: str) -> None:
-        """Keep a line for a person."""
-        self.lines.append(line)
+        """Keep a line for a person, once: a task that is run again tells it again."""
+        if line not in self.kept:
+            self.kept.add(line)
+            self.lines.append(line)
 
     def told(self) -> list[str]:
         """The lines since the last call."""

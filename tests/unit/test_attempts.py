@@ -78,3 +78,12 @@ def test_without_a_counter_nothing_counts():
 )
 def test_ordinals(count, word):
     assert nth(count) == word
+
+
+def test_a_line_that_is_told_again_is_shown_once():
+    attempts = Attempts()
+    attempts.tell("a reader died")
+    assert attempts.told() == ["a reader died"]
+    attempts.tell("a reader died")
+    attempts.tell("another")
+    assert attempts.told() == ["another"]
