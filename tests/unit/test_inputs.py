@@ -89,7 +89,8 @@ class Silent:
         pytest.fail(f"{name} began")
 
     def say(self, message):
-        pytest.fail(message)
+        if not message.startswith("run directory "):
+            pytest.fail(message)
 
 
 EDITS = {
