@@ -15,13 +15,11 @@ from typing import Annotated, Any
 import typer
 
 import dawin_ray
-from dawin_ray.errors import RayLostError, UserError
+from dawin_ray.errors import UserError
 from dawin_ray.names import printable
 
 EXIT_DIFFERENT = 1  # what verify finds
-EXIT_USER_ERROR = 2
 EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
-EXIT_RAY_LOST = 4  # its processes died; the same command goes on
 EXIT_SIGNAL = 128  # plus the signal, as shells have it
 
 app = typer.Typer(
@@ -302,7 +300,7 @@ def _friendly(verbose: bool) -> Iterator[None]:
         if verbose:
             logging.exception("the run stopped")
         _echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_RAY_LOST if isinstance(error, RayLostError) else EXIT_USER_ERROR)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, _StoppedError) else signal.SIGINT
         _echo("Stopped. The same command resumes the run where it was.", err=True)

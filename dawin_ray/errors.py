@@ -4,12 +4,16 @@
 class UserError(Exception):
     """What is wrong, what was expected, and what to do about it, in a message for a person.
 
-    The command line prints the message without a traceback and exits with code 2.
+    The command line prints the message without a traceback and ends with `exit_code`.
     """
+
+    exit_code = 2
 
 
 class RayLostError(UserError):
     """Ray's own processes died in the middle of a run: no mistake, but nothing to go on with."""
+
+    exit_code = 4  # the same command goes on
 
 
 class StageError(RuntimeError):

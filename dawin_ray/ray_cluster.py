@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from dawin_ray.attempts import UNCOUNTED, Tries, nth
 from dawin_ray.errors import RayLostError, UserError
-from dawin_ray.names import first_line
+from dawin_ray.names import first_line, printable
 from dawin_ray.precision import Precision
 from dawin_ray.settings import Settings
 
@@ -33,6 +33,8 @@ STARTS, PAUSE_SECONDS = 3, 10.0
 TOKEN_BYTES = 32
 # Ray ends a driver whose control store is silent for 60 s, without a word.
 WATCH_SECONDS, SILENCE_SECONDS = 2.0, 40.0
+# The main thread may be in a call of Ray's that no signal interrupts.
+PATIENCE_SECONDS = 10.0
 LEAVING_SECONDS = 20.0
 OF_RAY = ("gcs_server", "raylet")
 
@@ -63,7 +65,7 @@ class ComputeConfig(Settings):
     @classmethod
     def _check_cache(cls, cache: str) -> str:
         if "://" in cache:
-            raise ValueError("expected auto, off or a folder: crops are mapped from a file system")
+            raise ValueError("expected auto, off or a folder: crops are files of a file system")
         return cache
 
 
@@ -124,11 +126,7 @@ def ray_session(address: str | None, say: Callable[[str], None] | None = None) -
         if watch.lost is None:
             raise
         broken = True
-        next_time = "with more memory where that was short" if address is None else "once it is up"
-        raise RayLostError(
-            f"Ray has broken down: {watch.lost}. The work done is kept: start the same command "
-            f"again, {next_time}."
-        ) from None
+        raise watch.error() from None
     finally:
         if broken:
             _abandon()
@@ -225,7 +223,7 @@ class _Watch:
 
     def __init__(self, own: bool):
         """With `own`, Ray was started by this process."""
-        self.lost: str | None = None
+        self.own, self.lost = own, None
         self.done = threading.Event()
         self.answers = 0  # of the cluster's control store
         children = psutil.Process().children() if own else []
@@ -255,7 +253,24 @@ class _Watch:
                 self.lost = f"its control store (GCS) has not answered for {SILENCE_SECONDS:g} s"
             if self.lost is not None and not self.done.is_set():
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                if not self.done.wait(PATIENCE_SECONDS):
+                    self.leave()
                 return
+
+    def error(self) -> RayLostError:
+        """What has happened, and what to do."""
+        again = "with more memory where that was short" if self.own else "once it is up"
+        return RayLostError(
+            f"Ray has broken down: {self.lost}. The work done is kept: start the same command "
+            f"again, {again}."
+        )
+
+    def leave(self) -> None:
+        """End this process with the message, from the thread that can still say it."""
+        error = self.error()
+        _end_processes()
+        os.write(2, f"Error: {printable(str(error))}\n".encode(errors="backslashreplace"))
+        os._exit(error.exit_code)
 
 
 @contextmanager
@@ -285,6 +300,11 @@ def _abandon() -> None:
         leaving = threading.Thread(target=ray.shutdown, daemon=True)
         leaving.start()
         leaving.join(LEAVING_SECONDS)
+    _end_processes()
+
+
+def _end_processes() -> None:
+    """End what is left of Ray below this process."""
     names = (*OF_RAY, "ray::")
     children = psutil.Process().children(recursive=True)
     left = [child for child in children if _name_of(child).startswith(names)]

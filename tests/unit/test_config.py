@@ -145,7 +145,7 @@ def test_one_pass_is_enough_where_coefficients_depend_on_the_sample_alone(
 
 
 def test_a_cache_that_cannot_be_mapped_is_refused():
-    assert "crops are mapped from a file system" in fault_of(job(compute={"cache": "s3://b/c"}))
+    assert "crops are files of a file system" in fault_of(job(compute={"cache": "s3://b/c"}))
 
 
 def test_a_key_that_is_no_text_is_refused():

@@ -27,7 +27,7 @@ from dawin_ray.config import Job, load_job, make_job
 from dawin_ray.demo.datasets import DATASETS, PRINTED_IMAGES, make_test_set
 from dawin_ray.demo.job import write_job
 from dawin_ray.drift import DriftConfig
-from dawin_ray.errors import UserError
+from dawin_ray.errors import RayLostError, UserError
 from dawin_ray.expertise import CoefficientConfig, Metric, Target
 from dawin_ray.fitting import MAX_SAMPLES
 from dawin_ray.mixture import MixtureConfig
@@ -106,12 +106,13 @@ def test_exit_codes():
     assert "exit code 1" in sentence("* `dawin-ray verify RUN")
     assert cli.EXIT_DIFFERENT == 1
     assert "and exit code 2. `--verbose`" in sentence("* A wrong job file")
-    assert cli.EXIT_USER_ERROR == 2
+    assert UserError.exit_code == 2
     assert "`--fail-on-drift` ends with exit code 3" in sentence("Each data set of a batch")
     assert "Exit code 3 says that the batch has drifted" in CLUSTER
     assert cli.EXIT_DRIFT == 3
     named = re.findall(r"exit codes? (\d+)(?:, (\d+))?", (README + CLUSTER).casefold())
     known = {str(code) for name, code in vars(cli).items() if name.startswith("EXIT_")}
+    known |= {str(error.exit_code) for error in (UserError, RayLostError)}
     known |= {str(128 + number) for number in (signal.SIGINT, signal.SIGTERM)}  # as shells have it
     assert {code for codes in named for code in codes if code} <= known
 
