@@ -15,7 +15,7 @@ import sys
 
 from rich.console import Console
 
-from dawin_ray.cli import EXIT_DRIFT, EXIT_USER_ERROR
+from dawin_ray.cli import EXIT_DRIFT
 from dawin_ray.config import load_job
 from dawin_ray.errors import UserError
 from dawin_ray.prepare import prepare
@@ -32,7 +32,7 @@ def main() -> int:
         report = score(prepare(job), ConsoleProgress(Console(stderr=True)))
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return error.exit_code
     line = {
         "batch": report["batch"],
         "rows": {row["dataset"]: row["rows"] for row in report["datasets"]},
