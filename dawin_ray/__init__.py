@@ -4,4 +4,6 @@ Method: Oh et al., "DaWin: Training-free Dynamic Weight Interpolation for Robust
 ICLR 2025, arXiv 2410.03782; reference code: github.com/naver-ai/dawin, commit 310e0e1.
 """
 
+from __future__ import annotations
+
 __version__ = "0.1.0"

@@ -19,7 +19,9 @@ from dawin_ray.errors import UserError
 from dawin_ray.names import printable
 
 EXIT_DIFFERENT = 1  # what verify finds
+
 EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
+
 EXIT_SIGNAL = 128  # plus the signal, as shells have it
 
 app = typer.Typer(
@@ -29,10 +31,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
 JobFile = Annotated[str, typer.Argument(help="The job file, local or at any fsspec address.")]
+
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, such as compute.batch_size=64")
 ]
+
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks.")]
 
 
@@ -95,7 +100,7 @@ def verify(
 ) -> None:
     """Recount and rehash a finished run, and score a part of it again. Exit code 1: it differs."""
     with _friendly(verbose):
-        from dawin_ray.verify import verify as differences_of
+        from dawin_ray.job import verify as differences_of
 
         differences = differences_of(run_dir, sample)
         for difference in differences:
@@ -117,10 +122,8 @@ def report(
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
     with _friendly(verbose):
-        from dawin_ray.compare import as_json, compare_runs, lines_of
-        from dawin_ray.ours import PAGE
-        from dawin_ray.remake import remake
-        from dawin_ray.runs import RunDirectory
+        from dawin_ray.report import as_json, compare_runs, lines_of, remake
+        from dawin_ray.runs import PAGE, RunDirectory
         from dawin_ray.storage import join
 
         runs = [RunDirectory.at(address) for address in run_dirs]
@@ -138,10 +141,9 @@ def report(
 def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
     """Print what a run would do: shards, samples, forwards, bytes. No model scores anything."""
     with _friendly(verbose):
-        from dawin_ray.batches import Series
         from dawin_ray.config import load_job
-        from dawin_ray.plan import plan_of
-        from dawin_ray.prepare import prepare
+        from dawin_ray.job import plan_of, prepare
+        from dawin_ray.runs import Series
 
         # what would be said of the data is part of the plan
         prepared = prepare(
@@ -212,9 +214,8 @@ def main() -> None:
 
 
 def _score(job, restart: bool = False) -> dict[str, Any]:
-    from dawin_ray.prepare import prepare
+    from dawin_ray.job import prepare, score
     from dawin_ray.report import footer_of, table_of
-    from dawin_ray.scoring import score
 
     progress = _progress()
     report = score(prepare(job, progress.say, progress.say), progress, restart=restart)
@@ -225,7 +226,7 @@ def _score(job, restart: bool = False) -> dict[str, Any]:
 def _progress():
     from rich.console import Console
 
-    from dawin_ray.progress import ConsoleProgress
+    from dawin_ray.job import ConsoleProgress
 
     return ConsoleProgress(Console(stderr=True))
 

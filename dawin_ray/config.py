@@ -12,19 +12,22 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from dawin_ray.comparisons import BaselinesConfig, Method, methods_of
-from dawin_ray.credentials import check_job, check_no_secrets, without_secrets
-from dawin_ray.datasets import DatasetConfig
-from dawin_ray.drift import DriftConfig
+from dawin_ray.data import DatasetConfig
+from dawin_ray.engine import ComputeConfig
 from dawin_ray.errors import UserError
-from dawin_ray.expertise import CoefficientConfig
-from dawin_ray.merge import MergeConfig
-from dawin_ray.mixture import MixtureConfig
+from dawin_ray.method import (
+    BaselinesConfig,
+    CoefficientConfig,
+    MergeConfig,
+    Method,
+    MixtureConfig,
+    methods_of,
+)
 from dawin_ray.models import ExpertConfig, ModelConfig
-from dawin_ray.pipeline import ComputeConfig
-from dawin_ray.saved import SavedFitConfig
+from dawin_ray.runs import SavedFitConfig
 from dawin_ray.settings import Settings
-from dawin_ray.storage import read_bytes
+from dawin_ray.statistics import DriftConfig
+from dawin_ray.storage import check_job, check_no_secrets, read_bytes, without_secrets
 
 
 class Job(Settings):

@@ -1,5 +1,7 @@
 """What can go wrong: by a mistake that a person can repair, or by one of ours."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """What is wrong, what was expected, and what to do about it, in a message for a person.

@@ -13,9 +13,11 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 MADE = "\\@"  # begins what the reader names itself, as in `shard.tar/\\@1024`
+
 _BIDIRECTIONAL = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
+
 _TAKEN = re.compile(r"\\(?:x[0-9a-f]{2}|@)")
 
 

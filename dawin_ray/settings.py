@@ -1,5 +1,7 @@
 """The base of every settings class; each stands beside the code that it configures."""
 
+from __future__ import annotations
+
 from pydantic import BaseModel, ConfigDict
 
 

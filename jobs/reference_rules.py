@@ -18,25 +18,14 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize_scalar
 
-from dawin_ray.expertise import (
-    MEDIAN_FLOOR,
-    Moments,
-    Offset,
-    coefficients,
-    entropy,
-    entropy_growth,
-)
-from dawin_ray.merge import merge
-from dawin_ray.mixture import MixtureConfig, fit_mixture
-from dawin_ray.models import (
-    CHECKPOINT_HEAD,
-    ExpertConfig,
-    HeadSpec,
-    ModelConfig,
-    ModelSpec,
-    load_experts,
-)
-from dawin_ray.samplewise import SamplewiseClassifier
+from dawin_ray.method.coefficients import MEDIAN_FLOOR, Offset, coefficients, entropy_growth
+from dawin_ray.method.expertise import entropy
+from dawin_ray.method.merge import merge
+from dawin_ray.method.mixture import MixtureConfig, fit_mixture
+from dawin_ray.method.samplewise.classifier import SamplewiseClassifier
+from dawin_ray.method.streams import Moments
+from dawin_ray.models.experts import load_experts
+from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 
 BATCH = 256
 TENTHS = np.linspace(0, 1, 11)  # of the second expert's weight

@@ -18,10 +18,10 @@ from rich.console import Console
 from dawin_ray.cli import EXIT_DRIFT
 from dawin_ray.config import load_job
 from dawin_ray.errors import UserError
-from dawin_ray.prepare import prepare
-from dawin_ray.progress import ConsoleProgress
-from dawin_ray.report import alarms_of
-from dawin_ray.scoring import score
+from dawin_ray.job.prepare import prepare
+from dawin_ray.job.progress import ConsoleProgress
+from dawin_ray.job.score import score
+from dawin_ray.report.tally import alarms_of
 
 
 def main() -> int:

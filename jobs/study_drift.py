@@ -49,12 +49,13 @@ from PIL import Image
 from dawin_ray.demo import CHECKPOINTS, images
 from dawin_ray.demo.datasets import DATASETS, make_test_set
 from dawin_ray.demo.job import model_spec
-from dawin_ray.drift import DriftConfig, drift_of
-from dawin_ray.expertise import CoefficientConfig, entropy
-from dawin_ray.fitting import Fit, fit
-from dawin_ray.mixture import MixtureConfig
-from dawin_ray.models import load_experts
-from dawin_ray.saved import entry_of
+from dawin_ray.method.coefficients import CoefficientConfig
+from dawin_ray.method.expertise import entropy
+from dawin_ray.method.fit import Fit, fit
+from dawin_ray.method.mixture import MixtureConfig
+from dawin_ray.models.experts import load_experts
+from dawin_ray.runs.fits import entry_of
+from dawin_ray.statistics.drift import DriftConfig, drift_of
 
 CLEAN, *SHIFTS = DATASETS
 NAMES = tuple(CHECKPOINTS)

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from dawin_ray import pipeline
+from dawin_ray.engine import ray_cluster
 
 CLASSES = 6
 MODEL_CONFIG = {
@@ -139,5 +139,5 @@ def write_parquet(path: Path, images: list[bytes], labels: list[int] | None) -> 
 @pytest.fixture(scope="session")
 def local_ray():
     """One Ray on loopback for all tests that run a pipeline; starting it takes seconds."""
-    with pipeline.ray_session(None):
+    with ray_cluster.ray_session(None):
         yield

@@ -150,9 +150,9 @@ def main(folder: Path) -> None:
     os.environ["RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA"] = "1"
     import ray.data
 
-    from dawin_ray.datasets import Shard
-    from dawin_ray.runs import RunDirectory
-    from dawin_ray.samples import count_samples, read_samples
+    from dawin_ray.data.datasets import Shard
+    from dawin_ray.data.formats.registry import count_samples, read_samples
+    from dawin_ray.runs.directory import RunDirectory
 
     assert not ray.is_initialized()
     called: list[str] = []

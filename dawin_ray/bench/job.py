@@ -26,13 +26,11 @@ from dawin_ray.bench import BenchConfig, Figure
 from dawin_ray.bench.data import jpegs
 from dawin_ray.bench.models import CLUSTERS, make_experts
 from dawin_ray.config import Job, make_job
-from dawin_ray.decoding import DecodeImages
-from dawin_ray.feeding import equal_parts
-from dawin_ray.fitting import Fit
+from dawin_ray.data import DecodeImages
+from dawin_ray.job import Prepared, prepare, score
+from dawin_ray.method import Fit
 from dawin_ray.models import CHECKPOINT_HEAD, HEAD, Experts, load_experts
-from dawin_ray.prepare import Prepared, prepare
-from dawin_ray.scoring import score
-from dawin_ray.stages import PredictExact, PredictMerged, ScoreExperts
+from dawin_ray.passes import PredictExact, PredictMerged, ScoreExperts, equal_parts
 
 SHARDS = 4
 SIDE = 256  # pixels of an image

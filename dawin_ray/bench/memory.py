@@ -49,8 +49,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
 
 def _run(count: int) -> dict[str, float]:
     """Peak resident bytes of the driver and of the largest actor of each pass."""
-    from dawin_ray.prepare import prepare
-    from dawin_ray.scoring import score
+    from dawin_ray.job import prepare, score
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dawin_ray.bench import BenchConfig, Figure
-from dawin_ray.expertise import CoefficientConfig
-from dawin_ray.fitting import fit
-from dawin_ray.mixture import LambdaHistogram, MixtureConfig, fit_mixture
+from dawin_ray.method import CoefficientConfig, LambdaHistogram, MixtureConfig, fit, fit_mixture
 
 SIZES = (10**4, 10**5, 10**6, 10**7, 10**8)
 TRUTH_SIZE = 10**6  # samples that are also fitted one by one

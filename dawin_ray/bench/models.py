@@ -12,21 +12,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from open_clip.transform import PreprocessCfg
 
 from dawin_ray.bench import BenchConfig, Figure, chosen_device, interleaved, median_ratio
-from dawin_ray.expertise import log_expertise
-from dawin_ray.merge import interpolate
+from dawin_ray.method import SamplewiseClassifier, interpolate, log_expertise
 from dawin_ray.models import (
     CHECKPOINT_HEAD,
     Classifier,
     Experts,
     ModelConfig,
-    PreprocessCfg,
     Preprocessing,
     create_model,
+    matmul_mode,
+    tower_dtype,
 )
-from dawin_ray.precision import matmul_mode, tower_dtype
-from dawin_ray.samplewise import SamplewiseClassifier
 
 CLASSES = 100
 LOGIT_SCALE = 100.0  # CLIP's, where training ends

@@ -15,9 +15,8 @@ from PIL import Image
 from dawin_ray.bench import BenchConfig, Figure
 from dawin_ray.demo.datasets import DATASETS, make_test_set
 from dawin_ray.demo.job import model_spec
-from dawin_ray.expertise import log_expertise
+from dawin_ray.method import SamplewiseClassifier, log_expertise
 from dawin_ray.models import CHECKPOINT_HEAD, load_experts
-from dawin_ray.samplewise import SamplewiseClassifier
 
 RANKS = (2, 4, 8, 16, 32, 64)
 

@@ -15,9 +15,8 @@ from dawin_ray.bench import BenchConfig, Figure, median_ratio
 from dawin_ray.bench.job import CHUNK, SIDE, Quiet, job_of, write_experts, write_images
 from dawin_ray.bench.models import CLUSTERS, make_experts
 from dawin_ray.config import Job
-from dawin_ray.prepare import prepare
+from dawin_ray.job import prepare, score
 from dawin_ray.runs import RunDirectory
-from dawin_ray.scoring import score
 
 ROUNDS = 2  # of both in turn, so that a slow minute of the machine shows
 

@@ -225,14 +225,14 @@ def test_ten_days_with_all_that_happens_in_them(small, fit, local_ray, tries, tm
             feed.change("class_2/998.png")
             expected += IMAGES + 1
         if day == 6:  # killed midway: three chunks are done, and none of them is done again
-            killed("dawin_ray.ledger:PassLedger.add", 3)
+            killed("dawin_ray.runs.ledger:PassLedger.add", 3)
             work = {p: p.stat().st_mtime_ns for p in run_dir.rglob("work/predictions/**/*.parquet")}
             scored += sum(len(pd.read_parquet(p)) for p in work)
             assert work
         if day == 9:  # killed between the batch's manifest and the removal of old rows
             feed.tar("05-b")
             expected += IMAGES
-            killed("dawin_ray.runs:RunDirectory.rewrite_parts", 2)
+            killed("dawin_ray.runs.directory:RunDirectory.rewrite_parts", 2)
             scored += streamed(batches(run_dir)[-1])
             before = batches(run_dir)
             assert "all files are scored" in append(job)

@@ -1,14 +1,16 @@
 """Data that change before, between and after the passes of a run: never two states in one run."""
 
+import importlib
 import os
 
 import pytest
 
-import dawin_ray.scoring as scoring
 from dawin_ray.config import make_job
 from dawin_ray.errors import UserError
-from dawin_ray.prepare import prepare
+from dawin_ray.job.prepare import prepare
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
+
+scoring = importlib.import_module("dawin_ray.job.score")
 
 IMAGES = make_images(24)
 LABELS = [i % CLASSES for i in range(24)]

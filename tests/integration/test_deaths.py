@@ -3,6 +3,7 @@
 The doubles die for real, in Ray's own worker processes.
 """
 
+import importlib
 import os
 import signal
 
@@ -10,20 +11,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg
 
-from dawin_ray import pipeline, scoring, verify
-from dawin_ray.cache import ReadChunks
-from dawin_ray.chunks import Chunk
 from dawin_ray.config import load_job
-from dawin_ray.datasets import Shard
-from dawin_ray.decoding import DecodeImages
+from dawin_ray.data.chunks import Chunk
+from dawin_ray.data.crop_cache import ReadChunks
+from dawin_ray.data.datasets import Shard
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.images import ImageDecoder
+from dawin_ray.engine import compute, ray_stream, workers
 from dawin_ray.errors import StageError, UserError
-from dawin_ray.images import ImageDecoder
-from dawin_ray.models import PreprocessCfg, Preprocessing
-from dawin_ray.prepare import prepare
-from dawin_ray.runs import RunDirectory
+from dawin_ray.job.prepare import prepare
+from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import make_images, write_tar
 from tests.integration.test_run import _nothing
+
+scoring = importlib.import_module("dawin_ray.job.score")
+verify = importlib.import_module("dawin_ray.job.verify")
 
 SEGFAULT, KILLED = b" dies of SIGSEGV", b" dies of SIGKILL"  # behind an image: what it stands for
 LIMITED = {"cache": "off", "chunk_size": 16, "batch_size": 8, "actors": 1}
@@ -117,7 +122,7 @@ def shard_of(path) -> Shard:
     )  # fmt: skip
 
 
-class _Model(pipeline._ModelActor):
+class _Model(workers._ModelActor):
     """Stands for a model actor; does to itself what `does` says, at the chunk that begins at 2."""
 
     stage = "pass 1"
@@ -166,11 +171,11 @@ class _Spec:
 
 def stream(tmp_path, does, read=None):
     tar = write_tar(tmp_path / "a.tar", make_images(4), None)
-    on = pipeline.Resources(device="cpu", actors=1, cpus=0.5, gpus=0, threads=1, readers=1)
+    on = compute.Resources(device="cpu", actors=1, cpus=0.5, gpus=0, threads=1, readers=1)
     run = RunDirectory(str(tmp_path / "run"))
     arguments = {"spec": _Spec(), "does": does}
     return list(
-        pipeline._stream([shard_of(tar)], read or _Chunks(), _nothing, on, run, _Model, arguments)
+        ray_stream._stream([shard_of(tar)], read or _Chunks(), _nothing, on, run, _Model, arguments)
     )
 
 

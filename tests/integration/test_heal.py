@@ -1,5 +1,6 @@
 """What a run has done and somebody spoils is made again by the same command; or told."""
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dawin_ray import scoring
 from dawin_ray.cli import app
-from dawin_ray.manifest import manifest_of
+from dawin_ray.runs.manifest import manifest_of
 from tests.conftest import make_images, write_tar
 from tests.integration.processes import assert_equal_runs, job_file
+
+scoring = importlib.import_module("dawin_ray.job.score")
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

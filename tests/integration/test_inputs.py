@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from dawin_ray.cli import app
-from dawin_ray.runs import MANIFEST
+from dawin_ray.runs.layout import MANIFEST
 from tests.conftest import CLASSES, make_images, whole_state, write_tar
 from tests.unit.test_overflow import opposed
 

@@ -19,17 +19,17 @@ pytestmark = pytest.mark.slow
 # Where the driver dies: the function and the number of its call. There are eight chunks in three
 # shards. A point of the compaction comes after the others of its try: nothing is left to stream.
 POINTS = [
-    ("first chunk of pass 1", "dawin_ray.ledger:PassLedger.add", 1),
+    ("first chunk of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 1),
     # even where the actors were done before the driver died, three shards end in this pass
-    ("middle of pass 1", "dawin_ray.ledger:PassLedger.add", 3),
-    ("a shard's mark of pass 1", "dawin_ray.runs:RunDirectory.mark", 1),
-    ("fit", "dawin_ray.fits:fit", 1),
-    ("mixture.json", "dawin_ray.runs:RunDirectory.write_json", 1),
-    ("first chunk of pass 2", "dawin_ray.ledger:PassLedger.add", 1),
-    ("a shard's mark of pass 2", "dawin_ray.runs:RunDirectory.mark", 2),
-    ("compaction", "dawin_ray.runs:RunDirectory.write_parts", 3),
-    ("manifest", "dawin_ray.scoring:manifest_of", 1),
-    ("removal of work", "dawin_ray.runs:RunDirectory.remove_work", 1),
+    ("middle of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 3),
+    ("a shard's mark of pass 1", "dawin_ray.runs.directory:RunDirectory.mark", 1),
+    ("fit", "dawin_ray.job.fitting:fit", 1),
+    ("mixture.json", "dawin_ray.runs.directory:RunDirectory.write_json", 1),
+    ("first chunk of pass 2", "dawin_ray.runs.ledger:PassLedger.add", 1),
+    ("a shard's mark of pass 2", "dawin_ray.runs.directory:RunDirectory.mark", 2),
+    ("compaction", "dawin_ray.runs.directory:RunDirectory.write_parts", 3),
+    ("manifest", "dawin_ray.job.score:manifest_of", 1),
+    ("removal of work", "dawin_ray.runs.directory:RunDirectory.remove_work", 1),
 ]
 
 
@@ -136,7 +136,7 @@ def test_a_second_run_on_one_directory_is_refused(small, datasets, tries, tmp_pa
 
 def test_a_restart_begins_anew(small, datasets, tries, tmp_path):
     job, run_dir = job_file(small, tmp_path, datasets[:1]), tmp_path / "run"
-    code, output = tries.run(DRIVER, "dawin_ray.fits:fit", 1, job)
+    code, output = tries.run(DRIVER, "dawin_ray.job.fitting:fit", 1, job)
     assert code == KILLED, output
     text = job.read_text().replace("temperature: 1.0", "temperature: 1.5")
     job.write_text(text)

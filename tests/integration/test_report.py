@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 from dawin_ray import tables
 from dawin_ray.cli import app
 from dawin_ray.config import load_job
-from dawin_ray.decoding import DecodeImages
-from dawin_ray.prepare import prepare
-from dawin_ray.runs import RunDirectory
-from dawin_ray.stages import ScoreExperts
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.job.prepare import prepare
+from dawin_ray.passes.experts import ScoreExperts
+from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
 
 pytestmark = pytest.mark.usefixtures("local_ray")

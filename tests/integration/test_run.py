@@ -1,6 +1,7 @@
 """Whole runs on a local Ray: formats, sizes, damaged data, resume, many experts."""
 
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -22,12 +23,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from dawin_ray import pipeline, tables
-from dawin_ray.chunks import Chunk, unpack
+from dawin_ray import tables
 from dawin_ray.cli import app
-from dawin_ray.datasets import Shard
+from dawin_ray.data.chunks import Chunk, unpack
+from dawin_ray.data.datasets import Shard
+from dawin_ray.engine import compute, ray_stream, workers
+from dawin_ray.engine import ray_stream as pipeline
 from dawin_ray.errors import StageError
-from dawin_ray.runs import RunDirectory
+from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -236,7 +239,7 @@ def unfinished(small, data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dawin_ray.scoring.check_shard", stop)
+        patch.setattr(importlib.import_module("dawin_ray.job.score"), "check_shard", stop)
         result = CliRunner().invoke(app, ["run", job])
     assert result.exit_code == 130, result.output
     return job, tmp_path / "run", sorted((tmp_path / "run" / "work").rglob("*.parquet"))
@@ -367,7 +370,7 @@ def _nothing(shard: Shard) -> Collection[str]:
 class _ProcessOfModel:
     """Stands for a model actor; says in which processes chunk and model were."""
 
-    def __init__(self, run: RunDirectory, on: pipeline.Resources):
+    def __init__(self, run: RunDirectory, on: compute.Resources):
         pass
 
     def __call__(self, packed) -> dict[str, list]:
@@ -380,7 +383,7 @@ class _FaultyModel(_ProcessOfModel):
     """Stands for a model actor with a fault of ours."""
 
     def __call__(self, packed) -> dict[str, list]:
-        with pipeline._named("pass 3", unpack(packed)):
+        with workers._named("pass 3", unpack(packed)):
             raise ZeroDivisionError("by zero")
 
 
@@ -390,9 +393,9 @@ def test_decoding_stays_out_of_the_model_actors(tmp_path):
         for i in range(4)
     ]
     # equal reservations, as Ray fuses operators of equal resources
-    on = pipeline.Resources(device="cpu", actors=1, cpus=0, gpus=0, threads=1, readers=1)
+    on = compute.Resources(device="cpu", actors=1, cpus=0, gpus=0, threads=1, readers=1)
     run_dir = RunDirectory(str(tmp_path))
-    rows = list(pipeline._stream(shards, _OneChunk(), _nothing, on, run_dir, _ProcessOfModel, {}))
+    rows = list(ray_stream._stream(shards, _OneChunk(), _nothing, on, run_dir, _ProcessOfModel, {}))
     chunks = [row for row in rows if not row["end"]]
     assert (len(chunks), len(rows)) == (4, 8)
     assert all(row["decode"] != row["model"] for row in chunks)
@@ -430,10 +433,10 @@ def test_a_local_ray_wants_its_token(local_ray):
 
 def test_an_error_of_ours_names_stage_and_samples(local_ray, tmp_path):
     shard = Shard(dataset="d", name="0", address="", format="webdataset", bytes=1, key="0")
-    on = pipeline.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1, readers=1)
+    on = compute.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1, readers=1)
     arguments = ([shard], _OneChunk(), _nothing, on, RunDirectory(str(tmp_path)))
     with pytest.raises(StageError, match=r"pass 3 of chunk c of data set 'd'.*by zero"):
-        list(pipeline._stream(*arguments, _FaultyModel, {}))
+        list(ray_stream._stream(*arguments, _FaultyModel, {}))
 
 
 def test_the_exact_mode_scores_in_one_pass_with_the_weights_of_each_sample(
@@ -480,7 +483,9 @@ def test_a_one_pass_run_is_resumed_within_a_shard(small, data, tmp_path, monkeyp
     run(whole)
     job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets, **exact)
     with monkeypatch.context() as patch:
-        patch.setattr("dawin_ray.scoring.check_shard", lambda *_: sys.exit(9))
+        patch.setattr(
+            importlib.import_module("dawin_ray.job.score"), "check_shard", lambda *_: sys.exit(9)
+        )
         assert CliRunner().invoke(app, ["run", job]).exit_code == 9
     work = tmp_path / "run" / "work"
     chunks = sorted((work / "predictions").rglob("*.parquet"))

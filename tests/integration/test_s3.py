@@ -12,11 +12,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from dawin_ray import locking, storage
-from dawin_ray.datasets import DatasetConfig, list_files, make_shards
+from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.formats.registry import read_samples
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.objects import StoredObject
-from dawin_ray.samples import read_samples
+from dawin_ray.storage import files as storage
+from dawin_ray.storage import lock as locking
+from dawin_ray.storage.objects import StoredObject
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 from tests.integration.processes import DRIVER, assert_equal_runs, job_file, rows
 from tests.integration.proxy import FaultyProxy

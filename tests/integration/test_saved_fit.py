@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dawin_ray.cli import app
 from dawin_ray.config import make_job
 from dawin_ray.errors import UserError
-from dawin_ray.prepare import prepare
+from dawin_ray.job.prepare import prepare
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -1,5 +1,6 @@
 """`dawin-ray verify` passes a sound run and finds what was changed behind its back."""
 
+import importlib
 import json
 import os
 import shutil
@@ -10,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from dawin_ray import verify as verify_module
 from dawin_ray.cli import app
-from dawin_ray.manifest import seal_of
-from dawin_ray.runs import RunDirectory
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.manifest import seal_of
 from tests.conftest import CLASSES, make_images, write_tar
+
+verify_module = importlib.import_module("dawin_ray.job.verify")
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -7,15 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from dawin_ray.comparisons import output_ensembles
-from dawin_ray.expertise import (
-    Moments,
-    Offset,
-    coefficients,
-    entropy,
-    log_expertise,
-    pseudo_labels,
-)
+from dawin_ray.method.coefficients import Offset, coefficients
+from dawin_ray.method.expertise import entropy, log_expertise, pseudo_labels
+from dawin_ray.method.outcomes import output_ensembles
+from dawin_ray.method.streams import Moments
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "expertise.json").read_text())

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dawin_ray.mixture import MixtureConfig, fit_mixture
+from dawin_ray.method.mixture import MixtureConfig, fit_mixture
 
 GOLDEN = json.loads((Path(__file__).parent / "beta_mixture.json").read_text())
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dawin_ray import batches as batches_module
 from dawin_ray import tables
-from dawin_ray.batches import Series, shards_of
-from dawin_ray.datasets import DatasetConfig, Source, list_files
+from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import Source
 from dawin_ray.errors import UserError
-from dawin_ray.manifest import input_of, reseal, sealed
-from dawin_ray.ours import AUDIT, BATCHES, LEDGER, SHARDS
-from dawin_ray.runs import MANIFEST, MIXTURE, RunDirectory
+from dawin_ray.runs import series as batches_module
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.layout import AUDIT, BATCHES, LEDGER, MANIFEST, MIXTURE, SHARDS
+from dawin_ray.runs.manifest import input_of, reseal, sealed
+from dawin_ray.runs.series import Series, shards_of
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dawin_ray.cache import (
+from dawin_ray.data.chunks import Chunk, Reject
+from dawin_ray.data.crop_cache import (
     KEY_FIELD,
     LENGTHS,
     MAGIC,
@@ -20,8 +21,7 @@ from dawin_ray.cache import (
     cache_key,
     plan_cache,
 )
-from dawin_ray.chunks import Chunk, Reject
-from dawin_ray.datasets import Shard
+from dawin_ray.data.datasets import Shard
 from tests.hostile import schemas
 
 SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")
@@ -137,7 +137,7 @@ def test_removal_leaves_what_belongs_to_others(cache):
 
 def test_a_full_disk_leaves_the_cache_out(cache, monkeypatch):
     usage = type("Usage", (), {"free": 10, "total": 1000})
-    monkeypatch.setattr("dawin_ray.cache.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("dawin_ray.data.crop_cache.shutil.disk_usage", lambda path: usage)
     decode = Decode()
     assert len(list(ReadChunks(decode, cache)(SHARD))) == 3
     assert len(list(ReadChunks(decode, cache)(SHARD))) == 3

@@ -11,8 +11,8 @@ import fsspec
 import pytest
 import torch
 
-from dawin_ray import checkpoints
 from dawin_ray.errors import UserError
+from dawin_ray.models import checkpoints
 from tests.conftest import expert_state
 
 

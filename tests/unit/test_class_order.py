@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from dawin_ray.class_order import first_difference, in_order_of, match_names
-from dawin_ray.classes import DatasetClasses, imagenet_lemmas, resolve_classes
-from dawin_ray.datasets import DatasetConfig
+from dawin_ray.data.class_lists import imagenet_lemmas
+from dawin_ray.data.class_order import first_difference, in_order_of, match_names
+from dawin_ray.data.classes import DatasetClasses, resolve_classes
+from dawin_ray.data.datasets import DatasetConfig
 from dawin_ray.errors import UserError
 
 HEAD = ("zéro", "one", "two", "fire truck")

@@ -11,7 +11,7 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 from timm.data import ImageNetInfo
 
-from dawin_ray.classes import (
+from dawin_ray.data.classes import (
     DatasetClasses,
     check_label,
     folders_without_a_name,
@@ -20,7 +20,7 @@ from dawin_ray.classes import (
     resolve_classes,
 )
 from dawin_ray.errors import UserError
-from dawin_ray.expertise import entropy
+from dawin_ray.method.expertise import entropy
 
 NAMES = ("red fox", "Arctic fox", "grey wolf", "dog", "house cat", "lion")
 

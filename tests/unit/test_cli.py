@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 import dawin_ray
 from dawin_ray.cli import app
-from dawin_ray.datasets import Shard
-from dawin_ray.scoring import _work
+from dawin_ray.data.datasets import Shard
+from dawin_ray.job.score import _work
 
 WAITING = """
 import time

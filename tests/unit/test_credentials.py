@@ -4,10 +4,10 @@ import fsspec
 import pytest
 import yaml
 
-from dawin_ray import storage
 from dawin_ray.config import load_job, make_job
-from dawin_ray.credentials import check_address, check_no_secrets
 from dawin_ray.errors import UserError
+from dawin_ray.storage import files as storage
+from dawin_ray.storage.credentials import check_address, check_no_secrets
 
 SECRET = "hunter2-wJalrXUt"
 JOB = {

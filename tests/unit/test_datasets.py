@@ -13,18 +13,15 @@ import pytest
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from dawin_ray import datasets
-from dawin_ray.classes import DatasetClasses
-from dawin_ray.datasets import (
-    DatasetConfig,
-    Shard,
-    list_files,
-    make_shards,
-)
-from dawin_ray.decoding import DecodeImages
+from dawin_ray.data import shards as datasets
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import DatasetConfig, Shard
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.formats.registry import count_samples, read_samples
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.models import Preprocessing
-from dawin_ray.samples import count_samples, read_samples
+from dawin_ray.models.preprocessing import Preprocessing
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
 TAR_BLOCK = 512  # bytes of a tar header, and what members are padded to
@@ -210,7 +207,7 @@ def test_a_folder_in_a_tar_is_no_sample_and_a_link_is_one_that_cannot_be_used(tm
 
 
 def test_a_member_larger_than_any_image_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("dawin_ray.samples.MAX_MEMBER_BYTES", 100)
+    monkeypatch.setattr("dawin_ray.data.formats.limits.MAX_MEMBER_BYTES", 100)
     tar_with(tmp_path / "s.tar", {"a.jpg": b"1" * 101, "b.jpg": b"2" * 100})
     first, second = samples_of(tmp_path)
     assert (first.image, first.error) == (

@@ -7,11 +7,13 @@ import os
 import pytest
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
-from dawin_ray import samples
-from dawin_ray.datasets import DatasetConfig, list_files, make_shards
+from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.formats import folder, limits
+from dawin_ray.data.formats.registry import count_samples, read_samples
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.samples import count_samples, read_samples
-from dawin_ray.storage import open_stream
+from dawin_ray.storage.files import open_stream
 from tests.conftest import make_images, write_folder, write_parquet, write_tar
 
 IMAGES = make_images(6)
@@ -63,7 +65,7 @@ def test_one_image_that_cannot_be_opened_is_a_reject(tmp_path, monkeypatch, code
     fail_to_open(monkeypatch, "0003.png", OSError(code, os.strerror(code)))
     found = list(read_samples(shard))
     assert [s.error is None for s in found] == [True, True, True, False, True, True]
-    assert found[3].error.startswith(samples.UNREADABLE)
+    assert found[3].error.startswith(folder.UNREADABLE)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
@@ -118,7 +120,7 @@ def test_a_place_that_no_file_has_is_a_fault_of_who_asks(tmp_path):
 
 
 def test_images_of_a_folder_are_read_ahead_within_bounds(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "FOLDER_READ_AHEAD_BYTES", 2 * max(map(len, IMAGES)))
+    monkeypatch.setattr(folder, "FOLDER_READ_AHEAD_BYTES", 2 * max(map(len, IMAGES)))
     shard, held = shard_of(write_folder(tmp_path / "set", IMAGES, LABELS)), []
     read = LocalFileSystem.cat_ranges
 
@@ -129,14 +131,14 @@ def test_images_of_a_folder_are_read_ahead_within_bounds(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalFileSystem, "cat_ranges", cat_ranges)
     assert [s.image for s in read_samples(shard)] == IMAGES
-    assert max(held) <= samples.FOLDER_READ_AHEAD_BYTES
+    assert max(held) <= folder.FOLDER_READ_AHEAD_BYTES
     assert len(held) > 1
 
 
 def test_an_image_larger_than_any_is_not_read(tmp_path, monkeypatch):
     shard = shard_of(write_folder(tmp_path / "set", IMAGES, LABELS))
     size = len(IMAGES[3])
-    monkeypatch.setattr(samples, "MAX_MEMBER_BYTES", size - 1)
+    monkeypatch.setattr(limits, "MAX_MEMBER_BYTES", size - 1)
     found = list(read_samples(shard))
     assert found[3].image is None
     assert found[3].error == f"it has {size:,} bytes; at most {size - 1:,} are read"

@@ -8,10 +8,11 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from dawin_ray.drift import DriftConfig, drift_of
-from dawin_ray.fitting import Fit
-from dawin_ray.mixture import Mixture
-from dawin_ray.saved import entry_of, summary_of
+from dawin_ray.method.fit import Fit
+from dawin_ray.method.mixture import Mixture
+from dawin_ray.runs.fits import entry_of
+from dawin_ray.statistics.distribution import summary_of
+from dawin_ray.statistics.drift import DriftConfig, drift_of
 
 CLASSES = 10
 NO_LEAST = {"min_psi": 0, "min_wasserstein": 0, "min_occupancy": 0, "min_disagreement": 0}

@@ -5,16 +5,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dawin_ray.expertise import (
-    CoefficientConfig,
-    Moments,
-    Offset,
-    coefficients,
-    cross_entropy,
-    entropy,
-    log_expertise,
-    pseudo_labels,
-)
+from dawin_ray.method.coefficients import CoefficientConfig, Offset, coefficients
+from dawin_ray.method.expertise import cross_entropy, entropy, log_expertise, pseudo_labels
+from dawin_ray.method.streams import Moments
 
 METRICS = ("entropy", "cross_entropy", "max_logit", "confidence", "margin")
 

@@ -7,10 +7,12 @@ import socket
 import fsspec
 import pytest
 
-from dawin_ray.datasets import DatasetConfig, list_files, make_shards
+from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.finding import find
+from dawin_ray.data.formats.registry import read_samples
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.finding import find
-from dawin_ray.samples import read_samples
 from tests.conftest import make_images, write_folder, write_parquet, write_tar
 
 IMAGES = make_images(4)

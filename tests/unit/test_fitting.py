@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from dawin_ray.errors import UserError
-from dawin_ray.expertise import CoefficientConfig
-from dawin_ray.fitting import Fit, entropy_quantiles, fit
-from dawin_ray.mixture import MixtureConfig
+from dawin_ray.method.coefficients import CoefficientConfig
+from dawin_ray.method.fit import Fit, fit
+from dawin_ray.method.mixture import MixtureConfig
+from dawin_ray.method.streams import entropy_quantiles
 
 ENTROPY, TWO = CoefficientConfig(), MixtureConfig(clusters=2)
 

@@ -5,13 +5,16 @@ import random
 
 import numpy as np
 import pytest
+from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from dawin_ray.classes import DatasetClasses
-from dawin_ray.datasets import Shard
-from dawin_ray.decoding import DecodeImages
-from dawin_ray.images import FORMATS
-from dawin_ray.models import ModelConfig, PreprocessCfg, Preprocessing, create_model
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import Shard
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.images import FORMATS
+from dawin_ray.models.experts import create_model
+from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.models.spec import ModelConfig
 from tests.conftest import CLASSES, make_images, write_parquet, write_tar
 
 CASES = 500  # of each format

@@ -9,9 +9,10 @@ import unicodedata
 import pyarrow as pa
 import pytest
 
-from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
-from dawin_ray.samples import read_samples
-from dawin_ray.shards import file_key
+from dawin_ray.data.datasets import DatasetConfig, Shard, file_key
+from dawin_ray.data.formats.registry import read_samples
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import make_shards
 from tests.conftest import make_images
 
 COUNT = 1_000

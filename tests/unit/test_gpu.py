@@ -6,8 +6,8 @@ import torch
 
 from dawin_ray.bench import BenchConfig
 from dawin_ray.bench.models import Modes, make_experts
-from dawin_ray.precision import matmul_mode
-from dawin_ray.stages import PixelFeed
+from dawin_ray.models.precision import matmul_mode
+from dawin_ray.passes.pixels import PixelFeed
 
 pytestmark = [
     pytest.mark.gpu,

@@ -4,16 +4,15 @@ import open_clip
 import pytest
 
 from dawin_ray.errors import UserError
-from dawin_ray.heads import (
-    CHECKPOINT_HEAD,
+from dawin_ray.models.heads import (
     KNOWN_TEMPLATES,
-    HeadSpec,
     check_heads,
     prompts,
     read_templates,
+    resolve_head,
     zero_shot_head,
 )
-from dawin_ray.models import ModelConfig, resolve_head
+from dawin_ray.models.spec import CHECKPOINT_HEAD, HeadSpec, ModelConfig
 
 NAMES, TEMPLATES = ("cat", "dog"), ("a {}.", "the {}")
 

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from open_clip.transform import image_transform_v2
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from dawin_ray import decoding, images
-from dawin_ray.classes import DatasetClasses
-from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
-from dawin_ray.decoding import DecodeImages
-from dawin_ray.images import FORMATS, MAX_PIXELS, ImageDecoder, open_image, reason_of, resized
-from dawin_ray.models import PreprocessCfg, Preprocessing
-from dawin_ray.samples import Sample
-from dawin_ray.thumbnails import _thumbnail
+from dawin_ray.data import decoding, images
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import DatasetConfig, Sample, Shard
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.images import FORMATS, MAX_PIXELS, ImageDecoder, open_image, reason_of, resized
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import make_shards
+from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.report.thumbnails import _thumbnail
 from tests.conftest import make_images, write_parquet, write_tar
 
 PLAIN = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))

@@ -1,84 +1,165 @@
-"""Imports flow one way, and what is heavy is imported where it is used."""
+"""Imports flow one way, faces are complete, and what is heavy is imported where it is used."""
 
 import ast
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import dawin_ray
 
-PACKAGE = Path(dawin_ray.__file__).parent
-LAYERS = [
-    {"attempts", "broken", "errors", "lfs", "names", "settings", "splits", "statistics", "tables"},
-    {
-        "credentials",
-        "expertise",
-        "layouts",
-        "merge",
-        "mixture",
-        "parquet_files",
-        "precision",
-        "progress",
-        "shards",
-        "symbols",
-        "tars",
-    },
-    {"comparisons", "dataset_config", "fitting", "labels", "ray_cluster", "storage", "weights"},
-    {"checkpoints", "class_lists", "heads", "objects", "samplewise", "saved", "versions"},
-    {"architectures", "drift", "finding", "locking", "preprocessing"},
-    {"classes", "listing", "models", "ours"},
-    {"datasets", "demo", "feeding", "images"},
-    {"chunks", "class_order", "inventory", "isolated", "parquet_rows", "webdataset"},
-    {"overflow", "runs", "samples"},
-    {"audit", "decoding", "ledger", "sources", "stages"},
-    {"cache", "pictures", "thumbnails"},
-    {"pipeline"},
-    {"config"},
-    {"inputs"},
-    {"prepare"},
-    {"fits", "manifest", "plan", "report"},
-    {"batch_ledger", "page", "seals"},
-    {"batches", "compare"},
-    {"overview", "verify"},
-    {"remake", "scoring"},
-    {"bench"},
-    {"cli"},
-    {"__main__"},
-]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+ROOT = Path(dawin_ray.__file__).parent
+# Nothing imports from its own line's right, or from a line below. What stands on one line does not
+# import each other either: passes know no files, runs know no models.
+ORDER = """
+errors settings names
+tables
+storage
+method statistics
+models
+data
+passes runs
+engine
+config
+report
+job
+demo
+bench
+cli
+__main__
+"""
+RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
+PACKAGES = sorted(name for name in RANK if (ROOT / name / "__init__.py").exists())
+LIGHT = {
+    "ray": {"engine"},
+    "open_clip": {"models", "data", "bench"},
+}  # heavy library -> who imports it
 
 
-def imported(path):
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """Module and name of each import of a file, also of those within functions."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            if node.module == "dawin_ray":
-                yield from (f"dawin_ray.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: imports are absolute"
+            yield from ((node.module, alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
 
 
-def modules():
-    return [p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py"]
+def ours(path: Path) -> Iterator[tuple[str, str]]:
+    """Those of this project, from behind `dawin_ray.`."""
+    for module, name in imported(path):
+        if module == "dawin_ray":
+            yield name, ""
+        elif module.startswith("dawin_ray."):
+            yield module.removeprefix("dawin_ray."), name
 
 
-def layer(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_layers_below(path):
-    ours = {n.split(".")[1] for n in imported(path) if n.startswith("dawin_ray.")} - {layer(path)}
-    above = {name for name in ours if RANK[name] >= RANK[layer(path)]}
-    assert not above
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def test_only_pipeline_and_cluster_import_ray():
-    users = {layer(p) for p in modules() if any(n.split(".")[0] == "ray" for n in imported(p))}
-    assert users == {"pipeline", "ray_cluster"}
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def against_the_order(path: Path) -> list[str]:
+    here = package_of(path)
+    there = {module.partition(".")[0] for module, _ in ours(path)} & RANK.keys() - {here}
+    return sorted(name for name in there if RANK[name] >= RANK[here])
+
+
+@pytest.mark.parametrize("path", modules(), ids=named)
+def test_no_import_goes_against_the_order(path):
+    assert package_of(path) in RANK
+    assert not against_the_order(path)
+
+
+def circles(package: str) -> set[str]:
+    """Modules of a package that import each other in a circle."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {
+        module: {
+            found
+            for there, name in ours(path)
+            for found in (there, f"{there}.{name}")
+            if found in files and found != module
+        }
+        for module, path in files.items()
+    }
+    while leaves := [module for module, needed in graph.items() if not needed & graph.keys()]:
+        for module in leaves:
+            del graph[module]
+    return set(graph)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
+    assert not circles(package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_face_is_complete(package):
+    """What others use of a package is in its face, each name once, and they take it from there."""
+    face = importlib.import_module(f"dawin_ray.{package}")
+    if package in ("demo", "bench"):
+        return  # nobody's building blocks
+    assert sorted(set(face.__all__)) == sorted(face.__all__)
+    assert not [name for name in face.__all__ if not hasattr(face, name)]
+    past = [
+        f"{named(path)}: {module}"
+        for path in modules()
+        if package_of(path) != package
+        for module, name in ours(path)
+        if module.startswith(f"{package}.") or (module == package and name not in face.__all__)
+        if not (ROOT / module.replace(".", "/") / f"{name}.py").exists()
+    ]
+    assert not past
+
+
+@pytest.mark.parametrize(("library", "packages"), LIGHT.items(), ids=LIGHT)
+def test_a_heavy_library_stays_where_it_belongs(library, packages):
+    users = {
+        package_of(path)
+        for path in modules()
+        if any(module.partition(".")[0] == library for module, _ in imported(path))
+    }
+    assert users <= packages
+
+
+def test_ray_is_imported_by_files_that_say_so():
+    users = [
+        path for path in modules() if any(m.partition(".")[0] == "ray" for m, _ in imported(path))
+    ]
+    assert all(path.name.startswith("ray_") for path in users)
+
+
+def test_a_wrong_import_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    for name, text in {
+        "method/fit.py": "from dawin_ray.runs import RunDirectory",
+        "passes/spec.py": "def f():\n    from dawin_ray.runs.layout import WORK",
+        "runs/one.py": "from dawin_ray.runs import two",
+        "runs/two.py": "from dawin_ray.runs.one import x",
+        "report/page.py": "from dawin_ray.runs.two import x",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert against_the_order(tmp_path / "method/fit.py") == ["runs"]
+    assert against_the_order(tmp_path / "passes/spec.py") == ["runs"]
+    assert against_the_order(tmp_path / "report/page.py") == []
+    assert circles("runs") == {"runs.one", "runs.two"}
 
 
 def test_help_needs_neither_torch_nor_ray():

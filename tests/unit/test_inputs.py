@@ -8,16 +8,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dawin_ray import architectures, heads, inputs
 from dawin_ray.config import make_job
 from dawin_ray.errors import UserError
-from dawin_ray.fitting import Fit
-from dawin_ray.models import load_experts
-from dawin_ray.plan import plan_of
-from dawin_ray.prepare import Prepared, prepare
-from dawin_ray.runs import RunDirectory
-from dawin_ray.saved import document_of, entry_of
-from dawin_ray.scoring import score
+from dawin_ray.job import inputs
+from dawin_ray.job.plan import plan_of
+from dawin_ray.job.prepare import Prepared, prepare
+from dawin_ray.job.score import score
+from dawin_ray.method.fit import Fit
+from dawin_ray.models import architecture as architectures
+from dawin_ray.models import heads
+from dawin_ray.models.experts import load_experts
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.fits import document_of, entry_of
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -190,8 +192,8 @@ def test_a_worker_refuses_a_model_config_that_was_edited_meanwhile(case):
 
 def test_a_worker_refuses_other_weights_under_the_name_of_a_tag(case, monkeypatch):
     weights = {0: whole_state(0) | expert_state(0)}
-    monkeypatch.setattr("dawin_ray.models._read_pretrained", lambda *_: dict(weights[0]))
-    monkeypatch.setattr("dawin_ray.inputs.of_experts", lambda *_: ({}, ""))
+    monkeypatch.setattr("dawin_ray.models.experts._read_pretrained", lambda *_: dict(weights[0]))
+    monkeypatch.setattr("dawin_ray.job.inputs.of_experts", lambda *_: ({}, ""))
     experts = [{"name": n, "checkpoint": "some_tag"} for n in ("a", "b")]
     prepared = case.prepare(experts=experts)
     assert prepared.fingerprint["checkpoints"]["some_tag"].startswith("tag some_tag ")

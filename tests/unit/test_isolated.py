@@ -6,11 +6,12 @@ import time
 
 import numpy as np
 import pytest
+from open_clip.transform import PreprocessCfg
 
-from dawin_ray import isolated
-from dawin_ray.images import ImageDecoder
-from dawin_ray.isolated import OwnProcess
-from dawin_ray.models import PreprocessCfg, Preprocessing
+from dawin_ray.data import isolated
+from dawin_ray.data.images import ImageDecoder
+from dawin_ray.data.isolated import OwnProcess
+from dawin_ray.models.preprocessing import Preprocessing
 from tests.conftest import make_images
 
 

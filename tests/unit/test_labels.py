@@ -7,13 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dawin_ray.classes import DatasetClasses
-from dawin_ray.datasets import DatasetConfig, list_files
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.formats.registry import read_samples
+from dawin_ray.data.labels import kind_of, label_column, label_of, label_of_json
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.sources import settle
 from dawin_ray.errors import UserError
-from dawin_ray.labels import kind_of, label_column, label_of, label_of_json
 from dawin_ray.names import finder
-from dawin_ray.samples import read_samples
-from dawin_ray.sources import settle
 from tests.conftest import make_images, write_tar
 
 IMAGES = make_images(3)

@@ -6,17 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dawin_ray.checkpoints import read_tensors
 from dawin_ray.errors import UserError
-from dawin_ray.layouts import adapter, open_clip_names, state_dict_of, what_it_is
-from dawin_ray.models import (
-    ExpertConfig,
-    HeadSpec,
-    ModelConfig,
-    ModelSpec,
-    load_experts,
-    read_checkpoint,
-)
+from dawin_ray.models.checkpoints import read_tensors
+from dawin_ray.models.experts import load_experts, read_checkpoint
+from dawin_ray.models.layouts import adapter, open_clip_names, state_dict_of, what_it_is
+from dawin_ray.models.spec import ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 from tests.conftest import MODEL_CONFIG, expert_state
 
 

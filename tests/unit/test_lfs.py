@@ -2,7 +2,7 @@
 
 import pytest
 
-from dawin_ray.lfs import lfs_pointer
+from dawin_ray.storage.files import lfs_pointer
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
 

@@ -12,11 +12,11 @@ import time
 import fsspec
 import pytest
 
-from dawin_ray import locking
 from dawin_ray.errors import UserError
-from dawin_ray.locking import LOCK, Fence, exclusive
-from dawin_ray.objects import StoredObject
-from dawin_ray.runs import RunDirectory
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.storage import lock as locking
+from dawin_ray.storage.lock import LOCK, Fence, exclusive
+from dawin_ray.storage.objects import StoredObject
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -51,7 +51,7 @@ def test_a_holder_that_failed_lets_go(run_dir):
 
 def test_a_killed_holder_lets_go(tmp_path):
     code = (
-        "import os, signal, sys\nfrom dawin_ray.locking import exclusive\n"
+        "import os, signal, sys\nfrom dawin_ray.storage.lock import exclusive\n"
         "with exclusive(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
     )
     process = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=False)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dawin_ray.errors import UserError
-from dawin_ray.merge import add_task_vectors, check_mergeable, interpolate, merge
+from dawin_ray.method.merge import add_task_vectors, check_mergeable, interpolate, merge
 
 
 def state(seed, dtype=torch.float32):

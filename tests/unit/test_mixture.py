@@ -15,8 +15,7 @@ from scipy import stats
 from scipy.special import digamma, logsumexp
 
 from dawin_ray.errors import UserError
-from dawin_ray.mixture import (
-    LambdaHistogram,
+from dawin_ray.method.mixture import (
     Mixture,
     MixtureConfig,
     MixtureNotConverged,
@@ -26,6 +25,7 @@ from dawin_ray.mixture import (
     _run_em,
     fit_mixture,
 )
+from dawin_ray.method.streams import LambdaHistogram
 
 ESTIMATORS = ["moments", "maximum_likelihood"]
 # Concentrations over [1 - lambda, lambda]: Beta(3, 20), Beta(20, 20), Beta(25, 4).
@@ -266,7 +266,7 @@ def test_integer_weights_are_repeated_rows(estimator):
     assert weighted.samples == times.sum()
 
 
-@pytest.mark.filterwarnings("ignore::dawin_ray.mixture.MixtureNotConverged")
+@pytest.mark.filterwarnings("ignore::dawin_ray.method.mixture.MixtureNotConverged")
 def test_weights_count_in_the_start_too():
     samples = pairs(*np.linspace(0.05, 0.95, 91))
     times = np.where(samples[:, 1] < 0.3, 9, 1)

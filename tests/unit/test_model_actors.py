@@ -4,17 +4,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg
 
-from dawin_ray import pipeline
-from dawin_ray.attempts import Attempts, loading
-from dawin_ray.cache import ReadChunks
-from dawin_ray.chunks import Chunk, end_of, pack
-from dawin_ray.classes import DatasetClasses
-from dawin_ray.datasets import Shard
-from dawin_ray.decoding import DecodeImages
+from dawin_ray.data.attempts import Attempts, loading
+from dawin_ray.data.chunks import Chunk, end_of, pack
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.crop_cache import ReadChunks
+from dawin_ray.data.datasets import Shard
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.engine import compute, workers
 from dawin_ray.errors import StageError, UserError
-from dawin_ray.models import PreprocessCfg, Preprocessing
-from dawin_ray.runs import RunDirectory
+from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import make_images, write_tar
 from tests.unit.test_attempts import tries_of
 
@@ -23,7 +24,7 @@ class _Spec:
     batch_size, precision = 64, "float32"
 
 
-class _Model(pipeline._ModelActor):
+class _Model(workers._ModelActor):
     stage = "pass 1"
     load_error = score_error = None
 
@@ -44,7 +45,7 @@ def attempts():
 
 @pytest.fixture
 def on(attempts):
-    return pipeline.Resources(
+    return compute.Resources(
         device="cpu", actors=2, cpus=1, gpus=0, threads=torch.get_num_threads(), readers=1,
         tries=tries_of(attempts),
     )  # fmt: skip

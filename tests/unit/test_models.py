@@ -17,20 +17,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dawin_ray.errors import UserError
-from dawin_ray.models import (
-    CHECKPOINT_HEAD,
-    ExpertConfig,
-    Experts,
-    HeadSpec,
-    ModelConfig,
-    ModelSpec,
-    Preprocessing,
-    load_experts,
-    read_checkpoint,
-    read_class_names,
-    read_templates,
-    resolve_head,
-)
+from dawin_ray.models.experts import Experts, load_experts, read_checkpoint
+from dawin_ray.models.heads import read_class_names, read_templates, resolve_head
+from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 from tests.conftest import CLASSES, MODEL_CONFIG, expert_state, make_images
 
 CPU = torch.device("cpu")

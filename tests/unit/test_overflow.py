@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dawin_ray.chunks import Chunk
-from dawin_ray.comparisons import BaselinesConfig
-from dawin_ray.decoding import DecodeImages
+from dawin_ray.data.chunks import Chunk
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.engine.workers import _named
 from dawin_ray.errors import UserError
-from dawin_ray.models import load_experts
-from dawin_ray.pipeline import _named
-from dawin_ray.stages import Float32Sample, PredictExact, PredictMerged, ScoreExperts
+from dawin_ray.method.baselines import BaselinesConfig
+from dawin_ray.models.experts import load_experts
+from dawin_ray.passes.experts import ScoreExperts
+from dawin_ray.passes.predictions import Float32Sample, PredictExact, PredictMerged
 from tests.conftest import expert_state, make_images, write_tar
 from tests.unit.test_stages import ALL_CLASSES, NO_EVEN, make_fit, make_spec, shards_of
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import dawin_ray
-from dawin_ray import parquet_files
 from dawin_ray.errors import DamagedFileError, UserError
-from dawin_ray.parquet_files import (
+from dawin_ray.storage import parquet as parquet_files
+from dawin_ray.storage.parquet import (
     ExtensionTypesError,
     ParquetFileError,
     open_parquet,
@@ -129,14 +129,14 @@ def test_only_one_module_reads_parquet_or_arrow_files():
                "read_table"}  # fmt: skip
     users = {"pq", "pd", "pandas", "pyarrow", "ipc", "parquet", "feather", "ds"}
     found = set()
-    for path in [*package.rglob("*.py"), *(package.parent / "jobs").glob("*.py")]:
+    for path in [*package.rglob("*.py"), *(package.parent / "jobs").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             base = ast.unparse(node.func.value).rsplit(".", 1)[-1]
             if node.func.attr in readers and base in users:
-                found.add((path.name, ast.unparse(node.func)))
-    assert {name for name, use in found} <= {"parquet_files.py"}, found
+                found.add((str(path.relative_to(package.parent)), ast.unparse(node.func)))
+    assert {name for name, use in found} <= {"dawin_ray/storage/parquet.py"}, found
 
 
 # Footers

@@ -8,15 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from open_clip.transform import PreprocessCfg
 
-from dawin_ray import samples
-from dawin_ray.classes import DatasetClasses
-from dawin_ray.datasets import Shard
-from dawin_ray.decoding import DecodeImages
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import Shard
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.formats import limits
+from dawin_ray.data.formats.registry import count_samples, read_samples
 from dawin_ray.errors import UserError
-from dawin_ray.models import PreprocessCfg, Preprocessing
+from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.names import MADE
-from dawin_ray.samples import count_samples, read_samples
 from tests.conftest import make_images
 
 IMAGES = make_images(3)
@@ -190,7 +191,7 @@ def test_a_file_that_is_no_parquet_says_what_it_is(tmp_path, content, said):
 
 
 def test_an_image_larger_than_any_is_a_reject_of_its_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(limits, "MAX_MEMBER_BYTES", 1000)
     path = write(tmp_path, pa.table({"image": [b"1", b"2" * 1001, b"3"], "label": LABELS}))
     found = list(read_samples(shard_of(path)))
     assert [s.image for s in found] == [b"1", None, b"3"]

@@ -5,8 +5,8 @@ import tarfile
 
 from typer.testing import CliRunner
 
-from dawin_ray.broken import SHOWN_BROKEN
 from dawin_ray.cli import app
+from dawin_ray.runs.broken import SHOWN_BROKEN
 from tests.conftest import make_images, write_tar
 
 

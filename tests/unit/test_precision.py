@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dawin_ray.errors import UserError
-from dawin_ray.precision import matmul_mode, resolve, tower_dtype
+from dawin_ray.models.precision import matmul_mode, resolve, tower_dtype
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from open_clip import factory
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from dawin_ray.errors import UserError
-from dawin_ray.models import ModelConfig, Preprocessing
-from dawin_ray.preprocessing import (
+from dawin_ray.models.preprocessing import (
     PreprocessConfig,
+    Preprocessing,
     as_values,
     check_activation,
     described,
@@ -19,6 +19,7 @@ from dawin_ray.preprocessing import (
     of_experts,
     of_tag,
 )
+from dawin_ray.models.spec import ModelConfig
 from tests.unit.test_models import pictures
 
 TAGS = open_clip.list_pretrained()

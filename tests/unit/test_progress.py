@@ -6,9 +6,9 @@ import time
 import pytest
 from rich.console import Console
 
-from dawin_ray import progress
-from dawin_ray.attempts import Attempts, loading
-from dawin_ray.progress import ConsoleProgress, Forecast, step, told
+from dawin_ray.data.attempts import Attempts, loading
+from dawin_ray.job import progress
+from dawin_ray.job.progress import ConsoleProgress, Forecast, step, told
 from tests.unit.test_attempts import tries_of
 
 

@@ -1,6 +1,7 @@
 """Promises of the README and of docstrings that span modules; each without Ray."""
 
 import errno
+import importlib
 import io
 import json
 import os
@@ -17,22 +18,25 @@ import yaml
 from fsspec.implementations.memory import MemoryFile
 
 import dawin_ray
-from dawin_ray import pipeline
-from dawin_ray.chunks import Chunk
 from dawin_ray.config import load_job, make_job
-from dawin_ray.datasets import DatasetConfig, Source, list_files
-from dawin_ray.decoding import DecodeImages
+from dawin_ray.data.chunks import Chunk
+from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.formats.registry import read_samples
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import Source
+from dawin_ray.engine import ray_cluster, workers
+from dawin_ray.engine.compute import ComputeConfig
 from dawin_ray.errors import UserError
-from dawin_ray.fitting import Fit
-from dawin_ray.models import load_experts
-from dawin_ray.pipeline import ComputeConfig
-from dawin_ray.prepare import prepare
-from dawin_ray.runs import RunDirectory
-from dawin_ray.samples import read_samples
-from dawin_ray.samplewise import SamplewiseClassifier
-from dawin_ray.saved import document_of, entry_of
-from dawin_ray.stages import Float32Sample, PredictExact, ScoreExperts
-from dawin_ray.storage import filesystem, write_whole
+from dawin_ray.job.prepare import prepare
+from dawin_ray.method.fit import Fit
+from dawin_ray.method.samplewise.classifier import SamplewiseClassifier
+from dawin_ray.models.experts import load_experts
+from dawin_ray.passes.experts import ScoreExperts
+from dawin_ray.passes.predictions import Float32Sample, PredictExact
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.fits import document_of, entry_of
+from dawin_ray.storage.files import filesystem, write_whole
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
 EXACT = {"mixture": {"clusters": "exact"}}
@@ -199,7 +203,7 @@ def test_a_job_that_cannot_be_exact_is_refused_before_it_starts(small, data, tmp
         asked.append(type(model))
         raise UserError("an operation of its own")
 
-    monkeypatch.setattr("dawin_ray.prepare.check_samplewise", wrong)
+    monkeypatch.setattr(importlib.import_module("dawin_ray.job.prepare"), "check_samplewise", wrong)
     prepare(make_job(small.job(tmp_path / "run", data)))
     for sections in (EXACT, {"baselines": {"exact": True}}, {"baselines": {"oracle": True}}):
         with pytest.raises(UserError, match="an operation of its own"):
@@ -225,7 +229,7 @@ def cluster(monkeypatch):
 
 def test_a_gpu_has_a_model_actor_and_the_other_cpus_decode(cluster):
     cluster((16, 2), (8, 1), (4, 0))
-    on = pipeline.resources(ComputeConfig())
+    on = ray_cluster.resources(ComputeConfig())
     assert (on.device, on.actors, on.cpus, on.gpus) == ("cuda", 3, 1, 1)
     assert on.readers == 16 + 8 + 4 - 3
     assert on.nodes == 3
@@ -233,7 +237,7 @@ def test_a_gpu_has_a_model_actor_and_the_other_cpus_decode(cluster):
 
 def test_a_cpu_node_is_shared_by_models_and_decoding(cluster):
     cluster((2, 0), (2, 0))
-    on = pipeline.resources(ComputeConfig())
+    on = ray_cluster.resources(ComputeConfig())
     assert (on.device, on.actors, on.gpus) == ("cpu", 2, 0)
     assert on.actors * on.cpus < 4
 
@@ -249,7 +253,7 @@ def test_a_cpu_node_is_shared_by_models_and_decoding(cluster):
 def test_a_job_that_asks_for_more_than_there_is_ends_at_once(cluster, nodes, compute, message):
     cluster(*nodes)
     with pytest.raises(UserError, match=message):
-        pipeline.resources(ComputeConfig(**compute))
+        ray_cluster.resources(ComputeConfig(**compute))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +272,7 @@ def test_a_cluster_is_joined_by_the_job_or_by_the_environment(
         monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", ray.data)
-    with pipeline.ray_session(asked):
+    with ray_cluster.ray_session(asked):
         (call,) = ray.init.call_args_list
     assert call.kwargs["address"] == joined
     assert (os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0") == (joined == "local")
@@ -283,7 +287,7 @@ def test_the_driver_gets_neither_images_nor_names():
             sample_ids=[f"{'name':>99}{i}" for i in range(count)], labels=[None] * count,
             images=np.zeros((count, 8, 8, 3), np.uint8),
         )  # fmt: skip
-        return pipeline._summary(chunk, 0.0)
+        return workers._summary(chunk, 0.0)
 
     assert summary(500)["rows"] == [500]
     assert abs(len(json.dumps(summary(500))) - len(json.dumps(summary(1)))) < 9

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from dawin_ray import ray_cluster
+from dawin_ray.engine import ray_cluster
+from dawin_ray.engine.ray_cluster import keep_token_private
 from dawin_ray.errors import UserError
-from dawin_ray.ray_cluster import keep_token_private
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_the_handler_of_sigterm_is_kept():
 def test_a_main_thread_that_no_signal_reaches_is_no_silent_end():
     script = (
         "import signal, sys, time\n"
-        "from dawin_ray import ray_cluster\n"
+        "from dawin_ray.engine import ray_cluster\n"
         "ray_cluster.WATCH_SECONDS, ray_cluster.SILENCE_SECONDS = 0.1, 0.2\n"
         "ray_cluster.PATIENCE_SECONDS = 0.5\n"
         "ray_cluster._Watch.ask = lambda watch: None\n"

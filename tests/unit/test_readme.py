@@ -21,18 +21,19 @@ import typer
 import yaml
 
 from dawin_ray import cli, tables
-from dawin_ray.checkpoints import folder
-from dawin_ray.comparisons import BaselinesConfig, methods_of
 from dawin_ray.config import Job, load_job, make_job
 from dawin_ray.demo.datasets import DATASETS, PRINTED_IMAGES, make_test_set
 from dawin_ray.demo.job import write_job
-from dawin_ray.drift import DriftConfig
+from dawin_ray.engine.compute import ComputeConfig
 from dawin_ray.errors import RayLostError, UserError
-from dawin_ray.expertise import CoefficientConfig, Metric, Target
-from dawin_ray.fitting import MAX_SAMPLES
-from dawin_ray.mixture import MixtureConfig
-from dawin_ray.models import ModelConfig
-from dawin_ray.pipeline import ComputeConfig
+from dawin_ray.method.baselines import BaselinesConfig, methods_of
+from dawin_ray.method.coefficients import CoefficientConfig
+from dawin_ray.method.expertise import Metric, Target
+from dawin_ray.method.mixture import MixtureConfig
+from dawin_ray.method.streams import MAX_SAMPLES
+from dawin_ray.models.checkpoints import folder
+from dawin_ray.models.spec import ModelConfig
+from dawin_ray.statistics.drift import DriftConfig
 from tests.integration.test_s3 import FAULTS
 from tests.readme import CLUSTER, README, ROOT, block, blocks, rows, sentence
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from dawin_ray import compare
-from dawin_ray.report import footer_of, table_of
+from dawin_ray.report import compare
+from dawin_ray.report.console import footer_of, table_of
 
 NAMES = ["[/bold]", "[red]", "a [b] c", ":smile:"]
 

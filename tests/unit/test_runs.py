@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dawin_ray import runs, tables
+from dawin_ray import tables
 from dawin_ray.errors import UserError
-from dawin_ray.runs import MANIFEST, RunDirectory
+from dawin_ray.runs import directory as runs
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.layout import MANIFEST
 
 FINGERPRINT = {"code": "0.1", "job": {"seed": 1, "fit": "joint"}, "checkpoints": {"a.pt": "123"}}
 

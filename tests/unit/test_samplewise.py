@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from dawin_ray.errors import UserError
-from dawin_ray.merge import merge
-from dawin_ray.models import Classifier
-from dawin_ray.samplewise import SamplewiseClassifier, check_samplewise
-from dawin_ray.symbols import Interpolated, LowRank, PerSample
+from dawin_ray.method.merge import merge
+from dawin_ray.method.samplewise.classifier import SamplewiseClassifier, check_samplewise
+from dawin_ray.method.samplewise.tensors import Interpolated, LowRank, PerSample
+from dawin_ray.models.experts import Classifier
 
 BATCH = 3
 CLASSES = 10

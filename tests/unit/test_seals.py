@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dawin_ray import page, tables
-from dawin_ray.manifest import reseal, sealed
-from dawin_ray.ours import MANIFEST, files_below
-from dawin_ray.pictures import draw
-from dawin_ray.runs import RunDirectory
-from dawin_ray.seals import of_manifest, of_outputs, of_strangers
-from dawin_ray.verify import _is_no_number
+from dawin_ray import tables
+from dawin_ray.job.verify import _is_no_number
+from dawin_ray.report import page
+from dawin_ray.report.pictures import draw
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.layout import MANIFEST
+from dawin_ray.runs.manifest import reseal, sealed
+from dawin_ray.runs.seals import of_manifest, of_outputs, of_strangers
+from dawin_ray.storage.folders import files_below
 
 COLUMNS = {
     "sample_id": ["a", "b"], "label": [1, None], "confidence": [0.5, 0.5], "nll": [0.1, np.nan],

@@ -3,13 +3,14 @@
 import fsspec
 import pytest
 
-from dawin_ray.classes import DatasetClasses
 from dawin_ray.config import make_job
-from dawin_ray.datasets import DatasetConfig, list_files
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.sources import check_apart, settle
 from dawin_ray.errors import UserError
-from dawin_ray.plan import labels_of, plan_of
-from dawin_ray.prepare import prepare
-from dawin_ray.sources import check_apart, settle
+from dawin_ray.job.plan import labels_of, plan_of
+from dawin_ray.job.prepare import prepare
 from tests.conftest import make_images, write_folder, write_tar
 
 IMAGES = make_images(6)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dawin_ray.splits import expand, gaps, has_braces, missing_members, splits_of
+from dawin_ray.data.splits import expand, gaps, has_braces, missing_members, splits_of
 
 
 @pytest.mark.parametrize(

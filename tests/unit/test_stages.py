@@ -17,18 +17,24 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from dawin_ray import comparisons, tables
-from dawin_ray.chunks import Chunk
-from dawin_ray.classes import DatasetClasses
-from dawin_ray.comparisons import BaselinesConfig
-from dawin_ray.datasets import DatasetConfig, Shard, list_files, make_shards
-from dawin_ray.decoding import DecodeImages
+from dawin_ray import tables
+from dawin_ray.data.chunks import Chunk
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import DatasetConfig, Shard
+from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.listing import list_files
+from dawin_ray.data.shards import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.expertise import CoefficientConfig, Offset
-from dawin_ray.fitting import Fit
-from dawin_ray.mixture import Mixture
-from dawin_ray.models import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
-from dawin_ray.stages import PredictMerged, ScoreExperts, ScoringSpec
+from dawin_ray.method import baselines as comparisons
+from dawin_ray.method import outcomes
+from dawin_ray.method.baselines import BaselinesConfig
+from dawin_ray.method.coefficients import CoefficientConfig, Offset
+from dawin_ray.method.fit import Fit
+from dawin_ray.method.mixture import Mixture
+from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
+from dawin_ray.passes.experts import ScoreExperts
+from dawin_ray.passes.predictions import PredictMerged
+from dawin_ray.passes.spec import ScoringSpec
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -639,7 +645,7 @@ def test_every_baseline_is_the_model_it_says(small, chunks):
         "exact_confidence": of_each(shares(confidences)),
         "oracle": of_each(shares(losses)),
     } | {
-        name: of_each(comparisons.random_coefficients(name, chunk.name, len(rows), 2))
+        name: of_each(outcomes.random_coefficients(name, chunk.name, len(rows), 2))
         for name in names if name.startswith("random")
     }  # fmt: skip
     for q, name in enumerate(names):
@@ -661,7 +667,7 @@ def test_every_baseline_is_the_model_it_says(small, chunks):
 def test_normal_controls_are_the_references(mean, deviation):
     """Against the mass, mean and deviation of the normal distribution that they are clamped of."""
     name, count = f"random_normal_{mean}", 200_000
-    rows = comparisons.random_coefficients(name, "chunk", count, 2)
+    rows = outcomes.random_coefficients(name, "chunk", count, 2)
     np.testing.assert_allclose(rows.sum(axis=1), 1)
     last = rows[:, 1]
     assert last.min() >= 0.01

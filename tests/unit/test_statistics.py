@@ -8,7 +8,7 @@ from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from dawin_ray import statistics
+from dawin_ray.statistics import scores as statistics
 
 # Of coverage at 95 %: 1.5 points, as asked; its own standard error is 0.35 points at 4,000 trials.
 TRIALS, SLACK = 4_000, 0.015
@@ -141,7 +141,7 @@ def test_rank_correlation():
 def test_brier_of_two_classes_is_twice_scikit_learns():
     import torch
 
-    from dawin_ray.comparisons import outcome
+    from dawin_ray.method.outcomes import outcome
 
     p = torch.rand(100, generator=torch.Generator().manual_seed(0)).double()
     labels = torch.arange(100) % 2

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dawin_ray import tars
-from dawin_ray.datasets import Shard
+from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.formats import tars
+from dawin_ray.data.formats.registry import count_samples, read_samples
 from dawin_ray.names import MADE
-from dawin_ray.samples import Sample, count_samples, read_samples
 
 BLOCK = 512
 COUNT = 5  # samples of the tars here
@@ -349,7 +349,7 @@ def test_little_is_held_of_what_headers_claim(tmp_path):
 
 
 def test_a_key_of_endless_members_ends_the_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr("dawin_ray.webdataset.MAX_MEMBERS", 20)
+    monkeypatch.setattr("dawin_ray.data.formats.groups.MAX_MEMBERS", 20)
     samples = read(tmp_path, tar([*UNLABELLED, *((f"k.{i}.txt", b"") for i in range(30))]))
     assert scored(samples) == rows_of(UNLABELLED)
     assert "more than 20 members have the key 'k'" in samples[-1].error

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from dawin_ray.errors import UserError
-from dawin_ray.models import ExpertConfig, HeadSpec, ModelConfig, ModelSpec, load_experts
-from dawin_ray.weights import check_finite, check_types, unused
+from dawin_ray.method.merge import check_finite
+from dawin_ray.models.experts import load_experts
+from dawin_ray.models.spec import ExpertConfig, HeadSpec, ModelConfig, ModelSpec
+from dawin_ray.models.weights import check_types, unused
 from tests.conftest import MODEL_CONFIG, expert_state, whole_state
 
 PROJ = "visual.proj"

@@ -1,0 +1,100 @@
+"""A chunk, the unit of work and of output, and how it travels.
+
+Shapes: n samples of a chunk, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from dawin_ray.data.datasets import Shard
+
+
+class Reject(NamedTuple):
+    """A sample that cannot be used."""
+
+    sample_id: str
+    reason: str
+    offset: int | None = None  # of the sample in its shard, in bytes, where it has one
+    sha256: str | None = None  # of its encoded image, where there is one
+    broken: bool = False  # it stands for a shard, or what is left of one, not for a sample
+    lost: int | None = None  # of a broken shard: samples, counted or estimated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A fixed range of samples of one shard, decoded. Its name depends on nothing else."""
+
+    name: str
+    dataset: str
+    shard: str  # its name; `shard_key` is the same, safe in a path
+    shard_key: str
+    sample_ids: list[str]
+    labels: list[int | None]
+    images: np.ndarray  # uint8 [n, H, W, 3], the crops of sample_ids
+    rejects: list[Reject] = field(default_factory=list)
+    bytes: int = 0  # of the shard that this chunk stands for: for progress
+    # behind a shard's last chunk comes one without samples: samples read for each chunk of this
+    # reading, and the names of those that were there before
+    end: dict[str, Any] | None = None
+
+    def select(self, rows: slice) -> Chunk:
+        """The same chunk with a part of its samples, and no rejects."""
+        return dataclasses.replace(
+            self,
+            sample_ids=self.sample_ids[rows],
+            labels=self.labels[rows],
+            images=self.images[rows],
+            rejects=[],
+        )
+
+
+def chunk_name(shard: Shard, start: int) -> str:
+    """The name of the chunk that begins at a sample's ordinal in the shard."""
+    return f"{shard.key}-{start:09d}"
+
+
+def end_of(shard: Shard, read: dict[str, int], before: Collection[str]) -> Chunk:
+    """What tells that a shard has been read to its end."""
+    return Chunk(
+        name="", dataset=shard.dataset, shard=shard.name, shard_key=shard.key, sample_ids=[],
+        labels=[], images=np.empty((0, 0, 0, 3), np.uint8),
+        end={"read": read, "before": sorted(before)},
+    )  # fmt: skip
+
+
+def to_text(chunk: Chunk) -> str:
+    """All of a chunk but its pixels, as JSON."""
+    rest = {f.name: getattr(chunk, f.name) for f in dataclasses.fields(chunk) if f.name != "images"}
+    rest["shape"] = chunk.images.shape
+    return json.dumps(rest)
+
+
+def from_text(text: str, pixels: Any) -> Chunk:
+    """The chunk of `to_text`; its pixels, a buffer, are not copied.
+
+    Raises:
+        Exception: the text is not one that `to_text` made.
+    """
+    rest = json.loads(text)
+    shape = rest.pop("shape")
+    rest["rejects"] = [Reject(*values) for values in rest["rejects"]]
+    return Chunk(images=np.frombuffer(pixels, dtype=np.uint8).reshape(shape), **rest)
+
+
+def pack(chunk: Chunk) -> dict[str, Any]:
+    """A chunk as a row of a table: its pixels as they lie in memory, all else as JSON."""
+    return {"chunk": to_text(chunk), "images": chunk.images.tobytes()}
+
+
+def unpack(packed: pa.Table) -> Chunk:
+    """The chunk in a table of one row that `pack` made; its pixels are not copied."""
+    assert packed.num_rows == 1, "a batch of the stream is one chunk"
+    return from_text(packed["chunk"][0].as_py(), packed["images"][0].as_buffer())

@@ -1,0 +1,167 @@
+"""DecodeImages: a shard becomes chunks of crops. No model, no Ray."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from dawin_ray.data.attempts import (
+    DEATHS_BEFORE_ISOLATION,
+    MOST_DEATHS_READING,
+    UNCOUNTED,
+    Tries,
+    nth,
+)
+from dawin_ray.data.chunks import Chunk, Reject, chunk_name
+from dawin_ray.data.classes import DatasetClasses
+from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.formats.registry import read_samples
+from dawin_ray.data.images import ImageDecoder
+from dawin_ray.data.isolated import OwnProcess
+from dawin_ray.errors import UserError
+from dawin_ray.models import Preprocessing
+from dawin_ray.names import shown
+
+# An image's bytes and border to its crop, or to the reason why there is none.
+Decoder = Callable[[bytes, int], "np.ndarray | str"]
+
+
+class DecodeImages:
+    """Reads a shard and yields its samples as chunks of crops, in order.
+
+    `image` decodes one image; whoever wants that done elsewhere puts another in its place.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        chunk_size: int,
+        classes: Mapping[str, DatasetClasses],
+    ):
+        """`classes` are those of each data set, for the check of labels."""
+        self.preprocessing = preprocessing
+        self.chunk_size = chunk_size
+        self.classes = classes
+        self.image = ImageDecoder(preprocessing)
+        self.tries = UNCOUNTED
+
+    def __call__(self, shard: Shard, skipped: Collection[str] = ()) -> Iterator[Chunk]:
+        """The chunks of a shard but those whose names are skipped."""
+
+        def wanted(ordinal: int) -> bool:
+            start = ordinal - ordinal % self.chunk_size
+            return not skipped or chunk_name(shard, start) not in skipped
+
+        samples, position = iter(read_samples(shard, wanted)), 0
+        for start in itertools.count(0, self.chunk_size):
+            read, chunk, name = 0, None, f"{shard.dataset}/{chunk_name(shard, start)}"
+            # a try is all that is done for a chunk, as any of it may end the process
+            with (
+                self.tries.of("read", name) as deaths,
+                self._decoder(deaths, shard, start) as image,
+            ):
+                pending = _Pending(self, shard, start, image) if wanted(start) else None
+                for sample in itertools.islice(samples, self.chunk_size):
+                    read += 1
+                    if pending is not None:
+                        pending.add(sample)
+                if read and pending is not None:
+                    chunk, position = pending.chunk(position), pending.position
+            if chunk is not None:
+                yield chunk
+            if read < self.chunk_size:
+                return
+
+    def counted(self, tries: Tries) -> DecodeImages:
+        """The same with its tries counted, so that what kills its process is not tried for ever."""
+        counted = copy.copy(self)
+        counted.tries = tries
+        return counted
+
+    def alone(self) -> DecodeImages:
+        """The same with each image decoded in a process of its own, as one is known to be fatal."""
+
+        def call(method: str, *_: Any) -> int:
+            return DEATHS_BEFORE_ISOLATION
+
+        return self.counted(Tries(call, call))
+
+    def _decoder(self, deaths: int, shard: Shard, start: int) -> AbstractContextManager[Decoder]:
+        """What decodes a chunk's images: this process, or one that may die of one of them.
+
+        Raises:
+            UserError: even that did not help.
+        """
+        if not deaths:
+            return nullcontext(self.image)
+        where = (
+            f"samples {start:,} to {start + self.chunk_size - 1:,} of shard '{shown(shard.name)}' "
+            f"of data set '{shard.dataset}'"
+        )
+        if deaths >= MOST_DEATHS_READING:
+            raise UserError(
+                f"{deaths} worker processes died one after the other while they read {where}, the "
+                "last ones though each image was decoded in a process of its own. As a rule the "
+                f"machine runs out of memory: lower compute.chunk_size (now {self.chunk_size}), or "
+                "give it more. If it does not, the file breaks what reads it: mend "
+                f"{shown(shard.address)}, or take it out of the data set."
+            )
+        alone, again = deaths >= DEATHS_BEFORE_ISOLATION, "it is read again"
+        self.tries.tell(
+            f"a reader died ({nth(deaths)} time) at {where}: "
+            + ("its images are tried one by one in a process of their own" if alone else again)
+        )
+        return OwnProcess(self.image) if alone else nullcontext(self.image)
+
+
+class _Pending:
+    """A chunk that is being filled: crops only, so that one encoded image is held at a time."""
+
+    def __init__(self, decode: DecodeImages, shard: Shard, start: int, image: Decoder):
+        self.decode, self.shard, self.start, self.image = decode, shard, start, image
+        height, width = decode.preprocessing.size
+        self.images = np.empty((decode.chunk_size, height, width, 3), dtype=np.uint8)
+        self.ids: list[str] = []
+        self.labels: list[int | None] = []
+        self.rejects: list[Reject] = []
+        self.position = 0
+
+    def add(self, sample: Sample) -> None:
+        """One more sample: a crop, or a reject."""
+        self.position = sample.position
+        count = self.decode.classes[self.shard.dataset].count
+        if sample.label is not None and not 0 <= sample.label < count:
+            self._reject(sample, f"label {sample.label} is outside the classes 0..{count - 1}")
+        elif sample.error is not None:
+            self._reject(sample, sample.error)
+        elif isinstance(crop := self.image(sample.image, self.shard.crop_border), str):
+            self._reject(sample, crop, sha256(sample.image).hexdigest())
+        else:
+            self.images[len(self.ids)] = crop
+            self.ids.append(sample.sample_id)
+            self.labels.append(sample.label)
+
+    def _reject(self, sample: Sample, reason: str, digest: str | None = None) -> None:
+        self.rejects.append(
+            Reject(sample.sample_id, reason, sample.offset, digest, sample.broken, sample.lost)
+        )
+
+    def chunk(self, before: int) -> Chunk:
+        """What was added; `before` is the position that the chunk begins at."""
+        return Chunk(
+            name=chunk_name(self.shard, self.start),
+            dataset=self.shard.dataset,
+            shard=self.shard.name,
+            shard_key=self.shard.key,
+            sample_ids=self.ids,
+            labels=self.labels,
+            images=self.images[: len(self.ids)],
+            rejects=self.rejects,
+            bytes=self.position - before,
+        )

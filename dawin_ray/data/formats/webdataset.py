@@ -1,0 +1,122 @@
+"""TODO: data.formats.webdataset (of samples)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.formats import limits
+from dawin_ray.data.formats.groups import Group, key_of
+from dawin_ray.data.formats.tars import CONTENT_ERRORS, END, BrokenTarError, Member, Tar, quoted
+from dawin_ray.names import MADE, shown
+from dawin_ray.storage import open_stream
+
+
+class TarSamples:
+    """The samples of one tar, once."""
+
+    def __init__(self, shard: Shard, wanted: Callable[[int], bool], *, headers_only: bool = False):
+        """`headers_only` leaps over the data of an uncompressed tar on this machine."""
+        self.shard, self.wanted, self.headers_only = shard, wanted, headers_only
+        self.tar: Tar | None = None
+        self.group: Group | None = None
+        self.seen: set[str] = set()  # keys
+        self.samples = self.groups = self.labelled = 0
+        # Zeros that look like the end of an archive may be a label that was overwritten: a sample
+        # beside them is not scored without one where all before it have theirs.
+        self.behind_zeros = False
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The samples up to the end, or to the break and what stands for the rest."""
+        with open_stream(self.shard.address, "shard") as stream:
+            try:
+                self.tar = Tar(stream, self.shard.bytes if self.headers_only else None)
+                for member in self.tar:
+                    yield from self._take(member)
+                if self.group is not None:
+                    yield from self._finish()
+            except BrokenTarError as broken:
+                reason, cut = str(broken), broken.cut
+            except CONTENT_ERRORS as error:
+                reason, cut = f"{type(error).__name__}: {error}", isinstance(error, EOFError)
+            else:
+                return
+            yield from self._broken(reason, cut)
+
+    def _take(self, member: Member) -> Iterator[Sample]:
+        parts = None if member.is_folder else key_of(member.name)
+        group = self.group
+        if group is not None and member.zeros:
+            yield from self._finish(before_zeros=member.zeros)
+            self.behind_zeros = member.zeros == END
+        if parts is None:
+            return
+        key, extension = parts
+        if self.group is not None and key != self.group.key:
+            yield from self._finish()
+        if self.group is None:
+            self.group = Group(key, member.offset, self.shard)
+        kind, fault = self.group.kind_of(extension), member.fault
+        limit = limits.MAX_LABEL_BYTES if kind == "label" else limits.MAX_MEMBER_BYTES
+        if fault is None and member.size > limit:
+            name = quoted(member.name)
+            fault = f"its member {name} has {member.size:,} bytes; at most {limit:,} are read"
+        # read what is not wanted too: the stream passes it anyway, and a break is noticed
+        used = (
+            kind == "label"
+            or (kind == "json" and member.size <= limits.MAX_JSON_BYTES)
+            or (kind == "image" and self.wanted(self.samples))
+        )
+        unread = self.headers_only or fault or not used
+        self.group.add(extension, fault, self.tar.drop() if unread else self.tar.read())
+
+    def _finish(self, before_zeros: int = 0) -> Iterator[Sample]:
+        group, self.group = self.group, None
+        again, lacks = group.key in self.seen, False
+        if not group.has_label and (before_zeros or self.behind_zeros):
+            all_have = self.labelled == self.groups > 0
+            lacks = all_have or (not self.groups and before_zeros == END)
+        self.behind_zeros = False
+        self.seen.add(group.key)
+        self.groups, self.labelled = self.groups + 1, self.labelled + group.has_label
+        for key, image, label, error in group.samples():
+            name = f"{shown(self.shard.name)}/{shown(key)}"
+            if again:
+                name = f"{name}{MADE}{group.offset}"
+                error = "its key occurs before in the same shard"
+            elif lacks and error is None:
+                error = "it has no label, and zeros stand where that may have been"
+            self.samples += 1
+            yield Sample(
+                sample_id=name,
+                image=None if error else image,
+                label=label,
+                error=error,
+                position=min(self.tar.file_bytes, self.shard.bytes),
+                offset=group.offset,
+            )
+
+    def _broken(self, reason: str, cut: bool) -> Iterator[Sample]:
+        """What is complete of the sample at the break, and what stands for the rest."""
+        group = self.group
+        if group is not None:
+            unlabelled = self.groups > 0 and not self.labelled  # so none need come
+            if group.has_image and (group.has_label or unlabelled):
+                yield from self._finish()
+            elif group.size:
+                reason += f"; {quoted(group.key)} is not scored, as a part of it may be missing"
+        whole = self.tar.whole if self.tar else 0
+        lost = None
+        if self.samples and not cut:
+            read = max(1, self.tar.file_bytes)
+            if (left := self.shard.bytes - read) > 0:
+                lost = max(1, round(left * self.samples / read))
+        yield Sample(
+            sample_id=f"{shown(self.shard.name)}/{MADE}{whole}",
+            image=None,
+            error=f"the shard breaks after byte {whole}: {reason}",
+            position=self.shard.bytes,
+            offset=whole,
+            broken=True,
+            lost=lost,
+        )

@@ -1,0 +1,350 @@
+"""The listing of a data set: its files, its format, and what their names and footers tell.
+
+What lies beside the samples is left out and told; what makes it doubtful which files are meant
+(several splits, a set with a file missing) is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from dawin_ray.data.datasets import NO_LABELS, DatasetConfig, Format, digest_of
+from dawin_ray.data.finding import Found, class_folders, find, left_out, suffix_of
+from dawin_ray.data.labels import (
+    FOOTERS,
+    NOT_READ,
+    Footer,
+    Labelling,
+    describe,
+    hive_labels,
+    read_footer,
+)
+from dawin_ray.data.splits import NAMED, gaps, missing_members, named_in, sets_of, splits_of
+from dawin_ray.data.versions import ask, hashes
+from dawin_ray.errors import UserError
+from dawin_ray.names import shown
+from dawin_ray.storage import is_local, join
+
+# Of formats that `images` opens; the first of a sample's members or columns is taken.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k",
+)  # fmt: skip
+
+COMMON = 4  # of them, that a message has first
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+SUFFIXES: dict[Format, tuple[str, ...]] = {
+    "webdataset": TAR_SUFFIXES, "parquet": (".parquet",), "folder": IMAGE_SUFFIXES,
+}  # fmt: skip
+
+EXPECTED: dict[Format, str] = {
+    "folder": f"images ({', '.join(IMAGE_SUFFIXES[:COMMON])})",
+    "webdataset": "tar shards (.tar)",
+    "parquet": "Parquet files (.parquet)",
+}
+
+SIDE_FILES = ("classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The files of a data set: shards for tars and Parquet, images for a folder."""
+
+    format: Format
+    root: str
+    files: tuple[tuple[str, int], ...]  # (raw name relative to root, bytes), sorted
+    versions: tuple[str, ...]  # of each file: see `versions`
+    folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
+    class_names: str | None = None  # address of classnames.txt, where the set brings one
+    templates: str | None = None  # address of zeroshot_classification_templates.txt
+    names: tuple[str, ...] | None = None  # of the classes, as the data's ClassLabel has them
+    names_from: str = ""  # where they stand, for messages
+    labelling: Labelling | None = None  # of Parquet files, and of Hive folders
+    notes: tuple[str, ...] = ()  # for a person: what is left out, missing or guessed
+
+    def only(self, folders: Collection[str]) -> Listing:
+        """The same without files of other class folders."""
+        inside = {shown(folder) for folder in folders}
+        kept = self.where(lambda name, size, version: name.split("/")[0] in inside)
+        return dataclasses.replace(
+            kept, folders=tuple(folder for folder in self.folders if folder in folders)
+        )
+
+    def where(self, wanted: Callable[[str, int, str], bool]) -> Listing:
+        """The same with some of its files: those of a name, bytes and version that is `wanted`.
+
+        Names are as `shown`, as in `Shard.files`.
+        """
+        kept = [
+            i
+            for i, (name, size) in enumerate(self.files)
+            if wanted(shown(name), size, self.versions[i])
+        ]
+        return dataclasses.replace(
+            self,
+            files=tuple(self.files[i] for i in kept),
+            versions=tuple(self.versions[i] for i in kept),
+        )
+
+    def identity(self) -> str:
+        """A hash of what the data are: names, bytes and versions of all files."""
+        return digest_of((*map(json.dumps, self.files), *self.versions))
+
+    @property
+    def empty_folders(self) -> frozenset[str]:
+        """Class folders without an image."""
+        return frozenset(self.folders) - {name.split("/")[0] for name, _ in self.files}
+
+
+def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
+    """Find a data set's files and format, and what can be known of its labels.
+
+    With `may_be_empty`, as for a data set that grows, a folder without files of the format that
+    `config` gives is one, and a version that only reading all could tell is refused.
+
+    Raises:
+        UserError: nothing is there, it cannot be read, the format cannot be told, or it is doubtful
+            which files are meant.
+    """
+    what = f"data set '{config.name}'"
+    found = find(config.path, what)
+    chosen, others = _format_of(config, found, may_be_empty)
+    names = [name for name in found.files if name.lower().endswith(SUFFIXES[chosen])]
+    dangling = [name for name in found.dangling if name.lower().endswith(SUFFIXES[chosen])]
+    notes = _check_names(config, found, chosen, names, dangling, may_be_empty)
+    if words := left_out(found, others):
+        notes.append(f"left out: {words}")
+    if other_links := len(found.dangling) - len(dangling):
+        notes.append(f"left out: {other_links:,} other links to nothing")
+    side_files = _side_files(found, config) if chosen == "webdataset" else {}
+    if "nshards.txt" in side_files:
+        text = found.fs.cat_file(side_files["nshards.txt"])
+        _check_shard_count(text, len(names), config)
+    files = {name: found.files[name] for name in names}
+    notes += _complete_versions(config, found, files, may_be_empty)
+    files.update(dict.fromkeys(dangling, (0, "")))
+    ordered = sorted(files)
+    labelling = None
+    if chosen != "folder":
+        footers = _footers(found, ordered) if chosen == "parquet" else []
+        labelling = _labelling(config, chosen, footers, ordered)
+        notes += labelling.notes if labelling else ()
+    return Listing(
+        format=chosen,
+        root=found.root if is_local(found.fs) else found.fs.unstrip_protocol(found.root),
+        files=tuple((name, files[name][0]) for name in ordered),
+        versions=tuple(files[name][1] for name in ordered),
+        folders=class_folders(found) if chosen == "folder" else (),
+        class_names=_address(found.fs, side_files.get("classnames.txt")),
+        templates=_address(found.fs, side_files.get("zeroshot_classification_templates.txt")),
+        names=labelling.names if labelling else None,
+        names_from=labelling.names_from if labelling else "",
+        labelling=labelling,
+        notes=tuple(notes),
+    )
+
+
+def _format_of(
+    config: DatasetConfig, found: Found, may_be_empty: bool
+) -> tuple[Format, Counter[str]]:
+    """The format of what was found, and the files of no use to it, by suffix."""
+    counts: dict[Format, int] = {
+        kind: sum(name.lower().endswith(suffixes) for name in (*found.files, *found.dangling))
+        for kind, suffixes in SUFFIXES.items()
+    }
+    present = [kind for kind, count in counts.items() if count]
+    chosen = config.format or (present[0] if len(present) == 1 else None)
+    where = f"Data set '{config.name}' at {config.path!r}"
+    if chosen is None and present:
+        raise UserError(
+            f"{where} holds files of several formats ({', '.join(present)}). Say which it is: "
+            f"format: {present[0]}."
+        )
+    others = Counter(
+        suffix_of(name)
+        for name in found.files
+        if chosen is None or not name.lower().endswith((*SUFFIXES[chosen], *SIDE_FILES))
+    )
+    if chosen is None or not (counts[chosen] or may_be_empty):
+        wanted = EXPECTED[chosen] if chosen else ", no ".join(EXPECTED.values())
+        told, of_images = left_out(found, others), chosen in (None, "folder")
+        raise UserError(
+            f"{where} is empty: no {wanted} among its {len(found.files)} files"
+            f"{f' ({told})' if told else ''}. Check the path and the format."
+            + (f" Images may also be {', '.join(IMAGE_SUFFIXES[COMMON:])}." if of_images else "")
+            + (" Where it may be empty, say its format." if may_be_empty else "")
+        )
+    return chosen, others
+
+
+def _check_names(
+    config: DatasetConfig,
+    found: Found,
+    chosen: Format,
+    names: list[str],
+    dangling: list[str],
+    growing: bool,
+) -> list[str]:
+    """Refuse names that say that something is missing or mixed; notes on what is only told.
+
+    Raises:
+        UserError: several splits, a set with a file missing, a link of a shard to nothing.
+    """
+    where = f"Data set '{config.name}' at {config.path!r}"
+    notes = []
+    if found.absent:
+        told = (
+            f"{len(found.absent):,} files that the path names are not there: "
+            f"{', '.join(map(shown, found.absent[:NAMED]))}"
+        )
+        if not growing:
+            raise UserError(f"{where}: {told}. Copy them, or correct the braces.")
+        notes.append(told)
+    splits = splits_of(names, folders_only=chosen == "folder")
+    # whoever writes {train,test} means both
+    if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
+        root = config.path if found.folder else posixpath.dirname(config.path)
+        globs = {s: join(root, shown(_glob_of(p[0], chosen))) for s, p in splits.items()}
+        raise UserError(
+            f"{where} holds several splits: {', '.join(sorted(splits))}. Point its path at one of "
+            f"them, like {', '.join(repr(globs[s]) for s in sorted(globs))}; braces take several, "
+            "like {train,test}."
+        )
+    if dangling and chosen != "folder":
+        raise UserError(
+            f"{where}: the link {shown(dangling[0])!r} leads to no file"
+            f"{f', as {len(dangling) - 1:,} more' if dangling[1:] else ''}. Copy its target, or "
+            "remove the link."
+        )
+    if dangling:
+        notes.append(
+            f"{len(dangling):,} images are links to nothing and will be rejects, the first is "
+            f"{shown(dangling[0])}"
+        )
+    if chosen == "folder":
+        return notes
+    if len(sets := sets_of(names)) > 1 and found.folder:
+        some = ", ".join(map(shown, sets[:NAMED])) + (", ..." if sets[NAMED:] else "")
+        notes.append(f"its files are of {len(sets)} sets, scored as one: {some}")
+    try:
+        incomplete = missing_members(names)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    for count, lacking, first in incomplete:
+        # a path that asks for some of a set, or one of it, is a choice
+        if any(found.chosen(name) for name in first):
+            raise UserError(
+                f"{where} has {count - lacking:,} files of a set of {count:,}; missing are "
+                f"{lacking:,}: {', '.join(map(shown, first[:NAMED]))}. Copy what is missing, "
+                "or choose the others with a glob."
+            )
+        notes.append(f"the path takes {count - lacking} files of a set of {count}")
+    return notes + [f"a file may be missing: {shown(words)}" for words in gaps(names)]
+
+
+def _glob_of(pattern: str, chosen: Format) -> str:
+    """Of a split; where its folders lie within the class folders, those of all classes."""
+    if chosen != "folder" or "/" not in pattern:
+        return pattern
+    *above, split = pattern.split("/")
+    return "/".join([*("*" for _ in above), split, "**"])
+
+
+def _complete_versions(
+    config: DatasetConfig, found: Found, files: dict[str, tuple[int, str]], growing: bool
+) -> list[str]:
+    """Give a version to the files whose listing tells none; notes on what that took.
+
+    Raises:
+        UserError: the data set grows, and only reading all of it would tell what has changed.
+    """
+    without = [name for name, (_, version) in files.items() if not version]
+    if not without:
+        return []
+    what = f"file of data set '{config.name}'"
+    paths = [join(found.root, name) for name in without]
+    files.update(zip(without, ask(found.fs, paths, what), strict=True))
+    without = [name for name in without if not files[name][1]]
+    if not without:
+        return []
+    if growing:
+        raise UserError(
+            f"Data set '{config.name}' at {config.path!r} lies on a storage that tells neither an "
+            f"etag nor a time of change of its files ({shown(without[0])!r}), so that mode: append "
+            "cannot know which are new. Copy it to one that does, such as S3 or a disk."
+        )
+    files.update(
+        zip(without, hashes(found.fs, [join(found.root, n) for n in without], what), strict=True)
+    )
+    size = sum(files[name][0] for name in without)
+    return [
+        f"its storage tells no versions: {len(without):,} files of {size:,} bytes were read and "
+        "hashed to know them"
+    ]
+
+
+def _footers(found: Found, names: list[str]) -> list[Footer]:
+    """Of up to FOOTERS of the files, spread over them; a broken one is left to the reader."""
+    step = max(1, len(names) // FOOTERS)
+    footers = []
+    for name in names[::step][:FOOTERS]:
+        try:
+            with found.fs.open(join(found.root, name), "rb") as stream:
+                footers.append(read_footer(stream, name))
+        except Exception:  # noqa: BLE001 - the reader will say why, as a broken shard
+            continue
+    return footers
+
+
+def _labelling(
+    config: DatasetConfig, chosen: Format, footers: list[Footer], names: list[str]
+) -> Labelling | None:
+    if chosen == "parquet":
+        return describe(footers, names, config.label_column)
+    if config.label_column == NO_LABELS:
+        return NOT_READ
+    if hive_labels(names) is not None:  # a tar's own labels come before
+        return describe([], names, config.label_column)
+    return None
+
+
+def _side_files(found: Found, config: DatasetConfig) -> dict[str, str]:
+    """Paths of the text files that clip-benchmark keeps beside the shards or above the split."""
+    parent = posixpath.dirname(found.root)
+    above = {n: join(parent, n) for n in SIDE_FILES[:2] if found.fs.exists(join(parent, n))}
+    for file in found.files:
+        name = posixpath.basename(file)
+        if name == "nshards.txt" and name in above:
+            raise UserError(
+                f"Data set '{config.name}' at {config.path!r} holds several splits. Point its path "
+                f"at one of them, like {posixpath.dirname(join(config.path, file))!r}."
+            )
+        if name in SIDE_FILES:
+            above[name] = join(found.root, file)
+    return above
+
+
+def _address(fs, path: str | None) -> str | None:
+    return path if path is None or is_local(fs) else fs.unstrip_protocol(path)
+
+
+def _check_shard_count(text: bytes, found: int, config: DatasetConfig) -> None:
+    try:
+        expected = int(text)
+    except ValueError as error:
+        raise UserError(
+            f"The nshards.txt of data set '{config.name}' at {config.path!r} is no number: "
+            f"{text[:40]!r}. Correct it, or remove it."
+        ) from error
+    if found != expected:
+        raise UserError(
+            f"Data set '{config.name}' at {config.path!r} has {found} tar shards, but its "
+            f"nshards.txt says {expected}. Copy the missing ones, or correct nshards.txt."
+        )

@@ -1,0 +1,168 @@
+"""Versions of files: how a storage tells that one has changed, and the look when it is opened.
+
+A version is an etag, a generation or a time of change, whatever the storage calls it. Where it has
+none, the content's hash stands in (`sha256:...`), which is taken once, when the data are listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import fsspec
+
+from dawin_ray.data.datasets import Shard
+from dawin_ray.errors import UserError
+from dawin_ray.names import shown
+from dawin_ray.storage import READ_BLOCK, filesystem, is_local, join, unreadable
+
+# What storages call it, without case and punctuation, the surest first: s3fs ETag, adlfs etag,
+# gcsfs etag and generation, http ETag, Content-MD5 and Last-Modified, sftp mtime, memory created.
+VERSION_KEYS = (
+    "etag", "generation", "contentmd5", "md5", "md5hash", "md5checksum", "digest", "sha",
+    "mtime", "lastmodified", "updated", "modified", "modifiedtime", "datetime", "created",
+)  # fmt: skip
+
+HASHED = "sha256:"  # begins a version that is the content's hash
+
+REQUESTS = 32  # files that a storage is asked about at once
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """A file's version as its storage's listing tells it; "" where it tells none."""
+    return next(iter(_versions(info)), "")
+
+
+def local_version(status: os.stat_result) -> str:
+    """A local file's version: the time of its last change, in ns."""
+    return str(status.st_mtime_ns)
+
+
+def ask(fs: fsspec.AbstractFileSystem, paths: Sequence[str], what: str) -> list[tuple[int, str]]:
+    """Bytes and version of remote files, each asked for by itself.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+
+    def one(path: str) -> tuple[int, str]:
+        try:
+            info = fs.info(path)
+        except Exception as error:  # every storage client has its own exceptions
+            raise unreadable(fs.unstrip_protocol(path), what, error) from error
+        return int(info.get("size") or 0), version_of(info)
+
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        return list(threads.map(one, paths))
+
+
+def hashes(fs: fsspec.AbstractFileSystem, paths: Sequence[str], what: str) -> list[tuple[int, str]]:
+    """Bytes and version of files of which nothing but the content tells a version.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+
+    def one(path: str) -> tuple[int, str]:
+        digest, size = hashlib.sha256(), 0
+        try:
+            with fs.open(path, "rb") as stream:
+                while block := stream.read(READ_BLOCK):
+                    digest.update(block)
+                    size += len(block)
+        except Exception as error:  # every storage client has its own exceptions
+            raise unreadable(fs.unstrip_protocol(path), what, error) from error
+        return size, HASHED + digest.hexdigest()
+
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        return list(threads.map(one, paths))
+
+
+def check_unchanged(shard: Shard) -> None:
+    """Look again at a shard's files, which are about to be read.
+
+    A version "" is not checked, nor is a hash, which only reading could tell. An image that is gone
+    is left to the reader, which makes a reject of it.
+
+    Raises:
+        UserError: a file is another one than was listed, or a shard is gone.
+    """
+    if shard.format == "folder":
+        files = [
+            (name, size, version)
+            for (name, size, _), version in zip(shard.images, shard.versions, strict=False)
+        ]
+    else:
+        files = [("", shard.bytes, shard.version)]
+    files = [f for f in files if f[2] and not f[2].startswith(HASHED)]
+    if not files:
+        return
+    fs, root = filesystem(shard.address, "shard")
+    paths = [join(root, name) if name else root for name, _, _ in files]
+    if is_local(fs):
+        found: Iterable = map(_look, paths)
+    else:
+        with ThreadPoolExecutor(REQUESTS) as threads:
+            found = list(threads.map(lambda path: _ask_again(fs, path), paths))
+    for (name, size, version), now in zip(files, found, strict=True):
+        if now is None and shard.format == "folder":
+            continue
+        if now is not None and now[0] in (size, None) and (version in now[1] or not now[1]):
+            continue
+        if now is None:
+            what = "it is gone"
+        elif now[0] not in (size, None):
+            what = f"it had {size:,} bytes and has {now[0]:,}"
+        else:
+            what = f"its version was {version} and is {now[1][0]}"
+        raise UserError(
+            f"A file of data set '{shard.dataset}' has changed since it was listed: "
+            f"{shown(join(shard.address, name) if name else shard.address)!r}: {what}. What is "
+            "scored must be one state of the data: put the old file back and run again, or start "
+            "anew with --restart (with mode: append, just run again)."
+        )
+
+
+def _look(path: str) -> tuple[int, tuple[str, ...]] | None:
+    """Bytes and version of a local file; None where it is gone."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(path, "shard", error) from error
+    if not stat.S_ISREG(status.st_mode):  # never opened: a FIFO would hang
+        raise unreadable(path, "file", OSError("it was a file when it was listed, and is none now"))
+    return status.st_size, (local_version(status),)
+
+
+def _ask_again(
+    fs: fsspec.AbstractFileSystem, path: str
+) -> tuple[int | None, tuple[str, ...]] | None:
+    """Bytes and all that may be called the version of a remote file; None where it is gone."""
+    try:
+        info = fs.info(path)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # every storage client has its own exceptions
+        raise unreadable(fs.unstrip_protocol(path), "shard", error) from error
+    return info.get("size"), tuple(_versions(info))
+
+
+def _versions(info: Mapping[str, Any]) -> list[str]:
+    plain = {re.sub(r"[^a-z0-9]", "", str(key).lower()): value for key, value in info.items()}
+    return [_text(plain[key]) for key in VERSION_KEYS if plain.get(key) not in (None, "")]
+
+
+def _text(value: Any) -> str:
+    """The same whether a storage gives a time as seconds or as a date, here or elsewhere."""
+    if isinstance(value, datetime):
+        utc = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return str(utc.timestamp())
+    return str(value).strip('"')

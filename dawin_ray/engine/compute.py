@@ -1,0 +1,57 @@
+"""TODO: engine.compute (of ray_cluster)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from dawin_ray.data import UNCOUNTED, Tries
+from dawin_ray.models import Precision
+from dawin_ray.settings import Settings
+
+
+class ComputeConfig(Settings):
+    """Where and how fast.
+
+    `address` joins a Ray cluster (`auto` finds the one of this machine; RAY_ADDRESS is heeded);
+    without one a local Ray is started that listens on loopback alone. `batch_size` is a forward's,
+    `chunk_size` an output file's. `precision` is the towers': auto is bfloat16 on a GPU and float32
+    on a CPU. `cache` keeps pass 1's crops for pass 2: in a folder that all nodes share, or (auto)
+    on this machine's disk where Ray has no other node and there is room; `keep_cache` leaves them
+    there for the next run.
+    """
+
+    batch_size: int = Field(default=256, ge=1)
+    chunk_size: int = Field(default=512, ge=1)
+    precision: Literal["auto"] | Precision = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    cache: str = "auto"
+    keep_cache: bool = False
+    address: str | None = None
+
+    @field_validator("cache")
+    @classmethod
+    def _check_cache(cls, cache: str) -> str:
+        if "://" in cache:
+            raise ValueError("expected auto, off or a folder: crops are files of a file system")
+        return cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What each model actor gets, and how many there are."""
+
+    device: str
+    actors: int
+    cpus: float  # reserved for each actor
+    gpus: int  # reserved for each actor
+    threads: int  # of PyTorch in each actor
+    readers: int  # tasks that read and decode at once, in the whole cluster
+    nodes: int = 1  # of the cluster
+    joined: bool = False  # the cluster was there before this run
+    storage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # fsspec's options
+    tries: Tries = UNCOUNTED  # counts deaths of workers

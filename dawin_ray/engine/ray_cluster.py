@@ -1,0 +1,374 @@
+"""The Ray that a run joins or starts, and what the job gets of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from dawin_ray.data import nth
+from dawin_ray.engine.compute import ComputeConfig, Resources
+from dawin_ray.errors import RayLostError, UserError
+from dawin_ray.names import first_line, printable
+
+# More threads than this on one forward gain little on a CPU; several actors do.
+MAX_THREADS = 8
+
+# Ray collects metrics every 10 s; as long again for whoever reads them there.
+METRICS_SECONDS = 20.0
+
+# A busy machine may take longer than Ray waits for its processes to start.
+STARTS, PAUSE_SECONDS = 3, 10.0
+
+TOKEN_BYTES = 32
+
+# Ray ends a driver whose control store is silent for 60 s, without a word.
+WATCH_SECONDS, SILENCE_SECONDS = 2.0, 40.0
+
+# The main thread may be in a call of Ray's that no signal interrupts.
+PATIENCE_SECONDS = 10.0
+
+LEAVING_SECONDS = 20.0
+
+OF_RAY = ("gcs_server", "raylet")
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def ray_session(address: str | None, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Join a cluster, or start a local Ray that nothing outside this machine can reach.
+
+    A Ray that the process has joined already is used, and left as it is. `say` takes a line for a
+    person where a start has to be tried again.
+
+    Raises:
+        UserError: there is no cluster at the address, or a local Ray does not start.
+        RayLostError: Ray's own processes die while it is in use.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call an outside server
+    # its C++ side writes warnings of no use to a person straight to the terminal
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address is None:
+        # binds every port of the new Ray to 127.0.0.1; read when Ray is imported
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Rays before 2.60 want none by default
+        keep_token_private(Path("~/.ray/auth_token").expanduser())
+    import ray
+    import ray.data
+
+    # Ray Data announces every execution, and every exception that it raises besides
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        yield
+        return
+    with _own_handler_of_sigterm():
+        _init(address, say)
+    broken = False
+    try:
+        with _watch(own=address is None) as watch:
+            yield
+    except RayLostError:
+        broken = True
+        raise
+    except KeyboardInterrupt:
+        if watch.lost is None:
+            raise
+        broken = True
+        raise watch.error() from None
+    finally:
+        if broken:
+            _abandon()
+        else:
+            ray.shutdown()
+
+
+def _init(address: str | None, say: Callable[[str], None] | None) -> None:
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            with _without_stderr():  # on which Ray says that it heeds RAY_BACKEND_LOG_LEVEL
+                ray.init(
+                    address=address or "local",
+                    include_dashboard=False if address is None else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            return
+        except Exception as error:  # a start that takes too long is a plain Exception
+            with _without_stderr():
+                ray.shutdown()  # what it has started by now
+            words = first_line(error)
+            if address is not None:
+                raise UserError(
+                    f"Cannot reach a Ray cluster at {address!r}: {words}. Check the address and "
+                    "the cluster's authentication (RAY_AUTH_MODE=token and its token), start one "
+                    "(see cluster/), or leave compute.address out to run on this machine."
+                ) from error
+            if attempt == STARTS:
+                raise UserError(
+                    f"Ray does not start on this machine, tried {STARTS} times: {words}. It needs "
+                    "some 2 GB of memory, room in /tmp and /dev/shm, and processor time: stop "
+                    "what else runs here, or join a cluster with compute.address."
+                ) from error
+            if say is not None:
+                say(
+                    f"Ray did not start ({nth(attempt)} try): {words}; tried again "
+                    f"in {PAUSE_SECONDS:g} s"
+                )
+            time.sleep(PAUSE_SECONDS)
+
+
+def keep_token_private(path: Path) -> None:
+    """Make the file of Ray's token before Ray does, which lets everybody read it.
+
+    Where the token is given by other means, or the file cannot be written, nothing happens.
+    """
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+            return
+        # whole or not there, as another run may start at this moment
+        new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(TOKEN_BYTES))
+        try:
+            os.link(new, path)
+        finally:
+            new.unlink()
+    except FileExistsError:
+        keep_token_private(path)  # the other run's
+    except OSError as error:
+        logger.warning("the file of Ray's token %s cannot be made private: %s", path, error)
+
+
+@contextmanager
+def _own_handler_of_sigterm() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray would replace with an exit without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # without a handler of this program's, Ray's own is better than a default that ends it
+        if callable(before):
+            signal.signal(signal.SIGTERM, before)
+
+
+class _Watch:
+    """Interrupts the main thread when Ray's own processes are gone.
+
+    Ray would wait for them for a minute, and then end this process from C++ without a word.
+    """
+
+    def __init__(self, own: bool):
+        """With `own`, Ray was started by this process."""
+        self.own, self.lost = own, None
+        self.done = threading.Event()
+        self.answers = 0  # of the cluster's control store
+        children = psutil.Process().children() if own else []
+        self.processes = {child.name(): child for child in children if _name_of(child) in OF_RAY}
+
+    def ask(self) -> None:
+        """Keeps asking the cluster's control store for its nodes."""
+        import ray
+
+        while not self.done.wait(WATCH_SECONDS):
+            try:
+                ray.nodes()
+            except Exception:  # whatever it is, it is no answer
+                logger.debug("Ray's control store does not answer", exc_info=True)
+                continue
+            self.answers += 1
+
+    def look(self) -> None:
+        """Looks at Ray's processes on this machine, and whether there are answers."""
+        silent, answers = 0, 0
+        while not self.done.wait(WATCH_SECONDS):
+            silent, answers = (0 if self.answers > answers else silent + 1), self.answers
+            gone = [name for name, process in self.processes.items() if not _runs(process)]
+            if gone:
+                self.lost = f"its process {gone[0]} on this machine has died"
+            elif silent * WATCH_SECONDS >= SILENCE_SECONDS:
+                self.lost = f"its control store (GCS) has not answered for {SILENCE_SECONDS:g} s"
+            if self.lost is not None and not self.done.is_set():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                if not self.done.wait(PATIENCE_SECONDS):
+                    self.leave()
+                return
+
+    def error(self) -> RayLostError:
+        """What has happened, and what to do."""
+        again = "with more memory where that was short" if self.own else "once it is up"
+        return RayLostError(
+            f"Ray has broken down: {self.lost}. The work done is kept: start the same command "
+            f"again, {again}."
+        )
+
+    def leave(self) -> None:
+        """End this process with the message, from the thread that can still say it."""
+        error = self.error()
+        _end_processes()
+        os.write(2, f"Error: {printable(str(error))}\n".encode(errors="backslashreplace"))
+        os._exit(error.exit_code)
+
+
+@contextmanager
+def _watch(own: bool) -> Iterator[_Watch]:
+    watch = _Watch(own)
+    if threading.current_thread() is threading.main_thread():
+        for work in (watch.ask, watch.look):
+            threading.Thread(target=work, daemon=True).start()
+    try:
+        yield watch
+    finally:
+        watch.done.set()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _abandon() -> None:
+    """Leave a broken Ray, and end what is left of it on this machine."""
+    import ray
+
+    with _without_stderr():  # on which its C++ side would tell of each thing that it misses
+        leaving = threading.Thread(target=ray.shutdown, daemon=True)
+        leaving.start()
+        leaving.join(LEAVING_SECONDS)
+    _end_processes()
+
+
+def _end_processes() -> None:
+    """End what is left of Ray below this process."""
+    names = (*OF_RAY, "ray::")
+    children = psutil.Process().children(recursive=True)
+    left = [child for child in children if _name_of(child).startswith(names)]
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(left, timeout=5)
+
+
+def _name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drops what C++ code of this process writes to stderr; exceptions pass as always."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def resources(
+    compute: ComputeConfig, storage: Mapping[str, Mapping[str, Any]] | None = None
+) -> Resources:
+    """Fit the job to the cluster; `storage` are its options of file systems.
+
+    Raises:
+        UserError: the cluster has less than the job asks for; the message says what is missing.
+            (Ray itself would wait forever.)
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    cpus, gpus = total.get("CPU", 0), int(total.get("GPU", 0))
+    device = compute.device
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda":
+        actors = max(gpus, 1) if compute.actors == "auto" else compute.actors
+        if actors > gpus:
+            raise UserError(
+                f"The job asks for {actors} GPU actors, one GPU each, but the cluster has {gpus} "
+                "GPUs. Lower compute.actors, use device: cpu, or add GPU nodes."
+            )
+        reserved, threads = 1.0, 1
+    else:
+        nodes = [n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]]
+        threads = int(max(1, min(MAX_THREADS, *nodes, max(nodes))))
+        fitting = int(sum(n // threads for n in nodes))
+        actors = max(fitting, 1) if compute.actors == "auto" else compute.actors
+        # Half of an actor's threads stay unreserved: the decoding tasks run there, and should a
+        # node be lost, another one of its size can take its actors.
+        reserved = min(threads / 2, cpus / actors)
+        threads = int(max(1, min(threads, cpus // actors)))
+    if device == "cuda" and actors * reserved > cpus:
+        raise UserError(
+            f"{actors} GPU actors need a CPU each, but the cluster has {cpus:g}. Lower "
+            "compute.actors or add CPUs."
+        )
+    return Resources(
+        device=device,
+        actors=actors,
+        cpus=reserved,
+        gpus=int(device == "cuda"),
+        threads=threads,
+        readers=int(max(1, cpus - actors * reserved)),
+        nodes=sum(node["Alive"] for node in ray.nodes()),
+        joined=bool(compute.address or os.environ.get("RAY_ADDRESS")),
+        storage=storage or {},
+    )
+
+
+def publish_drift(drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+    """Show drift as Ray metrics of this driver: value, threshold and alarm of each statistic.
+
+    Tags: data set, kind, quantity, of (an expert). A driver's gauges go with it, so on a cluster
+    that was joined they are held for METRICS_SECONDS.
+    """
+    from ray.util.metrics import Gauge
+
+    tags = ("dataset", "kind", "quantity", "of")
+    gauges = {
+        key: Gauge(f"dawin_ray_drift_{key}", description=text, tag_keys=tags)
+        for key, text in (
+            ("value", "A drift statistic of the last batch."),
+            ("threshold", "Above it, the statistic is an alarm."),
+            ("alarm", "1 where the statistic is an alarm, else 0."),
+        )
+    }
+    for dataset, found in drift.items():
+        for statistic in found["statistics"]:
+            names = {key: statistic[key] or "" for key in tags[1:]}
+            for key, gauge in gauges.items():
+                gauge.set(float(statistic[key]), tags={"dataset": dataset, **names})
+    if on.joined:
+        time.sleep(METRICS_SECONDS)

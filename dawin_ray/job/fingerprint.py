@@ -1,0 +1,32 @@
+"""TODO: job.fingerprint (of saved)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def identity_of(
+    experts: Sequence[Mapping[str, Any]],
+    base: str | None,
+    scale: float,
+    preprocessing: Mapping[str, Any],
+    coefficient: Mapping[str, Any],
+    architecture: str,
+) -> dict[str, Any]:
+    """What a fit holds for, besides classes and texts of its data set.
+
+    `experts` are {sha256, temperature} in order, `architecture` is the digest of its config, and
+    `preprocessing` has open_clip's version, which makes tokens and towers. Those of torch and of
+    image libraries are left out: they move the last bits of a value, and a fit is a statistic of
+    many.
+    """
+    return json.loads(
+        json.dumps(
+            {
+                "architecture": architecture, "experts": list(experts), "base": base,
+                "scale": scale, "preprocessing": preprocessing, "coefficient": coefficient,
+            }
+        )
+    )  # fmt: skip

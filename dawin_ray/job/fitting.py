@@ -1,0 +1,173 @@
+"""Between the passes: what the driver makes of a run's rows. Offsets and mixtures, and later drift.
+
+mixture.json has what this run fitted or applied, fit.json the same for jobs to come.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import dawin_ray
+from dawin_ray import tables
+from dawin_ray.config import Job
+from dawin_ray.data import Shard
+from dawin_ray.job.prepare import Prepared
+from dawin_ray.method import (
+    REFERENCE_TAIL,
+    CoefficientConfig,
+    Fit,
+    FitConfig,
+    MixtureConfig,
+    Reference,
+    entropy_quantiles,
+    fit,
+)
+from dawin_ray.runs import FIT, MIXTURE, RunDirectory, document_of, entry_of
+from dawin_ray.statistics import drift_of
+
+logger = logging.getLogger(__name__)
+
+
+def fit_datasets(
+    run: RunDirectory, prepared: Prepared, say: Callable[[str], None]
+) -> dict[str, Fit]:
+    """The fit of each data set, from the rows of pass 1; all of them go into mixture.json."""
+    job, names = prepared.job, list(prepared.shards)
+    if run.exists(MIXTURE):  # pass 2 may have begun with it
+        written = run.read_json(MIXTURE)["fits"]
+        return {
+            name: fitted
+            for group in written.values()
+            for fitted in [Fit.from_dict(group)]
+            for name in group["datasets"]
+        }
+    groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
+    reference = _reference(run, prepared)
+    anchor = None if reference is None else reference.median
+    doubts = [] if reference is None else reference.warnings([e.name for e in job.experts])
+    for doubt in doubts:
+        logger.warning("%s", doubt)
+    fits: dict[str, Fit] = {}
+    warned: dict[str, list[str]] = {}
+    for group, members in groups.items():
+        shards = [shard for name in members for shard in prepared.shards[name]]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            stream = partial(_log_expertise, run, shards, len(job.experts))
+            fitted = fit(stream, len(job.experts), job.coefficient, job.mixture, reference=anchor)
+            others = {
+                method.name: fit(
+                    stream, len(job.experts), *_altered(job, method.fit), reference=anchor
+                )
+                for method in job.methods
+                if method.fit is not None
+            }
+            fitted = replace(fitted, beside=others)
+        notes = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
+        for note in notes:
+            logger.warning("mixture of %s: %s", group, note)
+        fits |= dict.fromkeys(members, fitted)
+        say(f"fit of {group}: {fitted.describe()}")
+        warned[group] = notes + doubts
+    write_fits(run, prepared, groups, fits, warned)
+    return fits
+
+
+def _reference(run: RunDirectory, prepared: Prepared) -> Reference | None:
+    """How entropies lie on the reference, where there is one: of a saved fit, or of the job."""
+    job = prepared.job
+    if prepared.reference is not None or (name := job.coefficient.reference) is None:
+        return prepared.reference
+    count = len(job.experts)
+    stream = partial(_log_expertise, run, prepared.shards[name], count)
+    rows = sum(map(len, stream()))
+    median, tail = entropy_quantiles(stream, count, rows, [0.5, REFERENCE_TAIL])
+    return Reference(median=median, tail=tail)
+
+
+def write_fits(
+    run: RunDirectory,
+    prepared: Prepared,
+    groups: Mapping[str, Sequence[str]],
+    fits: Mapping[str, Fit],
+    warned: Mapping[str, Sequence[str]],
+) -> None:
+    """mixture.json: the fit of each group of data sets, with what was warned of."""
+    written = {
+        group: {"datasets": list(members), "warnings": list(warned.get(group, ()))}
+        | fits[members[0]].to_dict()
+        for group, members in groups.items()
+    }
+    names = [expert.name for expert in prepared.job.experts]
+    run.write_json(MIXTURE, {"experts": names, "fits": written})
+
+
+def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) -> None:
+    """fit.json, for jobs that score new data of the same kind."""
+    names = [expert.name for expert in prepared.job.experts]
+    entries = {
+        dataset: entry_of(
+            replace(fitted, beside={}),
+            prepared.fingerprint["classes"][dataset],
+            names,
+            *_scored(run, prepared, dataset),
+            prepared.spec.classes[dataset].count,
+            prepared.texts[dataset],
+        )
+        for dataset, fitted in fits.items()
+    }
+    run.write_json(FIT, document_of(dawin_ray.__version__, names, prepared.identity, entries))
+
+
+def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any] | None:
+    """Each data set against the reference of the saved fit; None without one."""
+    if prepared.saved is None:
+        return None
+    names, config = [expert.name for expert in prepared.job.experts], prepared.job.drift
+    return {
+        dataset: drift_of(
+            prepared.saved.entry, names, *_scored(run, prepared, dataset), config=config
+        )
+        for dataset in prepared.shards
+    }
+
+
+def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> tuple[np.ndarray | None, ...]:
+    """Entropies [N, M], coefficients [N, M], clusters [N] or None, experts' predictions [N, M]."""
+    columns = ["expert_entropy", "coefficient", "cluster", "expert_prediction"]
+    rows = pa.concat_tables(run.read_parts("predictions", f"dataset={dataset}", columns=columns))
+    count = len(prepared.job.experts)
+    entropy, coefficient, expert_prediction = (
+        tables.rows_of(rows[name], count)
+        for name in ("expert_entropy", "coefficient", "expert_prediction")
+    )
+    cluster = None if prepared.job.exact else rows["cluster"].to_numpy()
+    return entropy, coefficient, cluster, expert_prediction
+
+
+def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:
+    """The job's settings of a fit, but for what `other` says."""
+    coefficient, mixture = job.coefficient, job.mixture
+    if other.offset_adjustment is not None:
+        changed = {"offset_adjustment": other.offset_adjustment}
+        coefficient = CoefficientConfig(**coefficient.model_dump() | changed)
+    if other.clusters is not None:
+        mixture = MixtureConfig(**mixture.model_dump() | {"clusters": other.clusters})
+    return coefficient, mixture
+
+
+def _log_expertise(
+    run: RunDirectory, shards: Sequence[Shard], experts: int
+) -> Iterator[np.ndarray]:
+    for shard in shards:
+        for table in run.read_shard("experts", shard.dataset, shard.key, ["log_expertise"]):
+            if table.num_rows:
+                yield tables.rows_of(table["log_expertise"], experts)

@@ -1,0 +1,156 @@
+"""What a job would do, without doing it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from rich.table import Table
+from rich.text import Text
+
+from dawin_ray.data import Sample, count_samples
+from dawin_ray.job.prepare import Prepared
+from dawin_ray.method import Method
+from dawin_ray.models import as_values, described
+from dawin_ray.names import printable
+from dawin_ray.runs import SHOWN_BROKEN, SHOWN_REASONS, kind_of
+
+
+def plan_of(prepared: Prepared) -> list[Any]:
+    """Printable parts: a table of the data sets, then models, forwards and devices."""
+    job, spec = prepared.job, prepared.spec
+    table = Table(title=Text(printable(f"Plan of {job.run_dir}")), title_justify="left")
+    for heading in ("data set", "format", "classes", "head"):
+        table.add_column(heading)
+    for heading in ("shards", "samples", "bytes", "chunks"):
+        table.add_column(heading, justify="right")
+    total, unknown, faults = 0, False, []
+    for name, shards in prepared.shards.items():
+        found = _Faults(name)
+        counts = [count_samples(shard, found.add) for shard in shards]
+        faults += found.lines()
+        known = sum(count for count in counts if count is not None)
+        missing = None in counts
+        total, unknown = total + known, unknown or missing
+        chunks = sum(math.ceil((count or 0) / job.compute.chunk_size) for count in counts)
+        table.add_row(
+            Text(printable(name)),
+            shards[0].format,
+            f"{spec.classes[name].count:,}",
+            spec.heads[name],
+            f"{len(shards):,}",
+            "unknown until read" if missing else f"{known:,}",
+            f"{sum(shard.bytes for shard in shards):,}",
+            "?" if missing else f"{chunks:,}",
+        )
+    experts = len(job.experts)
+    static = sum(method.kind == "static" for method in spec.methods)
+    samplewise = sum(method.kind == "samplewise" for method in spec.methods)
+    fits = 1 if job.fit == "joint" else len(job.datasets)
+    at_least = "at least " if unknown else ""
+    clusters = job.mixture.clusters
+    most = job.mixture.max_clusters if clusters == "auto" else clusters
+    others = [m.fit for m in job.methods if m.fit is not None]
+    offset = " with offset adjustment" if job.coefficient.offset_adjustment else ""
+    beside = f" + {static} static interpolation{'s' if static > 1 else ''}" if static else ""
+    experts_pass = (
+        f"{at_least}{total * (experts + static):,} forwards: {total:,} images x "
+        f"({experts} experts{beside})"
+    )
+    if samplewise:
+        experts_pass += (
+            f"; {at_least}{total * samplewise:,} exact forwards of {samplewise} baselines, each at "
+            f"the price of about {experts}"
+        )
+    exact_pass = f"{at_least}{total:,} exact forwards, each at the price of about {experts}"
+    if job.saved_fit is not None and not job.exact:
+        passes = [
+            f"fit       of {job.saved_fit.address}, data set {job.saved_fit.dataset}",
+            f"one pass  {experts_pass}",
+            f"          and {at_least}{total:,} forwards of merged models",
+        ]
+    elif job.one_pass:
+        passes = [f"one pass  {experts_pass}", f"          and {exact_pass}"]
+    elif job.exact:
+        passes = [
+            f"pass 1    {experts_pass}",
+            f"offsets   {fits}, from the moments of the entropies",
+            f"pass 2    {exact_pass}",
+        ]
+    else:
+        passes = [
+            f"pass 1    {experts_pass}",
+            f"fit       {fits} mixture{'s' if fits > 1 else ''} of "
+            f"{'up to ' if clusters == 'auto' else ''}{most} clusters, from "
+            f"{job.coefficient.metric}{offset}",
+            f"pass 2    {at_least}{total * (1 + len(others)):,} forwards; at most "
+            f"{fits * (most + sum(f.clusters or most for f in others))} merges in each actor",
+        ]
+    height, width = prepared.preprocessing.size
+    return [
+        table,
+        *faults,
+        *labels_of(prepared),
+        *(
+            f"data set  {name}: {note}"
+            for name, source in prepared.sources.items()
+            for note in source.notes
+        ),
+        f"model     {job.model.architecture}, {experts} experts of {prepared.parameters:,} "
+        f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
+        f"pixels    {described(as_values(prepared.preprocessing.config))}; from "
+        f"{prepared.preprocessing.source}",
+        *passes,
+        f"baselines {_prices(job.methods, experts)}",
+        f"compute   device {job.compute.device}, actors {job.compute.actors}, "
+        + (
+            f"on the cluster at {job.compute.address}"
+            if job.compute.address
+            else f"on this machine ({os.cpu_count()} CPUs, {torch.cuda.device_count()} GPUs)"
+        ),
+    ]
+
+
+class _Faults:
+    """What headers alone tell of a data set's shards: which are broken, and what is rejected."""
+
+    def __init__(self, dataset: str):
+        self.dataset = dataset
+        self.broken: list[Sample] = []
+        self.rejects: Counter[str] = Counter()
+
+    def add(self, sample: Sample) -> None:
+        """A sample with an error."""
+        if sample.broken:
+            self.broken.append(sample)
+        else:
+            self.rejects[kind_of(sample.error)] += 1
+
+    def lines(self) -> list[str]:
+        """A line for each broken shard and each kind of reject, as far as a person reads."""
+        broken = [
+            f"broken    {self.dataset}: {sample.sample_id.rpartition('/')[0]}: {sample.error}"
+            for sample in self.broken[:SHOWN_BROKEN]
+        ]
+        if more := self.broken[SHOWN_BROKEN:]:
+            broken.append(f"broken    {self.dataset}: and {len(more):,} more shards")
+        return broken + [
+            f"rejects   {self.dataset}: {count:,} x {reason}"
+            for reason, count in self.rejects.most_common(SHOWN_REASONS)
+        ]
+
+
+def labels_of(prepared: Prepared) -> list[str]:
+    """A line for each data set: where its labels come from."""
+    return [f"data set  {name}: labels: {s.labels_from}" for name, s in prepared.sources.items()]
+
+
+def _prices(methods: Sequence[Method], experts: int) -> str:
+    """What each baseline adds, in forwards of one model for a sample."""
+    added = {"output": "0", "static": "1", "fit": "1", "samplewise": f"about {experts}"}
+    beside = [f"{m.name} {added[m.kind]}" for m in methods if m.kind != "expert"]
+    return f"{', '.join(beside)} (forwards for a sample)" if beside else "none"

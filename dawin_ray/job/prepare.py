@@ -1,0 +1,274 @@
+"""Everything that can be known, and refused, before Ray starts and a model runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+import dawin_ray
+from dawin_ray.config import Job
+from dawin_ray.data import (
+    DatasetClasses,
+    DatasetConfig,
+    Listing,
+    Shard,
+    Source,
+    cache_key,
+    check_apart,
+    chunk_name,
+    folders_without_a_name,
+    in_order_of,
+    list_files,
+    resolve_classes,
+    settle,
+)
+from dawin_ray.errors import UserError
+from dawin_ray.job.fingerprint import identity_of
+from dawin_ray.job.inputs import find_models, heads_of, inputs_of
+from dawin_ray.job.progress import Say, step
+from dawin_ray.method import Reference, SamplewiseClassifier, check_samplewise
+from dawin_ray.models import (
+    Experts,
+    HeadSpec,
+    Preprocessing,
+    library_versions,
+    preprocessing_fingerprint,
+    read_class_names,
+)
+from dawin_ray.passes import ScoringSpec
+from dawin_ray.runs import Saved, load_saved, saved_reference
+from dawin_ray.storage import configure
+
+# What does not change a single value: a run may be resumed elsewhere, or with other limits.
+NOT_IN_FINGERPRINT = {
+    "run_dir",
+    "compute",
+    "max_reject_fraction",
+    "max_broken_shards",
+    "storage_options",
+    "in_distribution",
+    "drift",
+}
+
+IMAGE_LIBRARIES = ("pillow", "torchvision")  # that decide a crop's bits
+
+PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A job whose every name has been looked up."""
+
+    job: Job
+    spec: ScoringSpec
+    preprocessing: Preprocessing
+    sources: Mapping[str, Source]  # data set -> all that was found of it
+    shards: Mapping[str, tuple[Shard, ...]]  # data set -> its shards that are to be scored
+    class_names: Mapping[str, tuple[str, ...] | None]  # data set -> names of its classes, if known
+    parameters: int  # floating values that are merged
+    cache_keys: Mapping[str, str]  # data set -> key of its crops
+    saved: Saved | None  # the fit of another run, where one is applied
+    identity: Mapping[str, Any]  # what this job's fits hold for
+    texts: Mapping[str, Mapping[str, str]]  # data set -> digests of its zero-shot head's texts
+    reference: Reference | None  # of another run, where the coefficients are anchored to one
+    fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
+
+    def only(self, shards: Mapping[str, tuple[Shard, ...]]) -> Prepared:
+        """The same job for these shards, which are none of its fingerprint."""
+        return replace(
+            self,
+            spec=replace(self.spec, compared=_first_chunks(shards)),
+            shards=shards,
+            class_names={name: self.class_names[name] for name in shards},
+            fingerprint={k: v for k, v in self.fingerprint.items() if k != "data"},
+        )
+
+
+def prepare(
+    job: Job, say: Callable[[str], None] = logger.warning, progress: Say = logger.debug
+) -> Prepared:
+    """Find the data, load and check the checkpoints, resolve heads and classes.
+
+    `say` is told what is left out of the data, missing or guessed; `progress` takes a line for
+    each part, with its time.
+
+    Raises:
+        UserError: anything that would keep the job from running.
+    """
+    configure(job.storage_options)
+    listings = {}
+    for dataset in job.datasets:
+        with step(progress, f"listing {dataset.name}") as found:
+            listing = list_files(dataset, may_be_empty=job.mode == "append")
+            found(f"{len(listing.files):,} files")
+        listings[dataset.name] = listing
+        check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
+        if job.compute.cache not in ("auto", "off"):
+            check_apart(job.compute.cache, "compute.cache", dataset, listings[dataset.name])
+    files = {expert.checkpoint for expert in job.experts} | {job.merge.base} - {None}
+    with step(progress, f"reading {len(files)} checkpoints") as told:
+        found = find_models(job)
+        told(
+            f"{sum(t.nbytes for c in found.checkpoints.values() for t in c.values()) / 1e9:.2f} GB"
+        )
+    heads = heads_of(job, listings, found.trained)
+    with step(progress, f"loading {len(job.experts)} experts"):
+        model, experts = found.load(heads)
+    named = job.model.class_names is not None and not all(h.zero_shot for h in heads.values())
+    head_names = read_class_names(job.model.class_names) if named else None
+    classes = {
+        dataset.name: _classes(
+            dataset, listings[dataset.name], heads[dataset.name], head_names,
+            experts.head_count(heads[dataset.name].key),
+        )
+        for dataset in job.datasets
+    }  # fmt: skip
+    sources = {}
+    for dataset in job.datasets:
+        source = settle(
+            dataset,
+            listings[dataset.name],
+            classes[dataset.name],
+            growing=job.mode == "append",
+        )
+        sources[dataset.name], listings[dataset.name] = source, source.listing
+        for note in source.notes:
+            say(f"data set {dataset.name}: {note}")
+    shards = {name: source.shards() for name, source in sources.items()}
+    spec = ScoringSpec(
+        model=model,
+        heads={name: head.key for name, head in heads.items()},
+        # workers need no names, and small arguments start actors without the object store
+        classes={name: replace(c, names=None, synsets=None) for name, c in classes.items()},
+        coefficient=job.coefficient,
+        scale=job.merge.scale,
+        exact=job.exact,
+        exact_rank=job.mixture.exact_rank,
+        baselines=job.baselines,
+        batch_size=job.compute.batch_size,
+        compared=_first_chunks(shards),
+    )
+    if job.exact or any(method.kind == "samplewise" for method in spec.methods):
+        with step(progress, "checking the exact mode against merged weights"):
+            _check_exact(experts, job)
+    preprocessing = preprocessing_fingerprint(experts.preprocessing)
+    class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
+    texts = {name: head.digests for name, head in heads.items()}
+    digests = {address: model.digests[address] for address in model.checkpoints.values()}
+    identity = identity_of(
+        [{"sha256": digests[e.checkpoint], "temperature": e.temperature} for e in job.experts],
+        job.merge.base and digests[job.merge.base],
+        job.merge.scale,
+        preprocessing,
+        job.coefficient.model_dump(mode="json"),
+        model.digests[job.model.architecture],
+    )
+    libraries = library_versions(job.model.architecture)
+    saved, reference = None, None
+    if job.coefficient.reference is not None and "#" in job.coefficient.reference:
+        reference = saved_reference(
+            job.coefficient.reference, identity, class_digests.items(), texts
+        )
+    if job.saved_fit is not None:
+        saved = load_saved(job.saved_fit, identity, class_digests.items(), texts)
+        if saved.fit.mixture is None and not job.exact:
+            raise UserError(
+                f"The saved fit {job.saved_fit.address!r} has no mixture, as its job was exact. "
+                "Set mixture: {clusters: exact}."
+            )
+    return Prepared(
+        job=job,
+        spec=spec,
+        preprocessing=experts.preprocessing,
+        sources=sources,
+        shards=shards,
+        class_names={name: c.names for name, c in classes.items()},
+        parameters=sum(t.numel() for t in experts.states[0].values() if t.is_floating_point()),
+        cache_keys={
+            d.name: cache_key(
+                preprocessing | {name: libraries[name] for name in IMAGE_LIBRARIES},
+                job.compute.chunk_size,
+                _digest([listings[d.name].identity(), d.crop_border]),
+            )
+            for d in job.datasets
+        },
+        fingerprint={
+            "code": dawin_ray.__version__,
+            "job": job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
+            | {"chunk_size": job.compute.chunk_size},
+            "libraries": libraries,
+            "checkpoints": digests,
+            "inputs": inputs_of(job, listings, heads, classes, head_names, model),
+            "preprocessing": preprocessing,
+            "classes": class_digests,
+            "data": {name: listing.identity() for name, listing in listings.items()},
+            "saved_fit": saved and saved.digest,
+            "reference": None if reference is None else reference.median.tolist(),
+        },
+        saved=saved,
+        identity=identity,
+        texts=texts,
+        reference=reference,
+    )
+
+
+def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
+    """Of each data set, so that small ones have a figure of their float32 agreement too."""
+    return frozenset(chunk_name(of_set[0], 0) for of_set in shards.values() if of_set)
+
+
+def _check_exact(experts: Experts, job: Job) -> None:
+    """Run the exact mode once on noise, against merged weights."""
+    model = SamplewiseClassifier(
+        experts.skeleton, experts.states, base=experts.base, scale=job.merge.scale
+    )
+    height, width = experts.preprocessing.size
+    noise = torch.Generator().manual_seed(0)
+    check_samplewise(
+        model,
+        lambda state: experts.classifier(state, torch.device("cpu"), torch.float32),
+        experts.states,
+        torch.randn(PROBE_IMAGES, 3, height, width, generator=noise),
+        next(iter(experts.skeleton.heads)),
+        job.model.architecture,
+        base=experts.base,
+        scale=job.merge.scale,
+    )
+
+
+def _classes(
+    dataset: DatasetConfig,
+    listing: Listing,
+    head: HeadSpec,
+    head_names: tuple[str, ...] | None,
+    head_count: int,
+) -> DatasetClasses:
+    """The classes of a data set; `head_names` are given for the checkpoints' head."""
+    names = head.class_names
+    if names is None and head_names is not None:
+        names = head_names
+        if len(names) != head_count:
+            raise UserError(
+                f"model.class_names has {len(names)} names, but the checkpoints' head has "
+                f"{head_count} classes. Give the list that the head was trained with."
+                + folders_without_a_name(listing.folders, names)
+            )
+    classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
+    if listing.names is not None:
+        return in_order_of(listing.names, classes, dataset, listing.names_from)
+    if listing.class_names is not None:
+        own = read_class_names(listing.class_names)
+        return in_order_of(own, classes, dataset, listing.class_names)
+    return classes
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,210 @@
+"""How long a run takes, and how it tells a person: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from dawin_ray.data import Tries, loading
+from dawin_ray.names import printable
+from dawin_ray.passes import PHASES
+
+LINE_SECONDS = 10.0  # between plain lines
+
+FIRST_LINE_SECONDS = 2.0  # of a step that lasts
+
+ASK_SECONDS = 1.0  # between two looks at what workers tell
+
+# The pace that a forecast goes by is that of the last minute, or of as many chunks at least.
+WINDOW_SECONDS, WINDOW_CHUNKS = 60.0, 8
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+@contextmanager
+def step(say: Say, what: str) -> Iterator[Callable[[str], None]]:
+    """A line with the time that a step took, and lines while it lasts; its value adds to them.
+
+    Where the step fails there is no line: the error says more.
+    """
+    begin, done, found = time.monotonic(), threading.Event(), []
+
+    def line(end: str) -> str:
+        return f"{', '.join([what, *found])}: {time.monotonic() - begin:.1f} s{end}"
+
+    def tell() -> None:
+        pause = FIRST_LINE_SECONDS
+        while not done.wait(pause):
+            say(line(" so far"))
+            pause = LINE_SECONDS
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield found.append
+    finally:
+        done.set()
+        thread.join()
+    say(line(""))
+
+
+@contextmanager
+def told(tries: Tries, say: Say, label: str, stage: str) -> Iterator[Callable[[], None]]:
+    """Shows what workers tell while a pass runs, and until its first chunk what is waited for.
+
+    Its value is called when the first chunk is there.
+    """
+    begin, first, done = time.monotonic(), threading.Event(), threading.Event()
+
+    def look(last: float) -> float:
+        for line in tries.told():
+            say(f"{label}: {line}")
+        if first.is_set() or done.is_set() or time.monotonic() - last < LINE_SECONDS:
+            return last
+        loaded, scored, total = tries.state(loading(stage), stage)
+        if total:
+            words = f"{scored:,} of {total:,} images of the first chunks are scored"
+        elif loaded:
+            words = "the models are loaded; waiting for the first chunk to be read and scored"
+        else:
+            words = "waiting for the model actors to load"
+        say(f"{label}: {words}, {time.monotonic() - begin:.0f} s")
+        return time.monotonic()
+
+    def work() -> None:
+        last, ended = begin, False
+        while not ended:
+            ended = done.wait(ASK_SECONDS)
+            try:
+                last = look(last)
+            except Exception:
+                logger.debug("the workers of %s cannot be asked", stage, exc_info=True)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield first.set
+    finally:
+        done.set()
+        thread.join(timeout=2 * ASK_SECONDS)
+
+
+class Forecast:
+    """How much is left of some work, from the pace of late; the start of workers is no part of it.
+
+    Work is in images where they are counted, else in bytes.
+    """
+
+    def __init__(self, total: float):
+        """`total` is all the work."""
+        self.total, self.done = total, 0.0
+        self.window: deque[tuple[float, float]] = deque()  # when, and how much was done by then
+
+    def add(self, work: float, now: float, seconds: float) -> None:
+        """Count a chunk that is done now and took so long."""
+        if not self.window:
+            self.window.append((now - seconds, 0.0))
+        self.done += work
+        self.window.append((now, self.done))
+        while len(self.window) > WINDOW_CHUNKS and now - self.window[0][0] > WINDOW_SECONDS:
+            self.window.popleft()
+
+    @property
+    def share(self) -> float:
+        """What is done, 0 to 1."""
+        return min(self.done / self.total, 1.0) if self.total > 0 else 1.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None before anything is done."""
+        if len(self.window) < 2:
+            return None
+        (since, before), (now, done) = self.window[0], self.window[-1]
+        if done <= before or now <= since:
+            return None
+        return max(self.total - done, 0.0) * (now - since) / (done - before)
+
+
+class ConsoleProgress:
+    """Bars on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, console: Console):
+        """Writes to this console."""
+        self.console = console
+
+    def say(self, message: str) -> None:
+        """One line for a person, whatever the names in it hold."""
+        self.console.print(
+            printable(message), highlight=False, soft_wrap=True, markup=False, emoji=False
+        )
+
+    @contextmanager
+    def phase(self, name: str, total: float) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """Shows a phase while it runs; its value takes each chunk's summary.
+
+        `total` is the sum of the summaries' `work` (their `bytes`, where they have none).
+        """
+        label, begin = PHASES.get(name, name), time.monotonic()
+        done, forecast = {"rows": 0, "rejects": 0}, Forecast(total)
+
+        def count(chunk: Mapping[str, Any]) -> None:
+            for key in done:
+                done[key] += int(chunk[key])
+            work = float(chunk.get("work", chunk["bytes"]))
+            forecast.add(work, time.monotonic(), float(chunk["done"] - chunk["begun"]))
+
+        def left() -> str:
+            seconds = forecast.seconds_left
+            return "" if seconds is None else f"{_duration(seconds)} left"
+
+        def line(prefix: str) -> str:
+            seconds = time.monotonic() - begin
+            return (
+                f"{label}: {prefix}{done['rows']:,} images, {done['rejects']:,} rejects, "
+                f"{done['rows'] / max(seconds, 1e-9):,.0f} images/s, {seconds:.0f} s"
+            )
+
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+                TextColumn("{task.fields[note]}"),
+            )  # fmt: skip
+            with Progress(*columns, console=self.console, transient=True) as bar:
+                task = bar.add_task(label, total=1.0, note="starting workers")
+
+                def advance(chunk: Mapping[str, Any]) -> None:
+                    count(chunk)
+                    rate = done["rows"] / max(time.monotonic() - begin, 1e-9)
+                    note = f"{done['rows']:,} images, {rate:,.0f}/s, {left()}"
+                    bar.update(task, completed=forecast.share, note=note.rstrip(", "))
+
+                yield advance
+        else:
+            last = begin
+
+            def advance(chunk: Mapping[str, Any]) -> None:
+                nonlocal last
+                count(chunk)
+                if time.monotonic() - last >= LINE_SECONDS:
+                    last = time.monotonic()
+                    self.say(f"{line(f'{100 * forecast.share:.0f} %, ')}, {left()}".rstrip(", "))
+
+            yield advance
+        self.say(line("done, "))
+
+
+def _duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, then hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

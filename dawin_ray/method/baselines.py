@@ -1,0 +1,132 @@
+"""What DaWin is compared with in the same run: each method's predictions, and its price.
+
+Experts, their output ensembles and the selection of one of them follow from the experts' logits;
+a static interpolation is one more model; a method with a coefficient for each sample is one
+samplewise forward, about two plain ones. All of them run in pass 1, from the same crops.
+
+Shapes: B batch, M experts, C classes, Q methods.
+
+Source: DaWin, section 5 and appendix; dawin_rft/main_dawin.py of naver-ai/dawin at commit 310e0e1;
+the static curve is WiSE-FT's (Wortsman et al., CVPR 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dawin_ray.method.coefficients import CoefficientConfig
+from dawin_ray.settings import Settings
+
+# The reference's normal controls, as weights of the last expert: mean -> standard deviation, and
+# the limits that it clamps them to.
+NORMAL_CONTROLS = {0.5: 0.2, 0.8: 0.1}
+
+EVEN = "even_interpolation"
+
+Kind = Literal["expert", "output", "static", "samplewise", "fit"]
+
+
+class FitConfig(Settings):
+    """Another fit of the same coefficients: other clusters, or with or without the offset."""
+
+    clusters: Annotated[int, Field(ge=1)] | None = None
+    offset_adjustment: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> FitConfig:
+        if self.clusters is None and self.offset_adjustment is None:
+            raise ValueError("baselines.fits: say what differs, clusters or offset_adjustment")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Such as `dawin_K10` or `dawin_K10_offset`."""
+        parts = ["dawin"] + ([] if self.clusters is None else [f"K{self.clusters}"])
+        if self.offset_adjustment is not None:
+            parts.append("offset" if self.offset_adjustment else "no_offset")
+        return "_".join(parts)
+
+
+class BaselinesConfig(Settings):
+    """What is scored beside DaWin, for comparison.
+
+    `output_ensembles` (even and dynamic ensemble of the experts' outputs, selection of the more
+    certain expert) costs no forward. `even_interpolation` and each weight in `static` (of the last
+    of two experts; 0, 0.5 and 1 are shared) cost one a sample. `exact` (the job's coefficients,
+    without offset or reference), `oracle` (from the labels, so no method but a bound), `random`
+    (three controls) and each of `coefficients` cost a samplewise one, about two. Each of `fits`,
+    DaWin with other clusters or another offset, costs one in pass 2.
+    """
+
+    even_interpolation: bool = True
+    output_ensembles: bool = True
+    static: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    exact: bool = False
+    oracle: bool = False
+    random: bool = False
+    coefficients: tuple[CoefficientConfig, ...] = ()
+    fits: tuple[FitConfig, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A compared method."""
+
+    name: str
+    kind: Kind
+    weight: float | None = None  # of the last expert, where it is static
+    coefficient: CoefficientConfig | None = None  # of a samplewise one that is not random
+    fit: FitConfig | None = None
+    uses_labels: bool = False
+
+
+def runs_even(baselines: BaselinesConfig, coefficient: CoefficientConfig) -> bool:
+    """Whether the even interpolation runs, to be compared with or for pseudo labels."""
+    asked = (coefficient, *baselines.coefficients)
+    return baselines.even_interpolation or any(c.needs_merged for c in asked)
+
+
+def methods_of(
+    baselines: BaselinesConfig, experts: Sequence[str], coefficient: CoefficientConfig
+) -> tuple[Method, ...]:
+    """The methods of a job in the order of their columns, the experts first."""
+    even = runs_even(baselines, coefficient)
+    methods = [Method(name=name, kind="expert") for name in experts]
+    if baselines.output_ensembles:
+        methods += [
+            Method(name=name, kind="output")
+            for name in ("even_output_ensemble", "dynamic_output_ensemble", "selection")
+        ]
+    if even:
+        weight = 0.5 if len(experts) == 2 else None
+        methods.append(Method(name=EVEN, kind="static", weight=weight))
+    methods += [
+        Method(name=f"static_{weight:g}", kind="static", weight=weight)
+        for weight in dict.fromkeys(baselines.static)
+        if not (weight in (0, 1) or (weight == 0.5 and even))
+    ]
+    own = CoefficientConfig(metric=coefficient.metric, target=coefficient.target)
+    samplewise = [("exact", own, own.needs_labels)] if baselines.exact else []
+    samplewise += [(_name_of(c), c, c.needs_labels) for c in baselines.coefficients]
+    if baselines.oracle:
+        oracle = CoefficientConfig(metric="cross_entropy", target="labels")
+        samplewise.append(("oracle", oracle, True))
+    methods += [
+        Method(name=name, kind="samplewise", coefficient=coefficient, uses_labels=uses_labels)
+        for name, coefficient, uses_labels in samplewise
+    ]
+    if baselines.random:
+        controls = ["random_uniform"]
+        if len(experts) == 2:
+            controls += [f"random_normal_{mean:g}" for mean in NORMAL_CONTROLS]
+        methods += [Method(name=name, kind="samplewise") for name in controls]
+    methods += [Method(name=fit.name, kind="fit", fit=fit) for fit in baselines.fits]
+    return tuple(methods)
+
+
+def _name_of(coefficient: CoefficientConfig) -> str:
+    return f"exact_{coefficient.target or coefficient.metric}"

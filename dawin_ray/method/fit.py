@@ -1,0 +1,138 @@
+"""From the experts' table to a fit: offset, coefficients, mixture. Runs on the driver.
+
+The table is read as a stream and never held: moments of any number of samples, then a mixture from
+the samples themselves while they are few, from a histogram (M = 2) or a seeded subsample (M > 2)
+where they are many. Memory does not depend on N.
+
+Shapes: N samples, B samples of a batch, M experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from dawin_ray.errors import UserError
+from dawin_ray.method.coefficients import CoefficientConfig, Offset, coefficients, entropy_growth
+from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
+from dawin_ray.method.streams import (
+    MAX_SAMPLES,
+    LambdaHistogram,
+    Moments,
+    Stream,
+    entropy_quantiles,
+    subsample,
+)
+
+Source = Literal["samples", "histogram", "subsample", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What pass 2 needs of pass 1: a few numbers for a data set of any size.
+
+    The default is the fit of a data set in the exact mode without offset: nothing is fitted.
+    """
+
+    samples: int = 0
+    offset: Offset | None = None
+    growth: np.ndarray | None = None  # of the experts' entropies over a reference's [M]
+    mixture: Mixture | None = None  # None in the exact mode
+    source: Source = "none"  # what the mixture was fitted from
+    beside: Mapping[str, Fit] = field(default_factory=dict)  # other fits, to be compared with
+
+    def coefficients(self, log_expertise_NM: np.ndarray) -> np.ndarray:
+        """Each sample's own coefficients, float64 [N, M]."""
+        return coefficients(log_expertise_NM, self.offset, self.growth)
+
+    def describe(self) -> str:
+        """What was fitted to how many samples, in words for a person."""
+        offset = "" if self.offset is None else f"offset {self.offset.bias:.3f}, "
+        if self.growth is not None:
+            offset += f"log growth {', '.join(f'{g:.2f}' for g in self.growth)}, "
+        if self.mixture is None:
+            return f"{offset}no mixture, {self.samples:,} samples"
+        means = ", ".join(f"{mean:.3f}" for mean in self.mixture.means[:, -1])
+        how = {
+            "samples": f"all {self.samples:,} samples",
+            "histogram": f"a histogram of {self.samples:,} samples",
+            "subsample": f"a seeded subsample of {self.samples:,} samples",
+        }[self.source]
+        return f"{offset}{len(self.mixture.weights)} clusters at {means}, from {how}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` is its inverse."""
+        offset = self.offset and {"bias": self.offset.bias, "shares": self.offset.shares.tolist()}
+        return {
+            "samples": self.samples,
+            "source": self.source,
+            "offset": offset,
+            "growth": None if self.growth is None else self.growth.tolist(),
+            "mixture": self.mixture and self.mixture.to_dict(),
+            "beside": {name: other.to_dict() for name, other in self.beside.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Fit:
+        """The fit that `to_dict` wrote."""
+        offset = data["offset"] and Offset(
+            bias=data["offset"]["bias"], shares=np.array(data["offset"]["shares"])
+        )
+        return cls(
+            samples=data["samples"],
+            source=data["source"],
+            offset=offset,
+            growth=None if data.get("growth") is None else np.array(data["growth"]),
+            mixture=data["mixture"] and Mixture.from_dict(data["mixture"]),
+            beside={name: cls.from_dict(other) for name, other in data.get("beside", {}).items()},
+        )
+
+
+def fit(
+    stream: Stream,
+    experts: int,
+    coefficient: CoefficientConfig,
+    mixture: MixtureConfig,
+    *,
+    reference: np.ndarray | None = None,
+    max_samples: int = MAX_SAMPLES,
+) -> Fit:
+    """Fit offset and mixture to a stream of the experts' log-expertises.
+
+    `reference` are the experts' median entropies [M] on the reference, where there is one.
+
+    Raises:
+        UserError: the stream holds no sample.
+    """
+    moments = Moments.of(np.empty((0, experts)))
+    for log_e in stream():
+        moments = moments.merge(Moments.of(-np.asarray(log_e, dtype=np.float64)))
+    if not moments.count:
+        raise UserError(
+            "There is no usable sample to fit a mixture to. See the rejects for the reasons."
+        )
+    offset = Offset.from_moments(moments) if coefficient.offset_adjustment else None
+    growth = None
+    if reference is not None:
+        (median,) = entropy_quantiles(
+            stream, experts, moments.count, [0.5], max_samples=max_samples
+        )
+        growth = entropy_growth(median, reference, coefficient.strength)
+    if mixture.clusters == "exact":
+        return Fit(samples=moments.count, offset=offset, growth=growth)
+    batches = (coefficients(log_e, offset, growth) for log_e in stream())
+    weights = None
+    if moments.count <= max_samples:
+        source, points = "samples", np.concatenate(list(batches))
+    elif experts == 2:
+        source, histogram = "histogram", LambdaHistogram()
+        for batch in batches:
+            histogram.add(batch)
+        points, weights = histogram.points()
+    else:
+        source, points = "subsample", subsample(batches, moments.count, max_samples, mixture.seed)
+    fitted = fit_mixture(points, mixture, weights=weights)
+    return Fit(samples=moments.count, offset=offset, growth=growth, mixture=fitted, source=source)

@@ -1,0 +1,72 @@
+"""Which files of a run directory are a run's own, by their names. Nothing else is ever deleted."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Collection
+
+from dawin_ray.storage import LOCK
+
+FINGERPRINT, MIXTURE, MANIFEST = "fingerprint.json", "mixture.json", "manifest.json"
+
+CLASSES, AUDIT, PAGE, CSV = "classes.json", "audit.json", "report.html", "csv"
+
+WORK, CACHE = "work", "cache"
+
+BATCHES, SHARDS, LEDGER = "batches", "shards.jsonl", "ledger.json"
+
+DATA = "data.jsonl.gz"
+
+_FILES = {
+    FINGERPRINT, MIXTURE, MANIFEST, CLASSES, AUDIT, PAGE, SHARDS, LEDGER, DATA, "job.yaml",
+    "report.json", "fit.json",
+}  # fmt: skip
+
+# Folders in which a file of somebody else's would be taken for one of the run's.
+FOLDERS = ("experts", "predictions", "rejects", CSV, BATCHES)
+
+PART = re.compile(r"part-\d{5}\.parquet")
+
+_PART = re.compile(
+    rf"((experts|predictions)/dataset=[^/]+|rejects)(/batch=(?P<batch>[^/]+))?/{PART.pattern}"
+)
+
+_OTHER = re.compile(
+    rf"{CSV}/(scores|differences|clusters|classes|drift)\.csv"
+    rf"|{WORK}/(experts|predictions|rejects)/[^/]+/[^/]+/[^/]+\.parquet"
+    rf"|{WORK}/marks/(experts|predictions|rejects)/[^/]+/[^/]+\.json"
+    rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
+)
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # of `storage.write_whole`, where it was killed
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a file is a lock, or one that a killed run had not written in full."""
+    name = posixpath.basename(path)
+    return name == LOCK or name.startswith(f"{LOCK}.") or bool(_TEMPORARY.fullmatch(name))
+
+
+def is_transient(path: str) -> bool:
+    """Whether a file is temporary, or of those that are none of a finished run."""
+    return is_temporary(path) or bool(re.match(rf"({BATCHES}/[^/]+/)?({WORK}|{CACHE})/", path))
+
+
+def is_ours(path: str, batches: Collection[str] = ()) -> bool:
+    """Whether a path, from the root of a run directory, is of a file that runs write.
+
+    `batches` are the names of those that the directory has.
+    """
+    if _TEMPORARY.fullmatch(posixpath.basename(path)):
+        return True
+    if path.startswith(f"{BATCHES}/"):
+        _, name, *rest = path.split("/")
+        return name in batches and _is_of_a_run("/".join(rest))
+    if part := _PART.fullmatch(path):
+        return part["batch"] is None or part["batch"] in batches
+    return _is_of_a_run(path)
+
+
+def _is_of_a_run(path: str) -> bool:
+    return path in _FILES or _OTHER.fullmatch(path) is not None

@@ -1,0 +1,192 @@
+"""Intervals, tests and scores of predictions: plain arrays in, plain numbers out.
+
+Intervals are two-sided at LEVEL. What scipy has is scipy's; what is here is what it lacks, and the
+conventions that a reader of a report must know.
+
+Shapes: N samples, G groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+BINS = 15  # of the calibration error: equal width, as in Guo et al. (ICML 2017)
+
+COVERAGES = (0.8, 0.9, 0.95)
+
+RESAMPLES = 10_000
+
+# Samples' worth of the overall accuracy that each class's is shrunk with.
+CLASS_PRIOR = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure with its interval and what it was counted from."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain JSON types."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+def accuracy(right: int, n: int) -> Interval:
+    """A share with Wilson's interval.
+
+    Raises:
+        ValueError: n is 0.
+    """
+    found = stats.binomtest(int(right), int(n)).proportion_ci(LEVEL, method="wilson")
+    return Interval(value=right / n, low=float(found.low), high=float(found.high), n=int(n))
+
+
+def mean(values_N: np.ndarray) -> Interval:
+    """A mean with the normal interval of its standard error."""
+    values_N = np.asarray(values_N, dtype=np.float64)
+    n, value = len(values_N), float(values_N.mean())
+    error = float(values_N.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
+    reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
+    return Interval(value=value, low=value - reach, high=value + reach, n=n)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Exact two-sided p-value of McNemar's test from the discordant counts; 1 without any."""
+    if better + worse == 0:
+        return 1.0
+    return float(stats.binomtest(int(better), int(better + worse), 0.5).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted by Holm's step-down procedure, in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted.tolist()
+
+
+def paired_differences(
+    counts: Sequence[tuple[int, int, int]],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Interval:
+    """Mean over groups of the difference of two accuracies, with a paired bootstrap's interval.
+
+    `counts` are of each group: samples that only the first got right, that only the second did,
+    and all. Resampling the samples of a group with replacement changes nothing but these counts,
+    so that they are drawn from their multinomial, whatever N is. One group is a data set; several
+    are a suite, whose sets weigh the same.
+    """
+    draw = np.random.default_rng(seed)
+    value, totals = 0.0, np.zeros(resamples)
+    for better, worse, n in counts:
+        value += (better - worse) / n / len(counts)
+        shares = [better / n, worse / n, (n - better - worse) / n]
+        drawn = draw.multinomial(n, shares, size=resamples)
+        totals += (drawn[:, 0] - drawn[:, 1]) / n / len(counts)
+    low, high = np.quantile(totals, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=value, low=float(low), high=float(high), n=sum(n for *_, n in counts))
+
+
+def macro_accuracy(
+    counts: Sequence[tuple[int, int]], seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Mean of the accuracies of several data sets, with a bootstrap's interval.
+
+    `counts` are right answers and samples of each set.
+    """
+    return paired_differences([(right, 0, n) for right, n in counts], seed, resamples)
+
+
+def calibration(confidence_N: np.ndarray, right_N: np.ndarray) -> tuple[float, list[dict]]:
+    """Expected calibration error, and the reliability curve: confidence, accuracy, n of each bin.
+
+    BINS bins of equal width over [0, 1], each open on the left; empty bins are left out.
+    """
+    confidence_N = np.asarray(confidence_N, dtype=np.float64)
+    which_N = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
+    counts = np.bincount(which_N, minlength=BINS)
+    confidences = np.bincount(which_N, confidence_N, BINS)
+    rights = np.bincount(which_N, np.asarray(right_N, dtype=np.float64), BINS)
+    used = counts > 0
+    error = np.abs(rights[used] - confidences[used]).sum() / len(confidence_N)
+    curve = [
+        {"confidence": c / n, "accuracy": r / n, "n": int(n)}
+        for c, r, n in zip(confidences[used], rights[used], counts[used], strict=True)
+    ]
+    return float(error), curve
+
+
+def _risks(confidence_N: np.ndarray, right_N: np.ndarray) -> np.ndarray:
+    """Share of errors among the k most confident samples, k = 1..N.
+
+    Equally confident samples count with their mean, as in any order of them on average.
+    """
+    order = np.argsort(-confidence_N, kind="stable")
+    wrong, confidence = 1.0 - right_N[order], confidence_N[order]
+    starts = np.flatnonzero(np.r_[True, confidence[1:] != confidence[:-1]])
+    sizes = np.diff(np.r_[starts, len(wrong)])
+    mean = np.add.reduceat(wrong, starts) / sizes
+    return np.cumsum(np.repeat(mean, sizes)) / np.arange(1, len(wrong) + 1)
+
+
+def selective(
+    confidence_N: np.ndarray, right_N: np.ndarray, points: int = 100
+) -> tuple[float, dict[str, float], list[dict]]:
+    """AURC, accuracy at COVERAGES, and the risk-coverage curve at up to `points` coverages.
+
+    AURC is the mean of the risks at all N coverages (Geifman and El-Yaniv, 2017). The accuracy at
+    a coverage c is that of the ceil(c N) most confident samples.
+    """
+    risks = _risks(np.asarray(confidence_N, dtype=np.float64), np.asarray(right_N, dtype=float))
+    n = len(risks)
+
+    def at(coverage: float) -> int:
+        return min(n, max(1, int(np.ceil(round(coverage * n, 9))))) - 1
+
+    curve = [
+        {"coverage": (k + 1) / n, "risk": float(risks[k])}
+        for k in np.unique(np.linspace(0, n - 1, min(points, n)).astype(int))
+    ]
+    accuracies = {f"{coverage:g}": 1 - float(risks[at(coverage)]) for coverage in COVERAGES}
+    return float(risks.mean()), accuracies, curve
+
+
+def by_group(groups_N: np.ndarray, right_N: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """Samples and right answers [G] of each of `count` groups."""
+    n_G = np.bincount(groups_N, minlength=count)
+    return n_G, np.bincount(groups_N, np.asarray(right_N, dtype=float), count).astype(int)
+
+
+def shrunk(right_G: np.ndarray, n_G: np.ndarray) -> np.ndarray:
+    """Accuracies of groups, those of few samples drawn towards the overall one.
+
+    As if each group had CLASS_PRIOR more samples of the overall accuracy.
+    """
+    overall = right_G.sum() / n_G.sum()
+    return (right_G + CLASS_PRIOR * overall) / (n_G + CLASS_PRIOR)
+
+
+def rank_correlation(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
+    """Spearman's; None where one of them is constant."""
+    if len(a_N) < 2 or np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
+        return None
+    return float(stats.spearmanr(a_N, b_N).statistic)
+
+
+def distance(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
+    """Wasserstein's, in the values' unit; None where one side is empty."""
+    if not len(a_N) or not len(b_N):
+        return None
+    return float(stats.wasserstein_distance(a_N, b_N))

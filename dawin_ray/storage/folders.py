@@ -1,0 +1,66 @@
+"""TODO: storage.folders (of ours)."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from dawin_ray.storage.files import is_local, join
+
+THREADS = 16  # that delete at once on a remote storage
+
+
+def files_below(fs: Any, root: str, *, follow: bool = False) -> list[str]:
+    """Paths of all files below a folder, from there, sorted; hidden ones too.
+
+    A link to a folder is a file here, unless it is to be followed.
+    """
+    if is_local(fs):
+        return sorted(_local_files(root, follow))
+    fs.invalidate_cache()
+    try:
+        found = fs.find(root, refresh=True)
+    except FileNotFoundError:
+        return []
+    return sorted(posixpath.relpath(path, root) for path in found if path.rstrip("/") != root)
+
+
+def _local_files(root: str, follow: bool) -> Iterator[str]:
+    seen: set[str] = set()
+    for folder, names, files in os.walk(root, followlinks=follow):
+        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
+        if follow and (real := os.path.realpath(folder)) in seen:
+            names.clear()  # a link to a folder above
+            continue
+        elif follow:
+            seen.add(real)
+        for name in files if follow else [*files, *links]:
+            yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def delete(fs: Any, root: str, paths: Iterable[str]) -> None:
+    """Delete files, given from `root`, and the folders below it that are empty then."""
+    paths = list(paths)
+    if not is_local(fs):
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda path: _remove(fs, join(root, path)), paths))
+        return
+    for path in paths:
+        Path(root, path).unlink(missing_ok=True)
+    above = {str(folder) for path in paths for folder in Path(path).parents if folder != Path(".")}
+    for folder in sorted(above, key=len, reverse=True):
+        try:
+            Path(root, folder).rmdir()
+        except OSError:
+            continue  # it holds something else, or is gone
+
+
+def _remove(fs: Any, path: str) -> None:
+    try:
+        fs.rm_file(path)
+    except FileNotFoundError:
+        return
