@@ -16,6 +16,7 @@ ROOT = Path(dawin_ray.__file__).parent
 # import each other either: passes know no files, runs know no models.
 ORDER = """
 errors settings names
+records
 tables
 storage
 method statistics
