@@ -45,7 +45,7 @@ def read_record(kind: type[R], content: bytes, address: str) -> R:
     try:
         values = json.loads(content)
         version = values.pop("version", 0)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(address, str(error)) from error
     if not isinstance(version, int) or version > kind.VERSION:
         raise UserError(
@@ -53,11 +53,12 @@ def read_record(kind: type[R], content: bytes, address: str) -> R:
             f"{kind.VERSION}: a newer dawin_ray wrote it. Use that one."
         )
     try:
-        return _adapter(kind).validate_python(values)
+        record: R = _adapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"
         raise _damaged(address, f"{place}: {first['msg']}") from error
+    return record
 
 
 @cache
