@@ -30,7 +30,7 @@ from dawin_ray.data import DecodeImages
 from dawin_ray.job import Prepared, prepare, score
 from dawin_ray.method import Fit
 from dawin_ray.models import CHECKPOINT_HEAD, HEAD, Experts, load_experts
-from dawin_ray.passes import PredictExact, PredictMerged, ScoreExperts, equal_parts
+from dawin_ray.passes import Predict, ScoreExperts, equal_parts
 
 SHARDS = 4
 SIDE = 256  # pixels of an image
@@ -164,9 +164,7 @@ def plain_loop(prepared: Prepared, compute: Mapping[str, Any]) -> tuple[float, f
     experts = load_experts(spec.model)
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
     score_experts = ScoreExperts(spec, experts)
-    predict = (PredictExact if job.exact else PredictMerged)(
-        spec, {"images": Fit.from_dict(written)}, experts
-    )
+    predict = Predict(spec, {"images": Fit.from_dict(written)}, experts)
     predict.agreement = None  # a check of the job's, not a part of the method
     few = next(decode(shard)).select(slice(8))
     predict(few, score_experts(few))  # merges the models

@@ -9,7 +9,16 @@ from dawin_ray.data.attempts import (
     loading,
     nth,
 )
-from dawin_ray.data.chunks import Chunk, chunk_name, end_of, pack, unpack
+from dawin_ray.data.chunks import (
+    Chunk,
+    ChunkSummary,
+    chunk_name,
+    end_of,
+    from_row,
+    pack,
+    to_row,
+    unpack,
+)  # fmt: skip
 from dawin_ray.data.class_order import in_order_of
 from dawin_ray.data.classes import DatasetClasses, folders_without_a_name, resolve_classes
 from dawin_ray.data.crop_cache import CropCache, ReadChunks, cache_key, plan_cache
@@ -29,6 +38,7 @@ __all__ = [
     "UNCOUNTED",
     "Attempts",
     "Chunk",
+    "ChunkSummary",
     "CropCache",
     "DatasetClasses",
     "DatasetConfig",
@@ -46,6 +56,7 @@ __all__ = [
     "count_samples",
     "end_of",
     "folders_without_a_name",
+    "from_row",
     "in_order_of",
     "list_files",
     "loading",
@@ -57,6 +68,7 @@ __all__ = [
     "read_samples",
     "resolve_classes",
     "settle",
+    "to_row",
     "unpack",
     "without_border",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -98,3 +98,35 @@ def unpack(packed: pa.Table) -> Chunk:
     """The chunk in a table of one row that `pack` made; its pixels are not copied."""
     assert packed.num_rows == 1, "a batch of the stream is one chunk"
     return from_text(packed["chunk"][0].as_py(), packed["images"][0].as_buffer())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkSummary:
+    """What the driver learns of a chunk that is committed, or of the end of a shard."""
+
+    dataset: str
+    shard: str  # its key
+    chunk: str  # its name; empty at the end of a shard
+    rows: int
+    rejects: int
+    bytes: int  # of the shard that the chunk stands for
+    begun: float  # seconds since the epoch, on the worker's clock
+    done: float
+    merges: int = 0  # models that were merged for it
+    end: dict[str, Any] | None = None  # see `Chunk.end`
+    work: float | None = None  # in the unit of a forecast; `bytes` where it is None
+
+    @property
+    def seconds(self) -> float:
+        """That the chunk took in its worker."""
+        return self.done - self.begun
+
+
+def to_row(summary: ChunkSummary) -> dict[str, list[str]]:
+    """A summary as a table of one row and one column, in which nothing can be null."""
+    return {"summary": [json.dumps(dataclasses.asdict(summary))]}
+
+
+def from_row(row: Mapping[str, str]) -> ChunkSummary:
+    """The summary of a row that `to_row` made."""
+    return ChunkSummary(**json.loads(row["summary"]))

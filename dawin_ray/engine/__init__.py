@@ -1,19 +1,16 @@
-"""TODO face engine."""
+"""Passes over all shards: the only place where files, models and processes come together.
 
-from dawin_ray.engine.compute import ComputeConfig, Resources
-from dawin_ray.engine.ray_cluster import publish_drift, ray_session, resources
-from dawin_ray.engine.ray_stream import count_tries, predict, score_at_once, score_experts
+`Engine` is what a job asks for; Ray Data answers it over a cluster (`ray_*.py`, the only files that
+import Ray), and `local.py` in this process. What a worker does with a chunk is the same for both
+(`workers.py`). Imports data, passes and runs; job/ is what uses it.
+"""
+
+from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
+from dawin_ray.engine.engine import Engine, engine_of
 from dawin_ray.engine.timing import Timing
+from dawin_ray.engine.workers import Finished, Wiring
 
 __all__ = [
-    "ComputeConfig",
-    "Resources",
-    "Timing",
-    "count_tries",
-    "predict",
-    "publish_drift",
-    "ray_session",
-    "resources",
-    "score_at_once",
-    "score_experts",
-]
+    "ComputeConfig", "Engine", "Finished", "Resources", "Say", "StorageOptions", "Timing", "Wiring",
+    "engine_of",
+]  # fmt: skip

@@ -1,22 +1,26 @@
-"""TODO: engine.compute (of ray_cluster)."""
+"""What a job says of where it runs, and what it gets there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dawin_ray.data import UNCOUNTED, Tries
 from dawin_ray.models import Precision
 from dawin_ray.settings import Settings
 
+Say = Callable[[str], None]  # takes one line for a person
+StorageOptions = Mapping[str, Mapping[str, Any]]  # fsspec's, by protocol
+
 
 class ComputeConfig(Settings):
     """Where and how fast.
 
-    `address` joins a Ray cluster (`auto` finds the one of this machine; RAY_ADDRESS is heeded);
+    `engine` ray streams over a cluster; local does all in this process, chunk after chunk, for
+    debugging, notebooks and small jobs. `address` joins a Ray cluster (`auto` finds the one of this machine; RAY_ADDRESS is heeded);
     without one a local Ray is started that listens on loopback alone. `batch_size` is a forward's,
     `chunk_size` an output file's. `precision` is the towers': auto is bfloat16 on a GPU and float32
     on a CPU. `cache` keeps pass 1's crops for pass 2: in a folder that all nodes share, or (auto)
@@ -24,6 +28,7 @@ class ComputeConfig(Settings):
     there for the next run.
     """
 
+    engine: Literal["ray", "local"] = "ray"
     batch_size: int = Field(default=256, ge=1)
     chunk_size: int = Field(default=512, ge=1)
     precision: Literal["auto"] | Precision = "auto"
@@ -40,6 +45,14 @@ class ComputeConfig(Settings):
             raise ValueError("expected auto, off or a folder: crops are files of a file system")
         return cache
 
+    @model_validator(mode="after")
+    def _check_engine(self) -> ComputeConfig:
+        if self.engine == "local" and (self.address or self.actors not in ("auto", 1)):
+            raise ValueError(
+                "engine: local is this process alone; leave address out, and actors at auto"
+            )
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -53,5 +66,5 @@ class Resources:
     readers: int  # tasks that read and decode at once, in the whole cluster
     nodes: int = 1  # of the cluster
     joined: bool = False  # the cluster was there before this run
-    storage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # fsspec's options
+    storage: StorageOptions = field(default_factory=dict)  # fsspec's options
     tries: Tries = UNCOUNTED  # counts deaths of workers

@@ -1,23 +1,25 @@
-"""TODO: engine.timing (of progress)."""
+"""How long a pass took, and how much of that its workers scored."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+
+from dawin_ray.data import ChunkSummary
 
 
 class Timing:
-    """Wall time of a pass, and what its actors did in it."""
+    """Wall time of a pass, and what its workers did in it."""
 
     def __init__(self) -> None:
         """Starts the clock."""
         self.begin, self.wall = time.perf_counter(), 0.0
-        self.rows, self.rejects, self.seconds = Counter(), Counter(), Counter()
+        self.rows: Counter[str] = Counter()  # by data set, as the next two
+        self.rejects: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
         self.merges = 0
-        self.first, self.last = math.inf, -math.inf  # when the actors began and ended
+        self.first, self.last = math.inf, -math.inf  # when the workers began and ended
 
     @classmethod
     def of(cls, timings: dict[str, Timing], name: str) -> Timing:
@@ -32,15 +34,15 @@ class Timing:
         """Stops the clock."""
         self.wall = time.perf_counter() - self.begin
 
-    def add(self, chunk: Mapping[str, Any]) -> None:
+    def add(self, chunk: ChunkSummary) -> None:
         """Count a chunk's summary."""
-        self.rows[chunk["dataset"]] += int(chunk["rows"])
-        self.rejects[chunk["dataset"]] += int(chunk["rejects"])
-        self.seconds[chunk["dataset"]] += float(chunk["done"] - chunk["begun"])
-        if chunk["chunk"]:
-            self.first = min(self.first, float(chunk["begun"]))
-            self.last = max(self.last, float(chunk["done"]))
-        self.merges += int(chunk.get("merges", 0))
+        self.rows[chunk.dataset] += chunk.rows
+        self.rejects[chunk.dataset] += chunk.rejects
+        self.seconds[chunk.dataset] = self.seconds.get(chunk.dataset, 0.0) + chunk.seconds
+        if chunk.chunk:
+            self.first = min(self.first, chunk.begun)
+            self.last = max(self.last, chunk.done)
+        self.merges += chunk.merges
 
     def busy_share(self, actors: int) -> float | None:
         """Time in the models over time from the first forward to the last; None without any."""

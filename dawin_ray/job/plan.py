@@ -41,7 +41,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
             Text(printable(name)),
             shards[0].format,
             f"{spec.classes[name].count:,}",
-            spec.heads[name],
+            spec.tasks[name].head,
             f"{len(shards):,}",
             "unknown until read" if missing else f"{known:,}",
             f"{sum(shard.bytes for shard in shards):,}",

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 import dawin_ray
 from dawin_ray.config import Job
 from dawin_ray.data import (
@@ -28,20 +26,20 @@ from dawin_ray.data import (
     resolve_classes,
     settle,
 )
+from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
 from dawin_ray.job.fingerprint import identity_of
 from dawin_ray.job.inputs import find_models, heads_of, inputs_of
-from dawin_ray.job.progress import Say, step
-from dawin_ray.method import Reference, SamplewiseClassifier, check_samplewise
+from dawin_ray.job.progress import step
+from dawin_ray.method import Reference
 from dawin_ray.models import (
-    Experts,
     HeadSpec,
     Preprocessing,
     library_versions,
     preprocessing_fingerprint,
     read_class_names,
 )
-from dawin_ray.passes import ScoringSpec
+from dawin_ray.passes import ScoringSpec, Task, check_exact
 from dawin_ray.runs import Saved, load_saved, saved_reference
 from dawin_ray.storage import configure
 
@@ -57,8 +55,6 @@ NOT_IN_FINGERPRINT = {
 }
 
 IMAGE_LIBRARIES = ("pillow", "torchvision")  # that decide a crop's bits
-
-PROBE_IMAGES = 2  # of the exact mode's check: enough to mix two samples up
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +102,9 @@ def prepare(
     configure(job.storage_options)
     listings = {}
     for dataset in job.datasets:
-        with step(progress, f"listing {dataset.name}") as found:
+        with step(progress, f"listing {dataset.name}") as told:
             listing = list_files(dataset, may_be_empty=job.mode == "append")
-            found(f"{len(listing.files):,} files")
+            told(f"{len(listing.files):,} files")
         listings[dataset.name] = listing
         check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
         if job.compute.cache not in ("auto", "off"):
@@ -145,9 +141,11 @@ def prepare(
     shards = {name: source.shards() for name, source in sources.items()}
     spec = ScoringSpec(
         model=model,
-        heads={name: head.key for name, head in heads.items()},
-        # workers need no names, and small arguments start actors without the object store
-        classes={name: replace(c, names=None, synsets=None) for name, c in classes.items()},
+        tasks={
+            # workers need no names, and small arguments start actors without the object store
+            name: Task(head.key, replace(classes[name], names=None, synsets=None))
+            for name, head in heads.items()
+        },
         coefficient=job.coefficient,
         scale=job.merge.scale,
         exact=job.exact,
@@ -158,7 +156,7 @@ def prepare(
     )
     if job.exact or any(method.kind == "samplewise" for method in spec.methods):
         with step(progress, "checking the exact mode against merged weights"):
-            _check_exact(experts, job)
+            check_exact(experts, job.model.architecture, job.merge.scale)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
     class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
     texts = {name: head.digests for name, head in heads.items()}
@@ -223,25 +221,6 @@ def prepare(
 def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
     """Of each data set, so that small ones have a figure of their float32 agreement too."""
     return frozenset(chunk_name(of_set[0], 0) for of_set in shards.values() if of_set)
-
-
-def _check_exact(experts: Experts, job: Job) -> None:
-    """Run the exact mode once on noise, against merged weights."""
-    model = SamplewiseClassifier(
-        experts.skeleton, experts.states, base=experts.base, scale=job.merge.scale
-    )
-    height, width = experts.preprocessing.size
-    noise = torch.Generator().manual_seed(0)
-    check_samplewise(
-        model,
-        lambda state: experts.classifier(state, torch.device("cpu"), torch.float32),
-        experts.states,
-        torch.randn(PROBE_IMAGES, 3, height, width, generator=noise),
-        next(iter(experts.skeleton.heads)),
-        job.model.architecture,
-        base=experts.base,
-        scale=job.merge.scale,
-    )
 
 
 def _classes(

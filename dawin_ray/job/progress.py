@@ -6,16 +6,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from dawin_ray.data import Tries, loading
+from dawin_ray.data import ChunkSummary, Tries, loading
+from dawin_ray.engine import Say
 from dawin_ray.names import printable
-from dawin_ray.passes import PHASES
+from dawin_ray.passes import LABELS
 
 LINE_SECONDS = 10.0  # between plain lines
 
@@ -27,8 +27,6 @@ ASK_SECONDS = 1.0  # between two looks at what workers tell
 WINDOW_SECONDS, WINDOW_CHUNKS = 60.0, 8
 
 logger = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
 
 
 @contextmanager
@@ -149,19 +147,19 @@ class ConsoleProgress:
         )
 
     @contextmanager
-    def phase(self, name: str, total: float) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    def phase(self, name: str, total: float) -> Iterator[Callable[[ChunkSummary], None]]:
         """Shows a phase while it runs; its value takes each chunk's summary.
 
         `total` is the sum of the summaries' `work` (their `bytes`, where they have none).
         """
-        label, begin = PHASES.get(name, name), time.monotonic()
+        label, begin = LABELS.get(name, name), time.monotonic()
         done, forecast = {"rows": 0, "rejects": 0}, Forecast(total)
 
-        def count(chunk: Mapping[str, Any]) -> None:
-            for key in done:
-                done[key] += int(chunk[key])
-            work = float(chunk.get("work", chunk["bytes"]))
-            forecast.add(work, time.monotonic(), float(chunk["done"] - chunk["begun"]))
+        def count(chunk: ChunkSummary) -> None:
+            done["rows"] += chunk.rows
+            done["rejects"] += chunk.rejects
+            work = chunk.bytes if chunk.work is None else chunk.work
+            forecast.add(work, time.monotonic(), chunk.seconds)
 
         def left() -> str:
             seconds = forecast.seconds_left
@@ -182,7 +180,7 @@ class ConsoleProgress:
             with Progress(*columns, console=self.console, transient=True) as bar:
                 task = bar.add_task(label, total=1.0, note="starting workers")
 
-                def advance(chunk: Mapping[str, Any]) -> None:
+                def advance(chunk: ChunkSummary) -> None:
                     count(chunk)
                     rate = done["rows"] / max(time.monotonic() - begin, 1e-9)
                     note = f"{done['rows']:,} images, {rate:,.0f}/s, {left()}"
@@ -192,7 +190,7 @@ class ConsoleProgress:
         else:
             last = begin
 
-            def advance(chunk: Mapping[str, Any]) -> None:
+            def advance(chunk: ChunkSummary) -> None:
                 nonlocal last
                 count(chunk)
                 if time.monotonic() - last >= LINE_SECONDS:

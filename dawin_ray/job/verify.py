@@ -19,7 +19,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.method import Fit
 from dawin_ray.models import load_experts
-from dawin_ray.passes import PredictExact, PredictMerged, ScoreExperts
+from dawin_ray.passes import Predict, ScoreExperts
 from dawin_ray.runs import (
     BATCHES,
     LEDGER,
@@ -186,7 +186,7 @@ def _of_rescoring(
     fits = {name: Fit.from_dict(group) for group in groups for name in group["datasets"]}
     experts = load_experts(spec.model)
     score = ScoreExperts(spec, experts)
-    predict = (PredictExact if job.exact else PredictMerged)(spec, fits, experts)
+    predict = Predict(spec, fits, experts)
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
     rejects = run.read_parts("rejects", columns=["reason"])
     if any(why.startswith(FATAL) for t in rejects for why in t["reason"].to_pylist()):

@@ -71,14 +71,14 @@ class ScoreExperts:
         parts = equal_parts(len(chunk.sample_ids), self.spec.batch_size)
         rows = [slice(part[0], part[-1] + 1) for part in parts]
         with matmul_mode(self.spec.precision):
-            parts = [
+            scores = [
                 self._score(chunk, part, pixels)
                 for part, pixels in zip(rows, self.feed(chunk.images, rows), strict=True)
             ]
         columns = {"sample_id": chunk.sample_ids, "label": chunk.labels}
-        if parts:
+        if scores:
             # copied to the host once a chunk: until here a GPU is never waited for
-            scored = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+            scored = {name: torch.cat([part[name] for part in scores]).cpu() for name in scores[0]}
             sound = {name: scored.pop(name) for name in list(scored) if name.startswith(FINITE)}
             self._check_finite(sound, scored, chunk)
             columns |= {name: values.numpy() for name, values in scored.items()}
@@ -86,7 +86,8 @@ class ScoreExperts:
 
     def _score(self, chunk: Chunk, rows: slice, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         spec = self.spec
-        classes, head = spec.classes[chunk.dataset], spec.heads[chunk.dataset]
+        task = spec.tasks[chunk.dataset]
+        classes, head = task.classes, task.head
         logits = [classes.project(model(pixels, head)) for model in self.models]
         even = None
         if EVEN in self.static:
@@ -114,6 +115,7 @@ class ScoreExperts:
                     method, logits, self.temperatures, even, labels_B,
                     (chunk.name, len(chunk.sample_ids), rows),
                 )  # fmt: skip
+                assert self.samplewise is not None, "it is made where a method needs it"
                 found = self.samplewise(
                     pixels, torch.from_numpy(shares.astype(np.float32)).to(self.device), head
                 )
@@ -127,7 +129,7 @@ class ScoreExperts:
             "expert_entropy": entropies_BM,
             "log_expertise": log_e_BM,
         }
-        if spec.baselines.even_interpolation:
+        if spec.baselines.even_interpolation and even is not None:
             columns["even_prediction"] = even.argmax(dim=-1).int()
         return columns | compare(spec.methods, known, run, labels_B) | sound
 

@@ -6,7 +6,7 @@ Shapes: n samples of a chunk, B batch, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,14 +18,29 @@ class PixelFeed:
     """Crops to normalised pixels on the device; there the next batch is copied meanwhile."""
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device, dtype: torch.dtype):
-        """`dtype` is the towers'; pixels are normalised in float32 first."""
+        """`dtype` is the towers'; pixels are normalised in float32 first.
+
+        `reached` is called behind each batch, with the images that are done and all of them.
+        """
         self.preprocessing, self.device, self.dtype = preprocessing, device, dtype
-        self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.reached: Callable[[int, int], None] = lambda done, total: None
+        self.copies: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self.copies = torch.cuda.Stream(device)
 
     def __call__(
         self, images_nHW3: np.ndarray, batches: Sequence[slice | np.ndarray]
     ) -> Iterator[torch.Tensor]:
         """Pixels [B, 3, H, W] of each batch of rows of the crops uint8 [n, H, W, 3]."""
+        done = 0
+        for pixels in self._pixels(images_nHW3, batches):
+            yield pixels
+            done += len(pixels)
+            self.reached(done, len(images_nHW3))
+
+    def _pixels(
+        self, images_nHW3: np.ndarray, batches: Sequence[slice | np.ndarray]
+    ) -> Iterator[torch.Tensor]:
         ahead = None
         for rows in batches:
             # a copy: crops come from shared, read-only memory, and torch wants to own what it reads

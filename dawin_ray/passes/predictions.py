@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import torch
 
@@ -20,21 +19,16 @@ from dawin_ray.method import (
     BaselinesConfig,
     Fit,
     Method,
-    SamplewiseClassifier,
     compare,
     entropy,
-    merge,
     outcome,
 )
-from dawin_ray.models import Classifier, Experts, load_experts, matmul_mode, tower_dtype
+from dawin_ray.models import Experts, load_experts, matmul_mode, tower_dtype
 from dawin_ray.passes.experts import ScoreExperts
+from dawin_ray.passes.interpolated import interpolated_models
 from dawin_ray.passes.overflow import finite, listed, overflow
-from dawin_ray.passes.pixels import PixelFeed, equal_parts
+from dawin_ray.passes.pixels import PixelFeed
 from dawin_ray.passes.spec import ScoringSpec
-
-# Merged models of several data sets stay loaded while they take less than this share of the
-# device's free memory; the rest is for activations and for Ray's object store.
-MERGED_MEMORY_SHARE = 0.4
 
 # In lower precision or rank, every 8th sample of about every 16th chunk, and of each data set's
 # first, is scored in float32 as well: 0.8 % more samples, and about 390 of ImageNet's 50,000 to
@@ -44,20 +38,20 @@ AGREEMENT_STRIDE = 8
 AGREEMENT_CHUNKS = 16
 
 
-class _Predict:
-    """Pass 2: the predictions of the models that `_logits` chooses for a chunk's samples."""
+class Predict:
+    """Pass 2: the predictions of the interpolated models for a chunk's samples."""
 
     def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit], experts: Experts | None = None):
         """`fits` maps a data set to its fit; data sets with one fit share their merged models."""
         self.spec = spec
         self.fits = fits
-        self.device, self.dtype = torch.device(spec.device), tower_dtype(spec.precision)
-        self.experts: Experts = experts or load_experts(spec.model)
-        self.feed = PixelFeed(self.experts.preprocessing, self.device, self.dtype)
-        self.merges = 0  # models merged so far
+        self.device = torch.device(spec.device)
+        experts = experts or load_experts(spec.model)
+        self.feed = PixelFeed(experts.preprocessing, self.device, tower_dtype(spec.precision))
+        self.models = interpolated_models(spec, experts, self.feed)
         self.agreement: Float32Sample | None = None
         if spec.precision != "float32" or spec.exact_rank is not None:
-            self.agreement = Float32Sample(spec, fits, self.experts)
+            self.agreement = Float32Sample(spec, fits, experts)
 
     @torch.inference_mode()
     def __call__(self, chunk: Chunk, experts: pa.Table) -> pa.Table:
@@ -85,7 +79,7 @@ class _Predict:
         labels = [-1 if label is None else label for label in chunk.labels]
         labels_B = torch.tensor(labels, device=self.device)
         with matmul_mode(self.spec.precision):
-            logits, clusters = self._logits(chunk, coefficients)
+            logits, clusters = self.models.logits(chunk, self.fits[chunk.dataset], coefficients)
             self._check_finite(chunk, logits, coefficients, clusters)
             columns |= self._beside(chunk, log_e, labels_B)
         probabilities = logits.softmax(dim=-1)
@@ -130,34 +124,10 @@ class _Predict:
         )
         raise overflow(chunk, fine, model + of, self.spec.precision)
 
-    def _logits(
-        self, chunk: Chunk, coefficients_nM: np.ndarray
-    ) -> tuple[torch.Tensor, np.ndarray | None]:
-        """Float32 logits [n, C] on the device, and clusters int32 [n] where there are any."""
-        raise NotImplementedError
-
     def _beside(
         self, chunk: Chunk, log_e_nM: np.ndarray, labels_n: torch.Tensor
     ) -> dict[str, np.ndarray]:
         """Columns `fit_*` of the fits to be compared with; none where there are none."""
-        return {}
-
-
-class PredictMerged(_Predict):
-    """Pass 2: the predictions of the model merged for each sample's cluster."""
-
-    def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit], experts: Experts | None = None):
-        """Merges happen at a fit's first chunk."""
-        super().__init__(spec, fits, experts)
-        self.budget = MERGED_MEMORY_SHARE * _free_memory(self.device)
-        self.merged: dict[int, list[Classifier]] = {}
-
-    def _logits(self, chunk: Chunk, coefficients_nM: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-        return self._logits_of(self.fits[chunk.dataset], chunk, coefficients_nM)
-
-    def _beside(
-        self, chunk: Chunk, log_e_nM: np.ndarray, labels_n: torch.Tensor
-    ) -> dict[str, np.ndarray]:
         others = self.fits[chunk.dataset].beside
         if not others:
             return {}
@@ -165,87 +135,13 @@ class PredictMerged(_Predict):
         def run(method: Method) -> torch.Tensor:
             fit = others[method.name]
             coefficients = fit.coefficients(log_e_nM)
-            logits, clusters = self._logits_of(fit, chunk, coefficients)
+            logits, clusters = self.models.logits(chunk, fit, coefficients)
             self._check_finite(chunk, logits, coefficients, clusters, f" of '{method.name}'")
             return logits.softmax(dim=-1)
 
         methods = [Method(name=name, kind="fit") for name in others]
         found = compare(methods, {}, run, labels_n, prefix="fit")
         return {name: values.cpu().numpy() for name, values in found.items()}
-
-    def _logits_of(
-        self, fit: Fit, chunk: Chunk, coefficients_nM: np.ndarray
-    ) -> tuple[torch.Tensor, np.ndarray]:
-        classes, head = self.spec.classes[chunk.dataset], self.spec.heads[chunk.dataset]
-        clusters, models = fit.mixture.predict(coefficients_nM), self._models(fit)
-        batches = [
-            (models[cluster], members[part])
-            for cluster in np.unique(clusters)
-            for members in [np.flatnonzero(clusters == cluster)]
-            for part in equal_parts(len(members), self.spec.batch_size)
-        ]
-        order = [rows for _, rows in batches]
-        logits = [
-            classes.project(model(pixels, head))
-            for (model, _), pixels in zip(batches, self.feed(chunk.images, order), strict=True)
-        ]
-        back = np.argsort(np.concatenate(order), kind="stable")
-        return torch.cat(logits)[torch.from_numpy(back).to(self.device)], clusters
-
-    def _models(self, fit: Fit) -> list[Classifier]:
-        """The K merged models of a fit: merged at its first chunk, kept while memory allows."""
-        key = id(fit)
-        if key in self.merged:
-            self.merged[key] = self.merged.pop(key)  # now the most recently used
-            return self.merged[key]
-        one = sum(t.numel() for t in self.experts.states[0].values()) * self.dtype.itemsize
-        needed = one * len(fit.mixture.means)
-        while self.merged and needed + one * sum(map(len, self.merged.values())) > self.budget:
-            self.merged.pop(next(iter(self.merged)))  # the least recently used
-        self.merged[key] = [
-            self.experts.classifier(
-                merge(
-                    self.experts.states,
-                    mean.tolist(),
-                    base=self.experts.base,
-                    scale=self.spec.scale,
-                ),
-                self.device,
-                self.dtype,
-                f"the model merged for cluster {cluster} (coefficients {listed(mean)})",
-            )
-            for cluster, mean in enumerate(fit.mixture.means)
-        ]
-        self.merges += len(self.merged[key])
-        return self.merged[key]
-
-
-class PredictExact(_Predict):
-    """Pass 2: the predictions of the model interpolated with each sample's own coefficients."""
-
-    def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit], experts: Experts | None = None):
-        """Stacks the experts' parameters, once."""
-        super().__init__(spec, fits, experts)
-        self.model = SamplewiseClassifier(
-            self.experts.skeleton,
-            self.experts.states,
-            base=self.experts.base,
-            scale=spec.scale,
-            rank=spec.exact_rank,
-            device=self.device,
-            dtype=self.dtype,
-        )
-
-    def _logits(self, chunk: Chunk, coefficients_nM: np.ndarray) -> tuple[torch.Tensor, None]:
-        classes, head = self.spec.classes[chunk.dataset], self.spec.heads[chunk.dataset]
-        coefficients = torch.from_numpy(coefficients_nM.astype(np.float32)).to(self.device)
-        parts = equal_parts(len(chunk.sample_ids), self.spec.batch_size)
-        rows = [slice(part[0], part[-1] + 1) for part in parts]
-        logits = [
-            classes.project(self.model(pixels, coefficients[part], head))
-            for part, pixels in zip(rows, self.feed(chunk.images, rows), strict=True)
-        ]
-        return torch.cat(logits), None
 
 
 class Float32Sample:
@@ -258,7 +154,7 @@ class Float32Sample:
         fits = {name: replace(fit, beside={}) for name, fit in fits.items()}
         self.compared = spec.compared
         self.score = ScoreExperts(spec, experts)
-        self.predict = (PredictExact if spec.exact else PredictMerged)(spec, fits, experts)
+        self.predict = Predict(spec, fits, experts)
 
     def __call__(self, chunk: Chunk) -> pa.Array:
         """The float32 prediction of the chosen samples, int32 [n], and null for the others."""
@@ -275,10 +171,3 @@ class Float32Sample:
         column: list[int | None] = [None] * len(chunk.sample_ids)
         column[::AGREEMENT_STRIDE] = found
         return pa.array(column, pa.int32())
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes free on the device; on a CPU, in this machine's memory."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available

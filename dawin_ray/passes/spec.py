@@ -1,4 +1,4 @@
-"""TODO: passes.spec (of stages, progress)."""
+"""What the passes need of a job: models, a head and classes for each data set, coefficients."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from dawin_ray.method import TASK_SCALE, BaselinesConfig, CoefficientConfig, Met
 from dawin_ray.models import ModelSpec, Precision
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a data set's images are classified by."""
+
+    head: str  # its key, see `models.HeadSpec`
+    classes: DatasetClasses  # those of the head's that the data set has
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoringSpec:
-    """All that the model stages need; small, and safe to pickle."""
+    """All that the passes need; small, and safe to pickle."""
 
     model: ModelSpec
-    heads: Mapping[str, str]  # data set -> head
-    classes: Mapping[str, DatasetClasses]  # data set -> its classes
+    tasks: Mapping[str, Task]  # by data set
     coefficient: CoefficientConfig
     scale: float = TASK_SCALE
     exact: bool = False  # each sample's own weights instead of its cluster's
@@ -28,16 +35,13 @@ class ScoringSpec:
     compared: frozenset[str] = frozenset()  # chunks that are scored in float32 too in any case
 
     @property
+    def classes(self) -> dict[str, DatasetClasses]:
+        """By data set."""
+        return {name: task.classes for name, task in self.tasks.items()}
+
+    @property
     def methods(self) -> tuple[Method, ...]:
         """What DaWin is compared with in pass 1."""
         names = [expert.name for expert in self.model.experts]
         found = methods_of(self.baselines, names, self.coefficient)
         return tuple(method for method in found if method.kind != "fit")
-
-
-PHASES = {
-    "experts": "pass 1, experts",
-    "merged": "pass 2, merged models",
-    "exact": "pass 2, exact models",
-    "at_once": "one pass, experts and interpolated models",
-}

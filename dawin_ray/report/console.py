@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dawin_ray.names import printable
-from dawin_ray.passes import PHASES
+from dawin_ray.passes import LABELS
 from dawin_ray.runs import words_of
 
 
@@ -55,7 +55,7 @@ def footer_of(report: Mapping[str, Any]) -> str:
     """Pace, device and the paths written, one a line."""
     on, run_dir = report["compute"], report["run_dir"]
     passes = [
-        f"{PHASES[name]}: {p['rows']:,} images in {p['wall_seconds']:.1f} s"
+        f"{LABELS[name]}: {p['rows']:,} images in {p['wall_seconds']:.1f} s"
         + (f" (models busy {100 * p['model_share']:.0f} %)" if p["model_share"] else "")
         for name, p in report["passes"].items()
     ]

@@ -1,7 +1,7 @@
 """TODO face runs."""
 
 from dawin_ray.runs.broken import COLUMNS, SHOWN_BROKEN, broken_shards, words_of
-from dawin_ray.runs.directory import Kind, RunDirectory, State
+from dawin_ray.runs.directory import RunDirectory, State
 from dawin_ray.runs.fits import (
     FIT,
     Saved,
@@ -50,7 +50,6 @@ __all__ = [
     "SHOWN_BROKEN",
     "SHOWN_REASONS",
     "WORK",
-    "Kind",
     "PassLedger",
     "RunDirectory",
     "Saved",

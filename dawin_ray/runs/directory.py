@@ -76,8 +76,7 @@ from dawin_ray.storage import (
     unreadable,
     write_whole,
 )
-
-Kind = Literal["experts", "rejects", "predictions"]
+from dawin_ray.tables import Kind
 
 State = Literal["new", "unfinished", "finished"]
 

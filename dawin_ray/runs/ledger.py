@@ -7,14 +7,14 @@ and remembers only the shards that are under way.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dawin_ray.data import Shard
-from dawin_ray.runs.directory import Kind, RunDirectory
+from dawin_ray.data import ChunkSummary, Shard
+from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.usable import RowsLostError, sound_shards
+from dawin_ray.tables import Kind
 
 
 @dataclass
@@ -37,7 +37,7 @@ class PassLedger:
         self.remaining = [s for s in shards if (s.dataset, s.key) not in self.marked]
         self.open: dict[tuple[str, str], _Open] = {}
 
-    def add(self, summary: Mapping[str, Any]) -> None:
+    def add(self, summary: ChunkSummary) -> None:
         """Take note of a chunk's summary, and mark its shard if it was the last.
 
         Raises:
@@ -45,14 +45,14 @@ class PassLedger:
             UserError: the run has lost its directory to another one.
         """
         self.run.guard()
-        where = (summary["dataset"], summary["shard"])
+        where = (summary.dataset, summary.shard)
         if where in self.marked:  # a task that Ray ran twice
             return
-        shard, end = self.open.setdefault(where, _Open()), json.loads(summary["end"])
-        if end is None:
-            shard.done[summary["chunk"]] = (int(summary["rows"]), int(summary["rejects"]))
+        shard = self.open.setdefault(where, _Open())
+        if summary.end is None:
+            shard.done[summary.chunk] = (summary.rows, summary.rejects)
         else:
-            shard.end = end
+            shard.end = summary.end
         if shard.end is None or shard.end["read"].keys() - shard.done.keys():
             return
         for chunk, read in shard.end["read"].items():

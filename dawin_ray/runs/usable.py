@@ -12,7 +12,8 @@ import pyarrow as pa
 from dawin_ray.data import Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.broken import COLUMNS, broken_shards, lost_at_least, words_of
-from dawin_ray.runs.directory import Kind, RunDirectory
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.tables import Kind
 
 SHOWN_REASONS = 10  # of rejects, the most frequent first
 

@@ -6,6 +6,8 @@ The doubles die for real, in Ray's own worker processes.
 import importlib
 import os
 import signal
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,13 +21,16 @@ from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.images import ImageDecoder
-from dawin_ray.engine import compute, ray_stream, workers
+from dawin_ray.engine import compute
+from dawin_ray.engine.ray_stream import RayEngine
+from dawin_ray.engine.workers import Wiring
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.job.prepare import prepare
 from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import make_images, write_tar
-from tests.integration.test_run import _nothing
+from tests.integration.test_ray import nothing
 
 scoring = importlib.import_module("dawin_ray.job.score")
 verify = importlib.import_module("dawin_ray.job.verify")
@@ -122,13 +127,13 @@ def shard_of(path) -> Shard:
     )  # fmt: skip
 
 
-class _Model(workers._ModelActor):
-    """Stands for a model actor; does to itself what `does` says, at the chunk that begins at 2."""
+class _Scorer:
+    """Stands for the models; does to itself what `does` says, at the chunk that begins at 2."""
 
-    stage = "pass 1"
+    merges = 0
 
-    def load(self, does):
-        self.does = does
+    def __init__(self, does):
+        self.does, self.feed = does, SimpleNamespace(reached=None)
         if does == "die while loading":
             os.kill(os.getpid(), signal.SIGKILL)
         if does == "fail to load":
@@ -136,7 +141,7 @@ class _Model(workers._ModelActor):
         if does == "no memory to load":
             raise MemoryError("4 GB")
 
-    def score_chunk(self, chunk: Chunk):
+    def __call__(self, chunk: Chunk, read):
         if chunk.name.endswith("2"):
             if self.does == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -147,7 +152,12 @@ class _Model(workers._ModelActor):
         return {}
 
 
-class _Chunks:
+class _Reader:
+    def counted(self, tries):
+        return self
+
+
+class _Chunks(_Reader):
     """Stands for the reader: three chunks of one image."""
 
     def __call__(self, shard, finished=()):
@@ -159,7 +169,7 @@ class _Chunks:
             )  # fmt: skip
 
 
-class _UnencodableRead:
+class _UnencodableRead(_Reader):
     def __call__(self, shard, finished=()):
         raise UserError(f"the storage fails at '\udcff' of {shard.name}")
         yield
@@ -173,10 +183,9 @@ def stream(tmp_path, does, read=None):
     tar = write_tar(tmp_path / "a.tar", make_images(4), None)
     on = compute.Resources(device="cpu", actors=1, cpus=0.5, gpus=0, threads=1, readers=1)
     run = RunDirectory(str(tmp_path / "run"))
-    arguments = {"spec": _Spec(), "does": does}
-    return list(
-        ray_stream._stream([shard_of(tar)], read or _Chunks(), _nothing, on, run, _Model, arguments)
-    )
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=partial(_Scorer, does))
+    wiring = Wiring(read=read or _Chunks(), finished=nothing, run=run, on=on)
+    return list(RayEngine(compute.ComputeConfig()).run(stage, [shard_of(tar)], wiring))
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ FILLING = """
 import sys
 from pathlib import Path
 name, left, job = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-from dawin_ray import pipeline
-original = getattr(pipeline, name)
-def filling(*args, **kwargs):
+from dawin_ray.job.running import Passes
+original = Passes.__call__
+def filling(passes, stage):
+    if stage.name != name:
+        return original(passes, stage)
     filler = Path(job).parent / "disk" / "filler"
     with open(filler, "wb", buffering=0) as stream:
         try:
@@ -26,8 +28,8 @@ def filling(*args, **kwargs):
                 stream.write(bytes(4096))
         except OSError:
             stream.truncate(stream.tell() - left)
-    return original(*args, **kwargs)
-setattr(pipeline, name, filling)
+    return original(passes, stage)
+Passes.__call__ = filling
 from dawin_ray.cli import main
 sys.argv = ["dawin-ray", "run", job]
 main()
@@ -46,7 +48,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-@pytest.mark.parametrize("stage", ["score_experts", "predict"])
+@pytest.mark.parametrize("stage", ["experts", "merged"])
 def test_the_disk_is_full(small, datasets, tries, undisturbed, tmp_path, disk, stage):
     job = job_file(small, tmp_path, datasets, run_dir=disk / "run")
     code, output = tries.run(FILLING, stage, LEFT, job)
@@ -54,7 +56,7 @@ def test_the_disk_is_full(small, datasets, tries, undisturbed, tmp_path, disk, s
     assert "no space is left" in output
     assert "Make room and run the job again" in output
     assert "Traceback" not in output
-    kind = {"score_experts": "experts", "predict": "predictions"}[stage]
+    kind = {"experts": "experts", "merged": "predictions"}[stage]
     kept = len(list((disk / "run" / "work" / kind).rglob("*.parquet")))
     (disk / "filler").unlink()
     code, output = tries.run(DRIVER, "", 0, job)

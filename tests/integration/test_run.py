@@ -4,18 +4,14 @@ import hashlib
 import importlib
 import io
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
-from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -25,11 +21,8 @@ from typer.testing import CliRunner
 
 from dawin_ray import tables
 from dawin_ray.cli import app
-from dawin_ray.data.chunks import Chunk, unpack
-from dawin_ray.data.datasets import Shard
-from dawin_ray.engine import compute, ray_stream, workers
-from dawin_ray.engine import ray_stream as pipeline
-from dawin_ray.errors import StageError
+from dawin_ray.engine import local, ray_stream
+from dawin_ray.job.running import Passes
 from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import (
     CLASSES,
@@ -298,8 +291,8 @@ def test_an_unfinished_run_is_resumed_and_done_work_is_kept(unfinished, first, m
 
 def test_nothing_is_run_where_only_compaction_is_left(unfinished, monkeypatch):
     job, run_dir, _ = unfinished
-    monkeypatch.setattr(pipeline, "ScoreExpertsActor", None)
-    monkeypatch.setattr(pipeline, "PredictActor", None)
+    monkeypatch.setattr(ray_stream, "RayWorker", None)
+    monkeypatch.setattr(local, "Worker", None)
     run(job)
     assert len(predictions(run_dir, "folder")) == IMAGES
 
@@ -351,92 +344,6 @@ def test_three_task_experts_over_a_base(small, data, tmp_path):
     logits = logits + merged["classification_head.bias"].float()
     expected = logits.softmax(-1).topk(5).values[0]
     np.testing.assert_allclose(row["top_probabilities"], expected, atol=ATOL)
-
-
-class _OneChunk:
-    """Stands for decoding; its chunk tells the process that made it."""
-
-    def __call__(self, shard: Shard, finished: Collection[str]) -> Iterator[Chunk]:
-        yield Chunk(
-            name="c", dataset="d", shard=str(os.getpid()), shard_key="", sample_ids=[], labels=[],
-            images=np.empty((0, 2, 2, 3), np.uint8),
-        )  # fmt: skip
-
-
-def _nothing(shard: Shard) -> Collection[str]:
-    return ()
-
-
-class _ProcessOfModel:
-    """Stands for a model actor; says in which processes chunk and model were."""
-
-    def __init__(self, run: RunDirectory, on: compute.Resources):
-        pass
-
-    def __call__(self, packed) -> dict[str, list]:
-        chunk = unpack(packed)
-        end = chunk.end is not None
-        return {"decode": [chunk.shard], "model": [str(os.getpid())], "end": [end]}
-
-
-class _FaultyModel(_ProcessOfModel):
-    """Stands for a model actor with a fault of ours."""
-
-    def __call__(self, packed) -> dict[str, list]:
-        with workers._named("pass 3", unpack(packed)):
-            raise ZeroDivisionError("by zero")
-
-
-def test_decoding_stays_out_of_the_model_actors(tmp_path):
-    shards = [
-        Shard(dataset="d", name=str(i), address="", format="webdataset", bytes=1, key=str(i))
-        for i in range(4)
-    ]
-    # equal reservations, as Ray fuses operators of equal resources
-    on = compute.Resources(device="cpu", actors=1, cpus=0, gpus=0, threads=1, readers=1)
-    run_dir = RunDirectory(str(tmp_path))
-    rows = list(ray_stream._stream(shards, _OneChunk(), _nothing, on, run_dir, _ProcessOfModel, {}))
-    chunks = [row for row in rows if not row["end"]]
-    assert (len(chunks), len(rows)) == (4, 8)
-    assert all(row["decode"] != row["model"] for row in chunks)
-
-
-def test_a_local_ray_listens_on_loopback_alone():
-    listening = [
-        connection.laddr
-        for process in psutil.Process().children(recursive=True)
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening
-    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
-
-
-def test_a_local_ray_wants_its_token(local_ray):
-    import ray
-
-    address = ray.get_runtime_context().gcs_address
-    script = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('JOINED')"
-    base = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
-
-    def join(token: str | None) -> subprocess.CompletedProcess:
-        env = base if token is None else base | {"RAY_AUTH_TOKEN": token}
-        return subprocess.run(
-            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120
-        )
-
-    wrong = join("f" * 64)
-    assert wrong.returncode
-    assert "JOINED" not in wrong.stdout
-    assert "JOINED" in join(None).stdout  # with the token of this machine's user
-
-
-def test_an_error_of_ours_names_stage_and_samples(local_ray, tmp_path):
-    shard = Shard(dataset="d", name="0", address="", format="webdataset", bytes=1, key="0")
-    on = compute.Resources(device="cpu", actors=1, cpus=1, gpus=0, threads=1, readers=1)
-    arguments = ([shard], _OneChunk(), _nothing, on, RunDirectory(str(tmp_path)))
-    with pytest.raises(StageError, match=r"pass 3 of chunk c of data set 'd'.*by zero"):
-        list(ray_stream._stream(*arguments, _FaultyModel, {}))
 
 
 def test_the_exact_mode_scores_in_one_pass_with_the_weights_of_each_sample(
@@ -518,13 +425,13 @@ def test_pass_two_decodes_nothing_where_there_is_a_cache(small, data, tmp_path, 
     """Without the cache pass 2 needs the shards again; with it they may be gone."""
     tars = tmp_path / "tars"
     write_tar(tars / "a.tar", make_images(20), LABELS[:20])
-    first_pass = pipeline.score_experts
+    run_pass = Passes.__call__
 
-    def then_lose_the_images(*arguments):
-        yield from first_pass(*arguments)
+    def then_lose_the_images(passes, stage):
+        run_pass(passes, stage)
         (tars / "a.tar").write_bytes(b"")
 
-    monkeypatch.setattr(pipeline, "score_experts", then_lose_the_images)
+    monkeypatch.setattr(Passes, "__call__", then_lose_the_images)
     datasets = [{"name": "set", "path": str(tars)}]
     job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets)
     result = run(job)

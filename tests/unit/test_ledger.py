@@ -1,11 +1,11 @@
 """The ledger marks a shard when its end and all its chunks are known, and counts every row."""
 
 import dataclasses
-import json
 
 import pytest
 
 from dawin_ray import tables
+from dawin_ray.data.chunks import ChunkSummary
 from dawin_ray.data.datasets import Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.directory import RunDirectory
@@ -21,14 +21,16 @@ def run(tmp_path) -> RunDirectory:
     return RunDirectory(str(tmp_path / "run"))
 
 
-def chunk(name: str, rows: int, rejects: int = 0, shard: str = "s") -> dict:
-    return {"dataset": "set", "shard": shard, "chunk": name, "end": "null", "rows": rows,
-            "rejects": rejects}  # fmt: skip
+def chunk(name: str, rows: int, rejects: int = 0, shard: str = "s") -> ChunkSummary:
+    return ChunkSummary(
+        dataset="set", shard=shard, chunk=name, rows=rows, rejects=rejects, bytes=9, begun=1.0,
+        done=2.0,
+    )  # fmt: skip
 
 
-def end(read: dict[str, int], before: tuple[str, ...] = (), shard: str = "s") -> dict:
-    told = json.dumps({"read": read, "before": list(before)})
-    return {"dataset": "set", "shard": shard, "chunk": "", "end": told, "rows": 0, "rejects": 0}
+def end(read: dict[str, int], before: tuple[str, ...] = (), shard: str = "s") -> ChunkSummary:
+    told = {"read": read, "before": list(before)}
+    return dataclasses.replace(chunk("", 0, shard=shard), end=told)
 
 
 def commit(run: RunDirectory, kind: str, name: str, ids: list[str]) -> None:

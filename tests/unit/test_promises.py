@@ -1,7 +1,6 @@
 """Promises of the README and of docstrings that span modules; each without Ray."""
 
 import errno
-import importlib
 import io
 import json
 import os
@@ -33,7 +32,7 @@ from dawin_ray.method.fit import Fit
 from dawin_ray.method.samplewise.classifier import SamplewiseClassifier
 from dawin_ray.models.experts import load_experts
 from dawin_ray.passes.experts import ScoreExperts
-from dawin_ray.passes.predictions import Float32Sample, PredictExact
+from dawin_ray.passes.predictions import Float32Sample, Predict
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.fits import document_of, entry_of
 from dawin_ray.storage.files import filesystem, write_whole
@@ -175,9 +174,9 @@ def test_a_job_with_a_limited_rank_uses_it_and_samples_the_full_one(small, data,
     (shard,) = prepared.shards["set"]
     (chunk,) = DecodeImages(prepared.preprocessing, 100, prepared.spec.classes)(shard)
     scored = ScoreExperts(prepared.spec, experts)(chunk)
-    limited = PredictExact(prepared.spec, fits, experts)(chunk, scored)
+    limited = Predict(prepared.spec, fits, experts)(chunk, scored)
     spec = replace(prepared.spec, exact_rank=None)
-    full = PredictExact(spec, fits, experts)(chunk, scored)
+    full = Predict(spec, fits, experts)(chunk, scored)
     pixels = prepared.preprocessing.normalise(torch.tensor(chunk.images))
     shares = torch.tensor(np.stack(full["coefficient"].to_pylist()), dtype=torch.float32)
     for table, rank in ((limited, 1), (full, None)):
@@ -192,7 +191,7 @@ def test_a_job_with_a_limited_rank_uses_it_and_samples_the_full_one(small, data,
     assert compared == [0, 8]
     assert [sampled[i] for i in compared] == [full["prediction"][i].as_py() for i in compared]
     assert full["float32_prediction"].null_count == len(chunk.sample_ids)
-    assert isinstance(PredictExact(prepared.spec, fits, experts).agreement, Float32Sample)
+    assert isinstance(Predict(prepared.spec, fits, experts).agreement, Float32Sample)
 
 
 def test_a_job_that_cannot_be_exact_is_refused_before_it_starts(small, data, tmp_path, monkeypatch):
@@ -203,7 +202,7 @@ def test_a_job_that_cannot_be_exact_is_refused_before_it_starts(small, data, tmp
         asked.append(type(model))
         raise UserError("an operation of its own")
 
-    monkeypatch.setattr(importlib.import_module("dawin_ray.job.prepare"), "check_samplewise", wrong)
+    monkeypatch.setattr("dawin_ray.passes.interpolated.check_samplewise", wrong)
     prepare(make_job(small.job(tmp_path / "run", data)))
     for sections in (EXACT, {"baselines": {"exact": True}}, {"baselines": {"oracle": True}}):
         with pytest.raises(UserError, match="an operation of its own"):
@@ -287,9 +286,9 @@ def test_the_driver_gets_neither_images_nor_names():
             sample_ids=[f"{'name':>99}{i}" for i in range(count)], labels=[None] * count,
             images=np.zeros((count, 8, 8, 3), np.uint8),
         )  # fmt: skip
-        return workers._summary(chunk, 0.0)
+        return to_row(workers.summary_of(chunk, 0.0))
 
-    assert summary(500)["rows"] == [500]
+    assert from_row({"summary": summary(500)["summary"][0]}).rows == 500
     assert abs(len(json.dumps(summary(500))) - len(json.dumps(summary(1)))) < 9
 
 

@@ -33,8 +33,8 @@ from dawin_ray.method.fit import Fit
 from dawin_ray.method.mixture import Mixture
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 from dawin_ray.passes.experts import ScoreExperts
-from dawin_ray.passes.predictions import PredictMerged
-from dawin_ray.passes.spec import ScoringSpec
+from dawin_ray.passes.predictions import Predict
+from dawin_ray.passes.spec import ScoringSpec, Task
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -65,6 +65,10 @@ def shards_of(path, **settings) -> list[Shard]:
 NO_EVEN = BaselinesConfig(even_interpolation=False)
 
 
+def tasks_of(classes):
+    return {name: Task(CHECKPOINT_HEAD, of_set) for name, of_set in classes.items()}
+
+
 def make_spec(small, **changes) -> ScoringSpec:
     experts = tuple(
         ExpertConfig(name=f"e{i}", checkpoint=small.checkpoints[i], temperature=t)
@@ -76,8 +80,7 @@ def make_spec(small, **changes) -> ScoringSpec:
     )  # fmt: skip
     settings = {
         "model": model,
-        "heads": dict.fromkeys(ALL_CLASSES, CHECKPOINT_HEAD),
-        "classes": ALL_CLASSES,
+        "tasks": tasks_of(ALL_CLASSES),
         "coefficient": CoefficientConfig(),
         "batch_size": 7,
     }
@@ -108,8 +111,8 @@ def fits() -> dict[str, Fit]:
 
 
 @pytest.fixture(scope="module")
-def predict(small, fits) -> PredictMerged:
-    return PredictMerged(make_spec(small), fits)
+def predict(small, fits) -> Predict:
+    return Predict(make_spec(small), fits)
 
 
 @pytest.fixture(scope="module")
@@ -407,7 +410,7 @@ def of_groups(chunk: Chunk) -> Chunk:
 
 def test_entropies_and_predictions_are_over_the_data_sets_classes(small, score, chunks):
     stage = copy.copy(score)
-    stage.spec = make_spec(small, classes=GROUPS)
+    stage.spec = make_spec(small, tasks=tasks_of(GROUPS))
     table = stage(of_groups(chunks[0]))
     for m, temperature in enumerate(TEMPERATURES):
         logits = group(exact_logits(chunks[0], expert_state(m)))
@@ -486,7 +489,7 @@ def test_what_pass_one_found_is_carried_over(score, predict, chunks):
 def test_the_offset_of_the_fit_is_applied(small, score, predict, chunks):
     offset = Offset(bias=0.4, shares=np.array([0.7, 0.3]))
     stage = copy.copy(predict)
-    stage.fits, stage.merged = {"set": make_fit(0.4, 0.6, offset=offset)}, {}
+    stage.fits, stage.models.merged = {"set": make_fit(0.4, 0.6, offset=offset)}, {}
     experts = score(chunks[0])
     e = np.exp(-values(experts, "expert_entropy")) + 0.4 * offset.shares
     expected = e / e.sum(axis=1, keepdims=True)
@@ -504,7 +507,7 @@ def test_predictions_do_not_depend_on_the_batch_size(small, score, predict, chun
 
 def test_predictions_over_grouped_classes_have_as_many_top_classes(small, score, predict, chunks):
     first, second = copy.copy(score), copy.copy(predict)
-    first.spec = second.spec = make_spec(small, classes=GROUPS)
+    first.spec = second.spec = make_spec(small, tasks=tasks_of(GROUPS))
     chunk = of_groups(chunks[0])
     table = second(chunk, first(chunk))
     assert values(table, "top_classes").shape == (len(chunks[0].sample_ids), 3)
@@ -521,7 +524,7 @@ def test_task_vectors_are_added_to_the_base(small, score, chunks):
     model = dataclasses.replace(spec.model, base=small.checkpoints[2])
     spec = dataclasses.replace(spec, model=model)
     experts = score(chunks[0])
-    table = PredictMerged(spec, {"set": make_fit(0.3)})(chunks[0], experts)
+    table = Predict(spec, {"set": make_fit(0.3)})(chunks[0], experts)
     # theta_0 + s M sum of lambda_t (theta_t - theta_0), s M = 0.8
     p = softmax(exact_logits(chunks[0], mixed(0.8 * 0.7, 0.8 * 0.3, 1 - 0.8)))
     np.testing.assert_allclose(values(table, "entropy"), entropy(p), rtol=0, atol=TOLERANCE)
@@ -550,39 +553,39 @@ def of_other(chunk: Chunk) -> Chunk:
 
 def test_models_are_merged_once_for_each_cluster_of_a_fit(small, score, chunks):
     shared = make_fit(0.4, 0.6)
-    stage = PredictMerged(make_spec(small), {"set": shared, "other": shared})
-    assert stage.merges == 0
+    stage = Predict(make_spec(small), {"set": shared, "other": shared})
+    assert stage.models.merges == 0
     for chunk in chunks:
         stage(chunk, score(chunk))
-        assert stage.merges == 2
+        assert stage.models.merges == 2
     stage(of_other(chunks[0]), score(chunks[0]))  # the same fit: `fit: joint`
-    assert stage.merges == 2
+    assert stage.models.merges == 2
     stage.fits = {"set": shared, "other": make_fit(0.3, 0.5, 0.7)}
     stage(of_other(chunks[0]), score(chunks[0]))
     stage(chunks[0], score(chunks[0]))
-    assert stage.merges == 5
+    assert stage.models.merges == 5
 
 
 def test_without_memory_for_two_fits_the_results_are_the_same(small, score, predict, chunks):
     stage = copy.copy(predict)
-    stage.merged, stage.merges, stage.budget = {}, 0, 0
+    stage.models.merged, stage.models.merges, stage.models.budget = {}, 0, 0
     experts = [score(chunk) for chunk in chunks]
     for chunk, scored in zip(chunks, experts, strict=True):
         for one in (chunk, of_other(chunk)):
             assert stage(one, scored).equals(predict(one, scored))
-            assert len(stage.merged) == 1
-    assert stage.merges == len(chunks) * (3 + 2)
+            assert len(stage.models.merged) == 1
+    assert stage.models.merges == len(chunks) * (3 + 2)
 
 
 def test_the_least_recently_used_models_make_room(small, score, predict, chunks):
     stage = copy.copy(predict)
-    one = sum(tensor.numel() for tensor in stage.experts.states[0].values()) * 4
-    stage.merged, stage.merges, stage.budget = {}, 0, 3.5 * one
+    one = sum(tensor.numel() for tensor in stage.models.experts.states[0].values()) * 4
+    stage.models.merged, stage.models.merges, stage.models.budget = {}, 0, 3.5 * one
     fits = {name: make_fit(mean) for name, mean in (("a", 0.3), ("b", 0.4), ("c", 0.5), ("d", 0.6))}
     for name in "abcad":  # a is used again, so that d displaces b
-        stage._models(fits[name])
-    assert set(stage.merged) == {id(fits[name]) for name in "cad"}
-    assert stage.merges == 4
+        stage.models.of(fits[name])
+    assert set(stage.models.merged) == {id(fits[name]) for name in "cad"}
+    assert stage.models.merges == 4
 
 
 # A chunk of which nothing is left

@@ -1,5 +1,7 @@
 """Readers and model actors whose processes died before, without Ray: what they do the next time."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,14 +9,16 @@ import torch
 from open_clip.transform import PreprocessCfg
 
 from dawin_ray.data.attempts import Attempts, loading
-from dawin_ray.data.chunks import Chunk, end_of, pack
+from dawin_ray.data.chunks import Chunk, ChunkSummary, end_of, from_row, pack
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
-from dawin_ray.engine import compute, workers
+from dawin_ray.engine import compute
+from dawin_ray.engine.ray_stream import RayWorker
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import make_images, write_tar
 from tests.unit.test_attempts import tries_of
@@ -24,18 +28,18 @@ class _Spec:
     batch_size, precision = 64, "float32"
 
 
-class _Model(workers._ModelActor):
-    stage = "pass 1"
-    load_error = score_error = None
+class _Scorer:
+    def __init__(self, load_error=None, score_error=None):
+        if load_error is not None:
+            raise load_error
+        self.score_error, self.merges = score_error, 3
+        self.feed = SimpleNamespace(reached=None)
 
-    def load(self):
-        if self.load_error is not None:
-            raise self.load_error
-
-    def score_chunk(self, chunk):
+    def __call__(self, chunk, read):
         if self.score_error is not None:
             raise self.score_error
-        return {"merges": [7]}
+        self.merges += 7
+        return {}
 
 
 @pytest.fixture
@@ -62,12 +66,17 @@ CHUNK = Chunk(
 
 
 def actor_of(on, tmp_path, **errors):
-    kind = type("_Failing", (_Model,), errors)
-    return kind(RunDirectory(str(tmp_path)), on, _Spec())
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=lambda: _Scorer(**errors))
+    return RayWorker(stage, RunDirectory(str(tmp_path)), on)
+
+
+def score(on, tmp_path, chunk=CHUNK, **errors) -> ChunkSummary:
+    found = actor_of(on, tmp_path, **errors)(packed(chunk))
+    return from_row({name: value for name, (value,) in found.items()})
 
 
 def test_a_chunk_is_counted_and_its_end_too(on, attempts, tmp_path):
-    assert actor_of(on, tmp_path)(packed(CHUNK))["merges"] == [7]
+    assert score(on, tmp_path).merges == 7
     assert not +attempts.open
     assert attempts.ended == {"pass 1": 1, loading("pass 1"): 1}
     assert attempts.told() == []
@@ -93,10 +102,9 @@ def test_the_end_of_a_shard_is_no_try(on, attempts, tmp_path):
     shard = Shard(dataset="set", name="a", address="", format="webdataset", bytes=1, key="key")
     for _ in range(5):
         attempts.begin("pass 1", "set/")
-    actor = actor_of(on, tmp_path)
-    end = actor(packed(end_of(shard, {}, [])))
-    assert end.keys() == actor(packed(CHUNK)).keys()  # or Ray fills them up with nulls
-    assert end["merges"] == [0]
+    end = score(on, tmp_path, end_of(shard, {"key-0": 2}, ["key-1"]))
+    assert (end.merges, end.rows, end.chunk) == (0, 0, "")
+    assert end.end == {"read": {"key-0": 2}, "before": ["key-1"]}
 
 
 def test_actors_that_load_at_once_are_no_deaths(on, attempts, tmp_path):

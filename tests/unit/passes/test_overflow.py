@@ -17,7 +17,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.method.baselines import BaselinesConfig
 from dawin_ray.models.experts import load_experts
 from dawin_ray.passes.experts import ScoreExperts
-from dawin_ray.passes.predictions import Float32Sample, PredictExact, PredictMerged
+from dawin_ray.passes.predictions import Float32Sample, Predict
 from tests.conftest import expert_state, make_images, write_tar
 from tests.unit.test_stages import ALL_CLASSES, NO_EVEN, make_fit, make_spec, shards_of
 
@@ -81,7 +81,7 @@ def test_pass_1_names_the_baseline_and_not_the_experts(spec, chunk, scored, base
 
 
 def test_a_merged_model_is_named_with_its_cluster(spec, chunk, scored):
-    stage = PredictMerged(spec, {"set": make_fit(0.35, 0.5, 0.65)})
+    stage = Predict(spec, {"set": make_fit(0.35, 0.5, 0.65)})
     with pytest.raises(FloatingPointError, match=rf"{SAMPLE}: the model merged for cluster \d ov"):
         stage(chunk, scored)
 
@@ -89,16 +89,18 @@ def test_a_merged_model_is_named_with_its_cluster(spec, chunk, scored):
 def test_a_fit_that_is_compared_with_is_named(spec, chunk, scored):
     one_hot = make_fit(1e-12)  # an expert alone, as good as
     fit = dataclasses.replace(one_hot, beside={"dawin_K1": make_fit(0.5)})
-    stage = PredictMerged(spec, {"set": fit})
-    stage._models(one_hot)
-    stage.merged[id(fit)] = [stage.experts.classifier(stage.experts.states[0], stage.device,
-                                                      stage.dtype)]  # fmt: skip
+    stage = Predict(spec, {"set": fit})
+    models = stage.models
+    models.of(one_hot)
+    models.merged[id(fit)] = [
+        models.experts.classifier(models.experts.states[0], models.device, models.dtype)
+    ]
     with pytest.raises(FloatingPointError, match=r"merged for cluster 0 of 'dawin_K1' overflows"):
         stage(chunk, scored)
 
 
 def test_the_exact_mode_names_the_samples_own_coefficients(spec, chunk, scored):
-    stage = PredictExact(spec, {"set": make_fit(0.5)})
+    stage = Predict(dataclasses.replace(spec, exact=True), {"set": make_fit(0.5)})
     with pytest.raises(
         FloatingPointError, match=rf"{SAMPLE}: the model of its own coefficients \("
     ):
@@ -147,9 +149,9 @@ def test_weights_that_a_precision_does_not_hold_are_refused_before_a_sample(smal
         ScoreExperts(wide)
     fits = {"set": make_fit(0.5)}
     with pytest.raises(UserError, match=r"'visual.proj' of the model merged for cluster 0 \(coeff"):
-        PredictMerged(dataclasses.replace(wide, precision="float16"), fits)._models(fits["set"])
+        Predict(dataclasses.replace(wide, precision="float16"), fits).models.of(fits["set"])
     with pytest.raises(UserError, match=r"'visual.proj' of the experts.* not finite in float16"):
-        PredictExact(wide, fits)
+        Predict(dataclasses.replace(wide, exact=True), fits)
 
 
 def test_it_ends_a_run_as_a_persons_mistake_with_its_message(chunk):

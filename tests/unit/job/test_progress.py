@@ -1,5 +1,6 @@
 """What a person is told while a run goes on."""
 
+import dataclasses
 import io
 import time
 
@@ -7,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from dawin_ray.data.attempts import Attempts, loading
+from dawin_ray.data.chunks import ChunkSummary
 from dawin_ray.job import progress
 from dawin_ray.job.progress import ConsoleProgress, Forecast, step, told
 from tests.unit.test_attempts import tries_of
@@ -123,9 +125,11 @@ def test_more_work_than_was_counted_is_no_error():
 def test_a_phase_takes_summaries_with_and_without_work(terminal, monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     said, out = console(force_terminal=terminal)
-    summary = {"rows": 8, "rejects": 2, "bytes": 30, "begun": 1.0, "done": 2.0}
+    summary = ChunkSummary(
+        dataset="d", shard="s", chunk="c", rows=8, rejects=2, bytes=30, begun=1.0, done=2.0
+    )
     with said.phase("experts", 100) as advance:
-        advance({**summary, "work": 10})
+        advance(dataclasses.replace(summary, work=10))
         advance(summary)
     assert "pass 1, experts: done, 16 images, 4 rejects" in out.getvalue()
     if not terminal:

@@ -1,0 +1,45 @@
+"""What a job asks of an engine: to be there, to run a pass, and to show figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from dawin_ray.data import ChunkSummary, Shard
+from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
+from dawin_ray.engine.local import LocalEngine
+from dawin_ray.engine.ray_stream import RayEngine
+from dawin_ray.engine.workers import Wiring
+from dawin_ray.passes import Pass
+
+
+class Engine(Protocol):
+    """Runs passes over all shards."""
+
+    @property
+    def starting(self) -> str:
+        """What takes a while at first, for people."""
+
+    def session(
+        self, say: Say, storage: StorageOptions | None = None
+    ) -> AbstractContextManager[Resources]:
+        """Start, and end afterwards; the value is what the job gets. `say` takes a line."""
+
+    def run(self, stage: Pass, shards: Sequence[Shard], wiring: Wiring) -> Iterator[ChunkSummary]:
+        """A pass over the shards; yields a summary of each chunk as it is committed, in any order.
+
+        A summary may come twice, and a shard's end before its last chunk.
+        """
+
+    def publish(self, drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+        """Show drift's figures where the engine's metrics are."""
+
+
+def engine_of(compute: ComputeConfig) -> Engine:
+    """The engine that a job names. A new one is a file here, and a line in this function."""
+    engines: dict[str, type[RayEngine] | type[LocalEngine]] = {
+        "ray": RayEngine,
+        "local": LocalEngine,
+    }
+    return engines[compute.engine](compute)

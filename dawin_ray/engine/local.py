@@ -1,0 +1,71 @@
+"""The local engine: a job in this process, chunk after chunk. For debuggers, notebooks and tests.
+
+Shards are read and scored by turns, so that nothing overlaps: a breakpoint in any part of the job
+is reached, and a small job is done before a cluster would have started. What kills a process kills
+the job, which then resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dawin_ray.data import Attempts, ChunkSummary, Shard, Tries
+from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
+from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
+from dawin_ray.errors import UserError
+from dawin_ray.passes import Pass
+from dawin_ray.storage import configure
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """See `engine.Engine`."""
+
+    compute: ComputeConfig
+    starting = "starting in this process"
+
+    @contextmanager
+    def session(self, say: Say, storage: StorageOptions | None = None) -> Iterator[Resources]:
+        """One worker, which is this process, with the threads that PyTorch has in it.
+
+        Raises:
+            UserError: the job asks for a GPU that is not there.
+        """
+        device = self.compute.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        elif device == "cuda" and not torch.cuda.is_available():
+            raise UserError("The job asks for a GPU, and PyTorch finds none. Use device: cpu.")
+        configure(storage or {})
+        attempts = Attempts()
+
+        def call(method: str, *arguments: Any, timeout: float | None = None) -> Any:
+            return getattr(attempts, method)(*arguments)
+
+        yield Resources(
+            device=device,
+            actors=1,
+            cpus=1,
+            gpus=int(device == "cuda"),
+            threads=torch.get_num_threads(),
+            readers=1,
+            storage=storage or {},
+            tries=Tries(call, call),
+        )
+
+    def run(self, stage: Pass, shards: Sequence[Shard], wiring: Wiring) -> Iterator[ChunkSummary]:
+        """A pass over the shards; a summary of each chunk as it is committed."""
+        if not shards:
+            return
+        worker, wiring = Worker(stage, wiring.run, wiring.on), counted(wiring)
+        for shard in shards:
+            for chunk in chunks_of(shard, wiring):
+                yield worker.score(chunk)
+
+    def publish(self, drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+        """There are no metrics here."""

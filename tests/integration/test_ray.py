@@ -1,0 +1,111 @@
+"""What only Ray does: processes that are apart, ports and tokens; and the same rows as without it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+
+from dawin_ray.data.chunks import Chunk
+from dawin_ray.data.datasets import Shard
+from dawin_ray.engine import compute
+from dawin_ray.engine.ray_stream import RayEngine
+from dawin_ray.engine.workers import Wiring
+from dawin_ray.errors import StageError
+from dawin_ray.passes import Pass
+from dawin_ray.runs.directory import RunDirectory
+
+
+class _OneChunk:
+    """Stands for the reader; its chunk's shard is the process that made it."""
+
+    def counted(self, tries):
+        return self
+
+    def __call__(self, shard: Shard, finished: Collection[str]) -> Iterator[Chunk]:
+        yield Chunk(
+            name="c", dataset="d", shard="", shard_key=str(os.getpid()), sample_ids=[], labels=[],
+            images=np.empty((0, 2, 2, 3), np.uint8),
+        )  # fmt: skip
+
+
+class _Scorer:
+    """Stands for the models; what they merge is the number of their process."""
+
+    def __init__(self, fault: Exception | None = None):
+        self.fault, self.merges, self.feed = fault, 0, SimpleNamespace(reached=None)
+
+    def __call__(self, chunk, read):
+        if self.fault is not None:
+            raise self.fault
+        self.merges += os.getpid()
+        return {}
+
+
+class _Spec:
+    batch_size, precision = 8, "float32"
+
+
+def nothing(shard: Shard) -> Collection[str]:
+    return ()
+
+
+def stream(tmp_path, count: int, *, cpus: float, fault: Exception | None = None) -> list:
+    shards = [
+        Shard(dataset="d", name=str(i), address="", format="webdataset", bytes=1, key=str(i))
+        for i in range(count)
+    ]
+    on = compute.Resources(device="cpu", actors=1, cpus=cpus, gpus=0, threads=1, readers=1)
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=partial(_Scorer, fault))
+    run = RunDirectory(str(tmp_path))
+    wiring = Wiring(read=_OneChunk(), finished=nothing, run=run, on=on)
+    return list(RayEngine(compute.ComputeConfig()).run(stage, shards, wiring))
+
+
+def test_decoding_stays_out_of_the_model_actors(local_ray, tmp_path):
+    # equal reservations, as Ray fuses operators of equal resources
+    rows = stream(tmp_path, 4, cpus=0)
+    chunks = [row for row in rows if row.end is None]
+    assert (len(chunks), len(rows)) == (4, 8)
+    assert all(row.shard != str(row.merges) for row in chunks)
+    assert all(row.merges for row in chunks)
+
+
+def test_an_error_of_ours_names_stage_and_samples(local_ray, tmp_path):
+    with pytest.raises(StageError, match=r"pass 1 of chunk c of data set 'd'.*by zero"):
+        stream(tmp_path, 1, cpus=1, fault=ZeroDivisionError("by zero"))
+
+
+def test_a_local_ray_listens_on_loopback_alone():
+    listening = [
+        connection.laddr
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_a_local_ray_wants_its_token(local_ray):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    script = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('JOINED')"
+    base = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+
+    def join(token: str | None) -> subprocess.CompletedProcess:
+        env = base if token is None else base | {"RAY_AUTH_TOKEN": token}
+        return subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120
+        )
+
+    wrong = join("f" * 64)
+    assert wrong.returncode
+    assert "JOINED" not in wrong.stdout
+    assert "JOINED" in join(None).stdout  # with the token of this machine's user
