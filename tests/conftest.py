@@ -37,7 +37,11 @@ class Small:
     checkpoints: tuple[str, ...]
 
     def job(self, run_dir: Path, datasets: list[dict], **sections) -> dict:
-        """A job of the first two experts over `datasets`, as plain values."""
+        """A job of the first two experts over `datasets`, as plain values.
+
+        It runs in this process; what Ray does is shown by tests that ask for it.
+        """
+        compute = {"engine": "local", "batch_size": 16, "chunk_size": 16}
         job = {
             "run_dir": str(run_dir),
             "model": {"architecture": self.config},
@@ -47,11 +51,10 @@ class Small:
             ],
             "datasets": datasets,
             "mixture": {"clusters": 2},
-            "compute": {"batch_size": 16, "chunk_size": 16},
             "max_reject_fraction": 1,
             "max_broken_shards": 9,
         }
-        return job | sections
+        return job | sections | {"compute": compute | sections.get("compute", {})}
 
     def job_file(self, path: Path, *args, **sections) -> str:
         """The same as a file."""
@@ -138,6 +141,6 @@ def write_parquet(path: Path, images: list[bytes], labels: list[int] | None) -> 
 
 @pytest.fixture(scope="session")
 def local_ray():
-    """One Ray on loopback for all tests that run a pipeline; starting it takes seconds."""
+    """One Ray on loopback for all tests of what only Ray does; starting it takes seconds."""
     with ray_cluster.ray_session(None):
         yield

@@ -13,19 +13,19 @@ from dawin_ray.models import Precision
 from dawin_ray.settings import Settings
 
 Say = Callable[[str], None]  # takes one line for a person
-StorageOptions = Mapping[str, Mapping[str, Any]]  # fsspec's, by protocol
+StorageOptions = Mapping[str, Mapping[str, Any]]  # of fsspec, by protocol
 
 
 class ComputeConfig(Settings):
     """Where and how fast.
 
     `engine` ray streams over a cluster; local does all in this process, chunk after chunk, for
-    debugging, notebooks and small jobs. `address` joins a Ray cluster (`auto` finds the one of this machine; RAY_ADDRESS is heeded);
-    without one a local Ray is started that listens on loopback alone. `batch_size` is a forward's,
-    `chunk_size` an output file's. `precision` is the towers': auto is bfloat16 on a GPU and float32
-    on a CPU. `cache` keeps pass 1's crops for pass 2: in a folder that all nodes share, or (auto)
-    on this machine's disk where Ray has no other node and there is room; `keep_cache` leaves them
-    there for the next run.
+    debugging, notebooks and small jobs. `address` joins a Ray cluster (`auto` finds the one of this
+    machine; RAY_ADDRESS is heeded); without one a local Ray is started that listens on loopback
+    alone. `batch_size` is a forward's, `chunk_size` an output file's. `precision` is the towers':
+    auto is bfloat16 on a GPU and float32 on a CPU. `cache` keeps pass 1's crops for pass 2: in a
+    folder that all nodes share, or (auto) on this machine's disk where Ray has no other node and
+    there is room; `keep_cache` leaves them there for the next run.
     """
 
     engine: Literal["ray", "local"] = "ray"

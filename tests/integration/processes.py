@@ -76,7 +76,7 @@ class Tries:
 
 def job_file(small, folder: Path, datasets: list[dict], run_dir: object = None, **sections) -> Path:
     """A job of small chunks in `folder`, which is its run directory's parent too."""
-    compute = {"batch_size": 8, "chunk_size": 16}
+    compute = {"engine": "ray", "batch_size": 8, "chunk_size": 16}
     job = {"compute": compute, "max_reject_fraction": 0.1} | sections
     path = folder / "job.yaml"
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ KEYS = ["dataset", "sample_id"]
 
 
 @pytest.fixture(scope="module")
-def fit(small, local_ray, tmp_path_factory) -> dict:
+def fit(small, tmp_path_factory) -> dict:
     """A saved fit, for jobs to apply."""
     root = tmp_path_factory.mktemp("fitted")
     write_tar(root / "tars" / "a.tar", make_images(40, seed=99), None)
@@ -106,7 +106,7 @@ def assert_as_of_one_run(small, run_dir: Path, feed: Feed, fit: dict, folder: Pa
         )
 
 
-def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, local_ray, tmp_path):
+def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, tmp_path):
     feed, run_dir = Feed(tmp_path / "data"), tmp_path / "run"
     job = job_file(small, tmp_path, feed.datasets, mode="append", fit=fit, max_reject_fraction=0.2)
     feed.tar("a", broken=True)
@@ -158,7 +158,7 @@ def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, local_ra
 
 
 def test_what_somebody_else_does_to_batches_is_told_and_loses_no_row(
-    small, fit, local_ray, tmp_path
+    small, fit, tmp_path
 ):
     feed, run_dir = Feed(tmp_path / "data"), tmp_path / "run"
     job = job_file(small, tmp_path, feed.datasets, mode="append", fit=fit)
@@ -203,7 +203,7 @@ def test_what_somebody_else_does_to_batches_is_told_and_loses_no_row(
 
 
 @pytest.mark.slow
-def test_ten_days_with_all_that_happens_in_them(small, fit, local_ray, tries, tmp_path):
+def test_ten_days_with_all_that_happens_in_them(small, fit, tries, tmp_path):
     feed, run_dir = Feed(tmp_path / "data"), tmp_path / "run"
     job = job_file(small, tmp_path, feed.datasets, mode="append", fit=fit, max_reject_fraction=0.2)
     scored = expected = 0

@@ -51,7 +51,7 @@ def change(tmp_path, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 def test_a_file_that_changes_between_the_passes_stops_the_run(
-    small, local_ray, tmp_path, monkeypatch, kind
+    small, tmp_path, monkeypatch, kind
 ):
     job, fit, changed = job_of(small, tmp_path, kind), scoring.fit_datasets, []
 
@@ -68,7 +68,7 @@ def test_a_file_that_changes_between_the_passes_stops_the_run(
         scoring.score(prepare(job), Said())
 
 
-def test_a_finished_run_of_other_data_is_not_complete(small, local_ray, tmp_path):
+def test_a_finished_run_of_other_data_is_not_complete(small, tmp_path):
     job, said = job_of(small, tmp_path, "tar"), Said()
     scoring.score(prepare(job), said)
     assert "data set  set: labels: members .cls or .json" in said

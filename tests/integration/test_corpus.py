@@ -18,7 +18,6 @@ from dawin_ray.cli import app
 from dawin_ray.names import MADE
 from tests.conftest import make_images, write_tar
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 PLAIN = Image.fromarray(
     np.random.default_rng(0).integers(0, 256, (40, 44, 3), dtype=np.uint8)
@@ -130,7 +129,7 @@ def write_corpus(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def run_dir(small, local_ray, tmp_path_factory) -> Path:
+def run_dir(small, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     datasets = [{"name": n, "path": p} for n, p in write_corpus(folder / "data").items()]
     job = small.job_file(folder / "job.yaml", folder / "run", datasets)

@@ -36,7 +36,7 @@ scoring = importlib.import_module("dawin_ray.job.score")
 verify = importlib.import_module("dawin_ray.job.verify")
 
 SEGFAULT, KILLED = b" dies of SIGSEGV", b" dies of SIGKILL"  # behind an image: what it stands for
-LIMITED = {"cache": "off", "chunk_size": 16, "batch_size": 8, "actors": 1}
+LIMITED = {"engine": "ray", "cache": "off", "chunk_size": 16, "batch_size": 8, "actors": 1}
 
 
 class _Said:

@@ -15,7 +15,6 @@ from tests.integration.processes import assert_equal_runs, job_file
 
 scoring = importlib.import_module("dawin_ray.job.score")
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def data(tmp_path_factory) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def sound(small, local_ray, data, tmp_path_factory) -> Path:
+def sound(small, data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     invoke(job_file(small, folder, data))
     return folder / "run"

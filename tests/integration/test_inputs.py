@@ -12,7 +12,6 @@ from dawin_ray.runs.layout import MANIFEST
 from tests.conftest import CLASSES, make_images, whole_state, write_tar
 from tests.unit.test_overflow import opposed
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def run(job: str, code: int) -> str:

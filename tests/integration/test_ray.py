@@ -1,4 +1,4 @@
-"""What only Ray does: processes that are apart, ports and tokens; and the same rows as without it."""
+"""What only Ray does: processes that are apart, ports and tokens; the same rows as without."""
 
 import os
 import subprocess

@@ -15,7 +15,6 @@ from tests.conftest import CLASSES, make_images, write_folder, write_tar
 from tests.integration.processes import job_file
 from tests.readme import README, block, listing, rows
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 IMAGES = 24
 LOCK = ".lock"  # of the process that runs, and no part of what it makes
@@ -28,7 +27,7 @@ def run(job: Path, *arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(small, local_ray, tmp_path_factory) -> Path:
+def finished(small, tmp_path_factory) -> Path:
     """A run of a labelled folder and of a tar with an image that is none."""
     root = tmp_path_factory.mktemp("finished")
     images, labels = make_images(IMAGES), sorted(i % CLASSES for i in range(IMAGES))

@@ -29,7 +29,6 @@ from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 IMAGES = 72
 BASELINES = {
@@ -41,7 +40,7 @@ EXACT = 1e-9
 
 
 @pytest.fixture(scope="module")
-def audited(small, local_ray, tmp_path_factory) -> Path:
+def audited(small, tmp_path_factory) -> Path:
     """A run over three labelled sets and one that has a label on every second sample."""
     root = tmp_path_factory.mktemp("audit")
     datasets = []
@@ -393,7 +392,7 @@ def test_csv_tables_hold_the_same(audited, found):
             assert scores.loc[(row["dataset"], name), "aurc"] == pytest.approx(score["aurc"])
 
 
-def test_a_suite_without_labels_has_a_report(small, local_ray, tmp_path):
+def test_a_suite_without_labels_has_a_report(small, tmp_path):
     datasets = []
     for i in range(8):
         write_tar(tmp_path / f"set{i}" / "a.tar", make_images(20, seed=i), None)
@@ -410,7 +409,7 @@ def test_a_suite_without_labels_has_a_report(small, local_ray, tmp_path):
     assert "McNemar" not in " ".join(found["words"])
 
 
-def test_runs_are_compared_pair_by_pair(small, local_ray, audited, tmp_path):
+def test_runs_are_compared_pair_by_pair(small, audited, tmp_path):
     """The same job with another second expert: only what both have scored is compared."""
     datasets = [{"name": "one", "path": str(audited.parent / "one")}]
     experts = [{"name": f"expert_{i}", "checkpoint": small.checkpoints[i]} for i in (0, 2)]

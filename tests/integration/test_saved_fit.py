@@ -15,7 +15,6 @@ from dawin_ray.errors import UserError
 from dawin_ray.job.prepare import prepare
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 IMAGES = 60
 SECTIONS = {
@@ -43,7 +42,7 @@ def run(small, folder: Path, data: list[dict], **sections) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fitted(small, data, local_ray, tmp_path_factory) -> dict[str, Path]:
+def fitted(small, data, tmp_path_factory) -> dict[str, Path]:
     """Two-pass runs that saved their fits."""
     root = tmp_path_factory.mktemp("fitted")
     return {name: run(small, root / name, data, **s) for name, s in SECTIONS.items()}

@@ -71,7 +71,6 @@ def suite(small, tmp_path) -> tuple[list[str], dict[str, dict[str, int]]]:
     return overrides, labels
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_the_imagenet_suite(suite, tmp_path, caplog):
     overrides, labels = suite
     result = CliRunner().invoke(app, ["run", str(JOBS / "imagenet_suite.yaml"), *overrides])

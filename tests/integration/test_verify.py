@@ -18,13 +18,12 @@ from tests.conftest import CLASSES, make_images, write_tar
 
 verify_module = importlib.import_module("dawin_ray.job.verify")
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 IMAGES = 40
 
 
 @pytest.fixture(scope="module")
-def sound(small, local_ray, tmp_path_factory) -> Path:
+def sound(small, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     labels = [i % CLASSES for i in range(IMAGES)]
     write_tar(folder / "data" / "a.tar", [*make_images(IMAGES), b"broken"], [*labels, 0])

@@ -148,7 +148,7 @@ def test_folder_label_outside_the_classes(job, tmp_path):
     assert "datasets[].classes" in message
 
 
-def test_label_outside_the_classes_found_while_reading(job, tmp_path, local_ray):
+def test_label_outside_the_classes_found_while_reading(job, tmp_path):
     write_tar(tmp_path / "tars" / "s.tar", make_images(3), [0, CLASSES, 1])
     job["datasets"][0]["path"] = str(tmp_path / "tars")
     job["max_reject_fraction"] = 0.01
@@ -158,7 +158,7 @@ def test_label_outside_the_classes_found_while_reading(job, tmp_path, local_ray)
     assert "raise max_reject_fraction" in message
 
 
-def test_no_image_that_can_be_used(job, tmp_path, local_ray):
+def test_no_image_that_can_be_used(job, tmp_path):
     write_tar(tmp_path / "tars" / "s.tar", [b"not an image"] * 3, None)
     job["datasets"][0]["path"] = str(tmp_path / "tars")
     message = outcome(job, tmp_path)
@@ -168,7 +168,7 @@ def test_no_image_that_can_be_used(job, tmp_path, local_ray):
 
 
 def test_more_gpus_than_there_are(job, tmp_path, local_ray):
-    job["compute"] |= {"device": "cuda", "actors": 40}
+    job["compute"] |= {"engine": "ray", "device": "cuda", "actors": 40}
     message = outcome(job, tmp_path)
     assert "asks for 40 GPU actors" in message
     assert "Lower compute.actors" in message

@@ -28,17 +28,17 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_dir(folder, local_ray) -> Path:
-    """The clustered run."""
-    return run(folder, "run", 3)
+    """The clustered run, on Ray."""
+    return run(folder, "run", 3, "ray")
 
 
 @pytest.fixture(scope="module")
-def exact_dir(folder, local_ray) -> Path:
-    """The run with each sample's own weights."""
-    return run(folder, "exact", "exact")
+def exact_dir(folder) -> Path:
+    """In this process, the run with each sample's own weights."""
+    return run(folder, "exact", "exact", "local")
 
 
-def run(folder: Path, name: str, clusters: int | str) -> Path:
+def run(folder: Path, name: str, clusters: int | str, engine: str) -> Path:
     temperatures = EXPECTED["ImageNet"]["temperatures"]
     job = {
         "run_dir": str(folder / name),
@@ -54,6 +54,7 @@ def run(folder: Path, name: str, clusters: int | str) -> Path:
         ],
         "coefficient": {"metric": "entropy", "offset_adjustment": True},
         "mixture": {"clusters": clusters},
+        "compute": {"engine": engine},
     }  # fmt: skip
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     result = CliRunner().invoke(app, ["run", str(folder / "job.yaml")])

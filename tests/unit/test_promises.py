@@ -18,7 +18,7 @@ from fsspec.implementations.memory import MemoryFile
 
 import dawin_ray
 from dawin_ray.config import load_job, make_job
-from dawin_ray.data.chunks import Chunk
+from dawin_ray.data.chunks import Chunk, from_row, to_row
 from dawin_ray.data.datasets import DatasetConfig
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.formats.registry import read_samples

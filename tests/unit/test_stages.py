@@ -506,8 +506,11 @@ def test_predictions_do_not_depend_on_the_batch_size(small, score, predict, chun
 
 
 def test_predictions_over_grouped_classes_have_as_many_top_classes(small, score, predict, chunks):
-    first, second = copy.copy(score), copy.copy(predict)
-    first.spec = second.spec = make_spec(small, tasks=tasks_of(GROUPS))
+    first, second = (
+        copy.copy(score),
+        Predict(make_spec(small, tasks=tasks_of(GROUPS)), predict.fits),
+    )
+    first.spec = second.spec
     chunk = of_groups(chunks[0])
     table = second(chunk, first(chunk))
     assert values(table, "top_classes").shape == (len(chunks[0].sample_ids), 3)

@@ -285,7 +285,7 @@ def test_trained_heads_that_are_not_used_are_told(tmp_path, caplog):
     for i in range(2):
         save_file(whole_state(i) | expert_state(i), tmp_path / f"e{i}.safetensors")
     model = case.job().model.model_dump()
-    assert case.prepare(model=model).spec.heads["listed"] == "checkpoint"
+    assert case.prepare(model=model).spec.tasks["listed"].head == "checkpoint"
     assert "not used" not in caplog.text
     case.prepare(model=model | {"head": "zero_shot"})
     assert "the trained heads of e0, e1 are not used for listed, mapped" in caplog.text
@@ -293,7 +293,7 @@ def test_trained_heads_that_are_not_used_are_told(tmp_path, caplog):
     own[1]["class_names"] = model["class_names"]
     caplog.clear()
     prepared = case.prepare(model=model, datasets=own)
-    assert prepared.spec.heads["listed"] == "checkpoint"
+    assert prepared.spec.tasks["listed"].head == "checkpoint"
     assert "are not used for mapped: class_names of its own" in caplog.text
     with pytest.raises(UserError, match=r"'mapped' has class_names of its own"):
         case.prepare(model=model | {"head": "checkpoint"}, datasets=own)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from dawin_ray.data.chunks import Chunk
 from dawin_ray.data.decoding import DecodeImages
-from dawin_ray.engine.workers import _named
+from dawin_ray.engine.workers import named
 from dawin_ray.errors import UserError
 from dawin_ray.method.baselines import BaselinesConfig
 from dawin_ray.models.experts import load_experts
@@ -80,13 +80,13 @@ def test_pass_1_names_the_baseline_and_not_the_experts(spec, chunk, scored, base
         stage(chunk)
 
 
-def test_a_merged_model_is_named_with_its_cluster(spec, chunk, scored):
+def test_a_merged_model_isnamed_with_its_cluster(spec, chunk, scored):
     stage = Predict(spec, {"set": make_fit(0.35, 0.5, 0.65)})
     with pytest.raises(FloatingPointError, match=rf"{SAMPLE}: the model merged for cluster \d ov"):
         stage(chunk, scored)
 
 
-def test_a_fit_that_is_compared_with_is_named(spec, chunk, scored):
+def test_a_fit_that_is_compared_with_isnamed(spec, chunk, scored):
     one_hot = make_fit(1e-12)  # an expert alone, as good as
     fit = dataclasses.replace(one_hot, beside={"dawin_K1": make_fit(0.5)})
     stage = Predict(spec, {"set": fit})
@@ -127,7 +127,7 @@ def test_one_infinite_logit_of_many_is_enough(small, chunk):
         stage(chunk)
 
 
-def test_a_lower_precision_is_named_with_its_remedy(small, chunk, monkeypatch):
+def test_a_lower_precision_isnamed_with_its_remedy(small, chunk, monkeypatch):
     stage = ScoreExperts(make_spec(small, baselines=NOTHING_BESIDE))
     stage.spec = dataclasses.replace(stage.spec, precision="float16")
     head = stage.models[0].heads["checkpoint"]
@@ -155,5 +155,5 @@ def test_weights_that_a_precision_does_not_hold_are_refused_before_a_sample(smal
 
 
 def test_it_ends_a_run_as_a_persons_mistake_with_its_message(chunk):
-    with pytest.raises(UserError, match="which overflows"), _named("pass 2", chunk):
+    with pytest.raises(UserError, match="which overflows"), named("pass 2", chunk):
         raise FloatingPointError("which overflows")
