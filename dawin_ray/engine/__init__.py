@@ -7,10 +7,11 @@ import Ray), and `local.py` in this process. What a worker does with a chunk is 
 
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.engine import Engine, engine_of
+from dawin_ray.engine.local import gpus_here
 from dawin_ray.engine.timing import Timing
 from dawin_ray.engine.workers import Finished, Wiring
 
 __all__ = [
     "ComputeConfig", "Engine", "Finished", "Resources", "Say", "StorageOptions", "Timing", "Wiring",
-    "engine_of",
+    "engine_of", "gpus_here",
 ]  # fmt: skip

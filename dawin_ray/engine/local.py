@@ -22,6 +22,11 @@ from dawin_ray.passes import Pass
 from dawin_ray.storage import configure
 
 
+def gpus_here() -> int:
+    """GPUs that PyTorch sees on this machine."""
+    return torch.cuda.device_count()
+
+
 @dataclass(frozen=True)
 class LocalEngine:
     """See `engine.Engine`."""

@@ -183,7 +183,9 @@ class _Watch:
 
     def __init__(self, own: bool):
         """With `own`, Ray was started by this process."""
-        self.own, self.lost = own, None
+        self.own = own
+        self.lost: str | None = None  # set by another thread
+        self.main = threading.get_ident()  # made by the thread that waits for Ray
         self.done = threading.Event()
         self.answers = 0  # of the cluster's control store
         children = psutil.Process().children() if own else []
@@ -212,7 +214,7 @@ class _Watch:
             elif silent * WATCH_SECONDS >= SILENCE_SECONDS:
                 self.lost = f"its control store (GCS) has not answered for {SILENCE_SECONDS:g} s"
             if self.lost is not None and not self.done.is_set():
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                signal.pthread_kill(self.main, signal.SIGINT)
                 if not self.done.wait(PATIENCE_SECONDS):
                     self.leave()
                 return
@@ -247,7 +249,7 @@ def _watch(own: bool) -> Iterator[_Watch]:
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -278,7 +280,7 @@ def _end_processes() -> None:
 
 def _name_of(process: psutil.Process) -> str:
     try:
-        return process.name()
+        return str(process.name())
     except psutil.Error:
         return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 
 from dawin_ray.data import ChunkSummary
 
@@ -17,7 +17,7 @@ class Timing:
         self.begin, self.wall = time.perf_counter(), 0.0
         self.rows: Counter[str] = Counter()  # by data set, as the next two
         self.rejects: Counter[str] = Counter()
-        self.seconds: dict[str, float] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.merges = 0
         self.first, self.last = math.inf, -math.inf  # when the workers began and ended
 
@@ -38,7 +38,7 @@ class Timing:
         """Count a chunk's summary."""
         self.rows[chunk.dataset] += chunk.rows
         self.rejects[chunk.dataset] += chunk.rejects
-        self.seconds[chunk.dataset] = self.seconds.get(chunk.dataset, 0.0) + chunk.seconds
+        self.seconds[chunk.dataset] += chunk.seconds
         if chunk.chunk:
             self.first = min(self.first, chunk.begun)
             self.last = max(self.last, chunk.done)

@@ -1,4 +1,4 @@
-"""TODO: job.fingerprint (of saved)."""
+"""What a run's values depend on, and what a fit holds for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def identity_of(
     image libraries are left out: they move the last bits of a value, and a fit is a statistic of
     many.
     """
-    return json.loads(
+    identity: dict[str, Any] = json.loads(
         json.dumps(
             {
                 "architecture": architecture, "experts": list(experts), "base": base,
@@ -30,3 +30,4 @@ def identity_of(
             }
         )
     )  # fmt: skip
+    return identity

@@ -1,4 +1,4 @@
-"""A job's models as they are found at its start: checkpoints, heads, and digests of what they are.
+"""The heads of a job's data sets, and digests of the texts that its values depend on.
 
 All that a value depends on is told by its content, never by the name of a file: a template that is
 edited makes another job. Texts go to the workers with the job; what they read again, checkpoints
@@ -10,103 +10,13 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
-from torch import nn
 
 from dawin_ray.config import Job
 from dawin_ray.data import DatasetClasses, DatasetConfig, Listing
 from dawin_ray.errors import UserError
-from dawin_ray.models import (
-    HEAD,
-    Experts,
-    HeadSpec,
-    ModelSpec,
-    Tensors,
-    architecture_digest,
-    build_model,
-    check_activation,
-    check_heads,
-    checkpoint_digest,
-    digest,
-    doubt_about_files,
-    fitted,
-    is_tag,
-    load_experts,
-    of_experts,
-    read_checkpoint,
-    resolve_head,
-    tag_digest,
-    unused,
-)
+from dawin_ray.models import HeadSpec, ModelSpec, check_heads, digest, resolve_head
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """The checkpoints of a job, whose towers fit the architecture, before their heads."""
-
-    spec: ModelSpec
-    model: nn.Module  # without weights
-    checkpoints: Mapping[str, Tensors]  # by address
-
-    @property
-    def trained(self) -> dict[str, bool]:
-        """Whether a checkpoint was saved with a head, by the expert's name."""
-        return {
-            name: f"{HEAD}.weight" in self.checkpoints[address]
-            for name, address in self.spec.checkpoints.items()
-        }
-
-    def load(self, heads: Mapping[str, HeadSpec]) -> tuple[ModelSpec, Experts]:
-        """The experts with these heads, which are by data set."""
-        by_key = {head.key: head for head in heads.values()}
-        spec = replace(self.spec, heads=tuple(by_key.values()))
-        return spec, load_experts(spec, self.checkpoints, self.model)
-
-
-def find_models(job: Job) -> Found:
-    """Read the checkpoints and hold each against the architecture, its tower before its head.
-
-    Raises:
-        UserError: one cannot be read or does not fit, or their preprocessings differ.
-    """
-    architecture, preprocess = job.model.architecture, job.model.preprocess
-    spec = ModelSpec(
-        config=job.model,
-        experts=job.experts,
-        base=job.merge.base,
-        heads=(),
-        digests={architecture: architecture_digest(architecture)},
-    )
-    named = spec.checkpoints
-    values, _ = of_experts(architecture, named, preprocess)
-    for doubt in (
-        check_activation(architecture, named),
-        doubt_about_files(architecture, named, values, preprocess),
-    ):
-        if doubt is not None:
-            logger.warning("%s", doubt)
-    digests = {address: checkpoint_digest(address) for address in named.values()}
-    model = build_model(architecture, values, digest=spec.digests[architecture])
-    checkpoints: dict[str, Tensors] = {}
-    for name, address in named.items():
-        if address in checkpoints:
-            continue
-        known = None if is_tag(address) else digests[address]
-        tensors = read_checkpoint(address, architecture, known)
-        if is_tag(address):
-            digests[address] = tag_digest(address, tensors)
-        checkpoints[address] = fitted(model, tensors, architecture, name, address)
-        if others := unused(model, checkpoints[address]):
-            logger.warning(
-                "%d tensors of the checkpoint of %s are used by nothing, such as %s; a trained "
-                "head is called %s.weight",
-                len(others), name, others[0], HEAD,
-            )  # fmt: skip
-    spec = replace(spec, digests={**spec.digests, **digests})
-    return Found(spec=spec, model=model, checkpoints=checkpoints)
 
 
 def heads_of(
@@ -166,7 +76,7 @@ def inputs_of(
     """
     found: dict[str, dict[str, str]] = defaultdict(dict)
     found["architecture"][job.model.architecture] = spec.digests[job.model.architecture]
-    if head_names is not None:
+    if head_names is not None and job.model.class_names is not None:
         found["class_names"][job.model.class_names] = digest(head_names)
     for dataset in job.datasets:
         listing, head = listings[dataset.name], heads[dataset.name]

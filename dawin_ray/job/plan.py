@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from rich.table import Table
 from rich.text import Text
 
 from dawin_ray.data import Sample, count_samples
+from dawin_ray.engine import gpus_here
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.method import Method
 from dawin_ray.models import as_values, described
@@ -53,7 +53,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
     fits = 1 if job.fit == "joint" else len(job.datasets)
     at_least = "at least " if unknown else ""
     clusters = job.mixture.clusters
-    most = job.mixture.max_clusters if clusters == "auto" else clusters
+    most = clusters if isinstance(clusters, int) else job.mixture.max_clusters
     others = [m.fit for m in job.methods if m.fit is not None]
     offset = " with offset adjustment" if job.coefficient.offset_adjustment else ""
     beside = f" + {static} static interpolation{'s' if static > 1 else ''}" if static else ""
@@ -110,7 +110,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         + (
             f"on the cluster at {job.compute.address}"
             if job.compute.address
-            else f"on this machine ({os.cpu_count()} CPUs, {torch.cuda.device_count()} GPUs)"
+            else f"on this machine ({os.cpu_count()} CPUs, {gpus_here()} GPUs)"
         ),
     ]
 
@@ -128,7 +128,7 @@ class _Faults:
         if sample.broken:
             self.broken.append(sample)
         else:
-            self.rejects[kind_of(sample.error)] += 1
+            self.rejects[kind_of(sample.error or "")] += 1
 
     def lines(self) -> list[str]:
         """A line for each broken shard and each kind of reject, as far as a person reads."""

@@ -29,12 +29,13 @@ from dawin_ray.data import (
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
 from dawin_ray.job.fingerprint import identity_of
-from dawin_ray.job.inputs import find_models, heads_of, inputs_of
+from dawin_ray.job.inputs import heads_of, inputs_of
 from dawin_ray.job.progress import step
 from dawin_ray.method import Reference
 from dawin_ray.models import (
     HeadSpec,
     Preprocessing,
+    find_models,
     library_versions,
     preprocessing_fingerprint,
     read_class_names,
@@ -111,15 +112,16 @@ def prepare(
             check_apart(job.compute.cache, "compute.cache", dataset, listings[dataset.name])
     files = {expert.checkpoint for expert in job.experts} | {job.merge.base} - {None}
     with step(progress, f"reading {len(files)} checkpoints") as told:
-        found = find_models(job)
+        found = find_models(job.model, job.experts, job.merge.base)
         told(
             f"{sum(t.nbytes for c in found.checkpoints.values() for t in c.values()) / 1e9:.2f} GB"
         )
     heads = heads_of(job, listings, found.trained)
     with step(progress, f"loading {len(job.experts)} experts"):
         model, experts = found.load(heads)
-    named = job.model.class_names is not None and not all(h.zero_shot for h in heads.values())
-    head_names = read_class_names(job.model.class_names) if named else None
+    head_names = None
+    if job.model.class_names is not None and not all(h.zero_shot for h in heads.values()):
+        head_names = read_class_names(job.model.class_names)
     classes = {
         dataset.name: _classes(
             dataset, listings[dataset.name], heads[dataset.name], head_names,

@@ -35,7 +35,8 @@ def step(say: Say, what: str) -> Iterator[Callable[[str], None]]:
 
     Where the step fails there is no line: the error says more.
     """
-    begin, done, found = time.monotonic(), threading.Event(), []
+    begin, done = time.monotonic(), threading.Event()
+    found: list[str] = []
 
     def line(end: str) -> str:
         return f"{', '.join([what, *found])}: {time.monotonic() - begin:.1f} s{end}"

@@ -227,7 +227,7 @@ def _fits_and_predictions(
         go(predictions_pass(spec, fits))
         return fits
     saved = prepared.saved
-    if saved is not None:
+    if saved is not None and job.saved_fit is not None:
         say(f"fit of {job.saved_fit.address}: {saved.fit.describe()}")
     fits = dict.fromkeys(prepared.shards, saved.fit if saved else Fit())
     go(single_pass(spec, fits))

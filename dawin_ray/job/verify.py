@@ -227,7 +227,7 @@ def _drawn(
 
 def _stored(run: RunDirectory, dataset: str, ids: set[str]) -> dict[str, dict[str, Any]]:
     """The rows of these samples in the run's predictions, by id."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for table in run.read_parts("predictions", f"dataset={dataset}"):
         mask = [name in ids for name in table["sample_id"].to_pylist()]
         found |= {row["sample_id"]: row for row in table.filter(pa.array(mask)).to_pylist()}
@@ -271,7 +271,7 @@ def _is_no_number(column: str, row: Mapping[str, Any]) -> bool:
 
 def _same(one: Any, other: Any, tolerance: float) -> bool:
     if one is None or other is None or isinstance(one, str):
-        return one == other
+        return bool(one == other)
     a, b = np.asarray(one), np.asarray(other)
     if a.shape != b.shape:
         return False

@@ -157,9 +157,7 @@ def test_what_is_new_is_scored_and_what_changed_is_replaced(small, fit, tmp_path
     assert "job.mixture.clusters: 2 there, 3 here" in result.output
 
 
-def test_what_somebody_else_does_to_batches_is_told_and_loses_no_row(
-    small, fit, tmp_path
-):
+def test_what_somebody_else_does_to_batches_is_told_and_loses_no_row(small, fit, tmp_path):
     feed, run_dir = Feed(tmp_path / "data"), tmp_path / "run"
     job = job_file(small, tmp_path, feed.datasets, mode="append", fit=fit)
     for name in ("a", "b"):

@@ -11,7 +11,6 @@ from dawin_ray.cli import app
 from dawin_ray.names import MADE
 from tests.conftest import CLASSES, make_images, write_tar
 
-
 COUNT = 20
 LABELS = [i % CLASSES for i in range(COUNT)]
 

@@ -50,9 +50,7 @@ def change(tmp_path, kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_a_file_that_changes_between_the_passes_stops_the_run(
-    small, tmp_path, monkeypatch, kind
-):
+def test_a_file_that_changes_between_the_passes_stops_the_run(small, tmp_path, monkeypatch, kind):
     job, fit, changed = job_of(small, tmp_path, kind), scoring.fit_datasets, []
 
     def fit_and_change(*args, **kwargs):

@@ -18,7 +18,6 @@ from dawin_ray.cli import app
 from dawin_ray.names import MADE
 from tests.conftest import make_images, write_tar
 
-
 PLAIN = Image.fromarray(
     np.random.default_rng(0).integers(0, 256, (40, 44, 3), dtype=np.uint8)
 ).resize((88, 80))

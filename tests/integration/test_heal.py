@@ -16,7 +16,6 @@ from tests.integration.processes import assert_equal_runs, job_file
 scoring = importlib.import_module("dawin_ray.job.score")
 
 
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> list[dict]:
     root = tmp_path_factory.mktemp("data")

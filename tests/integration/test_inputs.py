@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -11,7 +10,6 @@ from dawin_ray.cli import app
 from dawin_ray.runs.layout import MANIFEST
 from tests.conftest import CLASSES, make_images, whole_state, write_tar
 from tests.unit.test_overflow import opposed
-
 
 
 def run(job: str, code: int) -> str:

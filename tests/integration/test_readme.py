@@ -15,7 +15,6 @@ from tests.conftest import CLASSES, make_images, write_folder, write_tar
 from tests.integration.processes import job_file
 from tests.readme import README, block, listing, rows
 
-
 IMAGES = 24
 LOCK = ".lock"  # of the process that runs, and no part of what it makes
 

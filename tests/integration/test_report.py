@@ -29,7 +29,6 @@ from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
 
-
 IMAGES = 72
 BASELINES = {
     "static": [0, 0.25, 0.5, 0.75, 1], "exact": True, "oracle": True, "random": True,

@@ -33,7 +33,6 @@ from tests.conftest import (
     write_tar,
 )
 
-
 IMAGES = 45
 # in the order of a sorted folder: a fit starts from k-means, whose draws follow the samples' order
 LABELS = sorted(i % CLASSES for i in range(IMAGES))
@@ -116,9 +115,7 @@ def test_samples_are_named_by_where_they_lie(first):
     ]
 
 
-def test_batches_chunks_and_actors_on_ray_change_nothing(
-    first, small, data, local_ray, tmp_path
-):
+def test_batches_chunks_and_actors_on_ray_change_nothing(first, small, data, local_ray, tmp_path):
     datasets = [{"name": name, "path": str(data / name)} for name in DATASETS]
     compute = {"engine": "ray", "batch_size": 7, "chunk_size": 5, "actors": 2}
     run(small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets, compute=compute))

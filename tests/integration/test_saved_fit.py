@@ -15,7 +15,6 @@ from dawin_ray.errors import UserError
 from dawin_ray.job.prepare import prepare
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
 
-
 IMAGES = 60
 SECTIONS = {
     "clustered": {},

@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 
 from dawin_ray.config import make_job
 from dawin_ray.errors import UserError
-from dawin_ray.job import inputs
 from dawin_ray.job.plan import plan_of
 from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.job.score import score
@@ -18,6 +17,7 @@ from dawin_ray.method.fit import Fit
 from dawin_ray.models import architecture as architectures
 from dawin_ray.models import heads
 from dawin_ray.models.experts import load_experts
+from dawin_ray.models.found import find_models
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.fits import document_of, entry_of
 from tests.conftest import (
@@ -193,7 +193,7 @@ def test_a_worker_refuses_a_model_config_that_was_edited_meanwhile(case):
 def test_a_worker_refuses_other_weights_under_the_name_of_a_tag(case, monkeypatch):
     weights = {0: whole_state(0) | expert_state(0)}
     monkeypatch.setattr("dawin_ray.models.experts._read_pretrained", lambda *_: dict(weights[0]))
-    monkeypatch.setattr("dawin_ray.job.inputs.of_experts", lambda *_: ({}, ""))
+    monkeypatch.setattr("dawin_ray.models.found.of_experts", lambda *_: ({}, ""))
     experts = [{"name": n, "checkpoint": "some_tag"} for n in ("a", "b")]
     prepared = case.prepare(experts=experts)
     assert prepared.fingerprint["checkpoints"]["some_tag"].startswith("tag some_tag ")
@@ -368,4 +368,7 @@ def test_folders_without_a_head_of_names_are_unchanged(small, tmp_path):
     root = write_folder(tmp_path / "folder", make_images(6), list(range(CLASSES)))
     job = make_job(small.job(tmp_path / "run", [{"name": "d", "path": str(root)}]))
     assert prepare(job).fingerprint["inputs"].keys() == {"architecture"}
-    assert inputs.find_models(job).trained == {"expert_0": True, "expert_1": True}
+    assert find_models(job.model, job.experts, job.merge.base).trained == {
+        "expert_0": True,
+        "expert_1": True,
+    }
