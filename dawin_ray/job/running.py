@@ -67,7 +67,7 @@ class Passes:
                 f"{stage.label}: {skipped} of {len(self.shards)} shards are there already"
             )
         finished = _Finished(self.run, self.state, stage.tables)
-        total = self._work(ledger.remaining, finished)
+        total = work_left(ledger.remaining, finished, self.counts, self.chunk_size)
         wiring = Wiring(read=self.read, finished=finished, run=self.run, on=self.on)
         chunks = self.engine.run(stage, ledger.remaining, wiring)
         with (
@@ -82,20 +82,6 @@ class Passes:
                 work = chunk.bytes if self.counts is None else chunk.rows + chunk.rejects
                 advance(replace(chunk, work=work))
         ledger.check_complete()
-
-    def _work(self, shards: Sequence[Shard], finished: Finished) -> int:
-        """What a pass has to do, without the chunks that are there."""
-        if self.counts is None:
-            return sum(shard.bytes for shard in shards)
-        total = 0
-        for shard in shards:
-            count, there = self.counts[shard.dataset, shard.key], finished(shard)
-            total += sum(
-                min(self.chunk_size, count - start)
-                for start in range(0, count, self.chunk_size)
-                if not there or chunk_name(shard, start) not in there
-            )
-        return total
 
 
 @dataclass(frozen=True)
@@ -128,3 +114,20 @@ def counts_of(shards: Sequence[Shard], say: Say) -> Counts | None:
             found(f"{sum(counts.values()):,}")
         return counts
     return {(shard.dataset, shard.key): len(shard.images) for shard in shards}
+
+
+def work_left(
+    shards: Sequence[Shard], finished: Finished, counts: Counts | None, chunk_size: int
+) -> int:
+    """What a pass has to do, without the chunks that are there: images, or bytes without counts."""
+    if counts is None:
+        return sum(shard.bytes for shard in shards)
+    total = 0
+    for shard in shards:
+        count, there = counts[shard.dataset, shard.key], finished(shard)
+        total += sum(
+            min(chunk_size, count - start)
+            for start in range(0, count, chunk_size)
+            if not there or chunk_name(shard, start) not in there
+        )
+    return total

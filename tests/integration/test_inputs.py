@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from dawin_ray.cli import app
 from dawin_ray.runs.layout import MANIFEST
 from tests.conftest import CLASSES, make_images, whole_state, write_tar
-from tests.unit.test_overflow import opposed
+from tests.unit.passes.test_overflow import opposed
 
 
 def run(job: str, code: int) -> str:

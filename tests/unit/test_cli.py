@@ -9,8 +9,6 @@ from typer.testing import CliRunner
 
 import dawin_ray
 from dawin_ray.cli import app
-from dawin_ray.data.datasets import Shard
-from dawin_ray.job.score import _work
 
 WAITING = """
 import time
@@ -87,19 +85,3 @@ def test_a_run_dir_in_a_plan_is_as_it_is(small, tmp_path, name):
     assert whole in "".join(result.output.split())  # a title is broken where the table ends
     assert "listing set, 6 files: " in result.output
     assert "reading 2 checkpoints, 0.00 GB: " in result.output
-
-
-def shard(key: str, count: int) -> Shard:
-    images = tuple((f"{i}", 10, None) for i in range(count))
-    return Shard(
-        dataset="set", name=key, address="", format="folder", bytes=10 * count, key=key,
-        images=images,
-    )  # fmt: skip
-
-
-def test_work_is_in_images_where_they_are_counted_and_without_the_chunks_that_are_there():
-    shards, counts = [shard("a", 20), shard("b", 16)], {("set", "a"): 20, ("set", "b"): 16}
-    there = {"a": {"a-000000000"}, "b": set()}
-    total, unit = _work(shards, lambda s: there[s.key], counts, 16)
-    assert (total, unit) == (4 + 16, ("rows", "rejects"))
-    assert _work(shards, lambda s: there[s.key], None, 16) == (360, ("bytes",))
