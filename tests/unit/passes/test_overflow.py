@@ -19,7 +19,7 @@ from dawin_ray.models.experts import load_experts
 from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.passes.predictions import Float32Sample, Predict
 from tests.conftest import expert_state, make_images, write_tar
-from tests.unit.test_stages import ALL_CLASSES, NO_EVEN, make_fit, make_spec, shards_of
+from tests.unit.passes.test_passes import ALL_CLASSES, NO_EVEN, make_fit, make_spec, shards_of
 
 NOTHING_BESIDE = BaselinesConfig(even_interpolation=False, output_ensembles=False)
 LABELS = [i % 3 for i in range(9)]
