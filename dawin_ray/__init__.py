@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dawin_ray.config import Job, load_job
     from dawin_ray.errors import UserError
-    from dawin_ray.job import prepare, score, verify
+    from dawin_ray.job.prepare import prepare
+    from dawin_ray.job.score import score
+    from dawin_ray.job.verify import verify
     from dawin_ray.report import read_predictions
 
 __version__ = "0.1.0"

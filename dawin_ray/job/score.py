@@ -90,7 +90,8 @@ def score(
 ) -> dict[str, Any]:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
-    Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a run is deleted first.
+    Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
+    run is deleted first.
 
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
