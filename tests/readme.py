@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PLACES = ["README.md", "cluster/README.md", "dawin_ray/**/*.md", ".github/*.md"]
+PLACES = ["README.md", "cluster/*.md", "dawin_ray/**/*.md", ".github/*.md", "jobs/**/*.md"]
 DOCS = {str(path.relative_to(ROOT)): path.read_text()
         for place in PLACES for path in sorted(ROOT.glob(place))}  # fmt: skip
 README, CLUSTER = DOCS["README.md"], DOCS["cluster/README.md"]
-ALL = "\n\n".join(DOCS.values())
+# what `block`, `rows`, `listing` and `sentence` look through; studies have tables of their own
+ALL = "\n\n".join(text for name, text in DOCS.items() if not name.startswith("jobs/"))
 
 
 def blocks(language: str, text: str = ALL) -> list[str]:

@@ -62,20 +62,26 @@ def test_every_file_that_is_named_is_there(name):
     assert not [path for path in paths if not path.exists()]
 
 
+def links_of(name: str) -> set[Path]:
+    """Where the links and pictures of a text lead, but for those to other sites."""
+    found = re.findall(r"\]\(([^)#]+)|<img src=\"([^\"]+)", DOCS[name])
+    links = {link for pair in found for link in pair if link and "://" not in link}
+    return {((ROOT / name).parent / link).resolve() for link in links}
+
+
 @pytest.mark.parametrize("name", DOCS)
 def test_every_link_leads_somewhere(name):
-    links = re.findall(r"\]\(([^)#]+)|<img src=\"([^\"]+)", DOCS[name])
-    links = [found for pair in links for found in pair if found and "://" not in found]
-    assert not [link for link in links if not ((ROOT / name).parent / link).exists()]
+    assert not [link for link in links_of(name) if not link.exists()]
 
 
 def test_every_text_is_found_from_the_readme():
-    links = {str((ROOT / link).resolve()) for link in re.findall(r"\]\(([^)#]+)", README)}
-    links |= {f"{link}/README.md" for link in links}  # a folder shows its own
-    inner = {str((ROOT / "dawin_ray" / link).resolve())
-             for link in re.findall(r"\]\(([^)#]+)", DOCS["dawin_ray/README.md"])}  # fmt: skip
-    links |= inner | {f"{link}/README.md" for link in inner}
-    assert not [name for name in DOCS if name != "README.md" and str(ROOT / name) not in links]
+    found, todo = set(), ["README.md"]
+    while todo:
+        found.add(name := todo.pop())
+        links = links_of(name) | {link / "README.md" for link in links_of(name)}
+        named = {str(link.relative_to(ROOT)) for link in links if link.is_relative_to(ROOT)}
+        todo += sorted(named & DOCS.keys() - found)
+    assert found == DOCS.keys()
 
 
 def test_the_picture_is_of_the_demos_methods(tmp_path):
@@ -169,6 +175,12 @@ def test_the_command_that_checks_everything_is_the_one_that_ci_runs(tmp_path):
     (tmp_path / "README.md").write_text(README)
     done = subprocess.run(["bash", tmp_path / ".ci" / "run"], capture_output=True, text=True)
     assert done.stdout == block("bash", "pytest -m 'not slow'").rstrip("\n")
+
+
+def test_what_runs_before_a_commit_is_part_of_the_check():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert len(hooks) == 3
+    assert all(f".venv/bin/{h['entry']} " in block("bash", "pytest -m 'not slow'") for h in hooks)
 
 
 def test_what_takes_minutes_is_marked_slow():
