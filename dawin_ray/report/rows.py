@@ -53,11 +53,14 @@ def read_predictions(
     return frame
 
 
-def _table(run: RunDirectory, dataset: str, columns: list[str] | None) -> pa.Table:
-    table = pa.concat_tables(
-        run.read_parts("predictions", f"dataset={dataset}", columns=columns), promote_options="none"
-    )
+def _table(run: RunDirectory, dataset: str, columns: Sequence[str] | None) -> pa.Table:
+    names = tables.PREDICTIONS.names if columns is None else list(columns)
+    schema = pa.schema([tables.PREDICTIONS.field(name) for name in names])
+    parts = list(run.read_parts("predictions", f"dataset={dataset}", columns=names))
+    rows = sum(part.num_rows for part in parts)
+    table = pa.concat_tables([schema.empty_table(), *parts])
     places = {"dataset": dataset} | ({"batch": run.batch} if run.batch else {})
-    for name, value in places.items():
-        table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
-    return table
+    return pa.table(
+        {name: table[name] for name in names}
+        | {name: pa.array([value] * rows, pa.string()) for name, value in places.items()}
+    )

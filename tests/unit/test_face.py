@@ -44,17 +44,18 @@ def run(monkeypatch):
         def read_parts(self, kind, folder, columns=None):
             assert kind == "predictions"
             labelled = folder == "dataset=a"
+            if folder == "dataset=none":
+                return
             values = {"label": [1, 0] if labelled else [None, None], "prediction": [1, 1]}
-            columns = columns if columns is not None else PREDICTIONS.names
+            table = pa.table(
+                {f.name: pa.array(values.get(f.name, [None, None]), f.type) for f in PREDICTIONS}
+            )
             for row in range(2):
-                yield pa.table(
-                    {n: pa.array(values.get(n, [None, None])[row:][:1], PREDICTIONS.field(n).type)
-                     for n in columns}
-                )  # fmt: skip
+                yield table[row : row + 1].select(columns)
 
     monkeypatch.setattr(rows.RunDirectory, "at", lambda address: Run())
     monkeypatch.setattr(rows, "job_of", lambda run: None)
-    monkeypatch.setattr(rows, "scored_datasets", lambda run, job: ["a", "b"])
+    monkeypatch.setattr(rows, "scored_datasets", lambda run, job: ["a", "b", "none"])
 
 
 @pytest.mark.usefixtures("run")
@@ -70,6 +71,10 @@ def test_predictions_are_read_as_a_frame():
     assert list(read_predictions("run", "b", ["prediction", "dataset"]).columns) == [
         "prediction", "dataset",
     ]  # fmt: skip
+    assert read_predictions("run", columns=["dataset"]).dataset.tolist() == ["a", "a", "b", "b"]
+    nothing = read_predictions("run", "none")  # all of it was rejected
+    assert nothing.dtypes.drop("dataset").equals(frame.dtypes.drop("dataset"))
+    assert nothing.empty
 
 
 @pytest.mark.usefixtures("run")
