@@ -38,9 +38,10 @@ def read_predictions(
     chosen = None if columns is None else [name for name in columns if name not in PLACES]
     run = RunDirectory.at(run_dir)
     runs = Series(run_dir).batches() if run.grows() else [run]
-    found, names = [], set()
+    found: list[pa.Table] = []
+    names: set[str] = set()
     for part in runs:
-        scored = scored_datasets(part, job_of(part))
+        scored = _datasets(part)
         names.update(scored)
         for name in scored if dataset is None else {dataset}.intersection(scored):
             found.append(_table(part, name, chosen))
@@ -51,6 +52,10 @@ def read_predictions(
         )
     frame: pd.DataFrame = pa.concat_tables(found).to_pandas(types_mapper=NULLABLE.get)
     return frame
+
+
+def _datasets(run: RunDirectory) -> list[str]:
+    return scored_datasets(run, job_of(run))
 
 
 def _table(run: RunDirectory, dataset: str, columns: Sequence[str] | None) -> pa.Table:

@@ -54,8 +54,7 @@ def run(monkeypatch):
                 yield table[row : row + 1].select(columns)
 
     monkeypatch.setattr(rows.RunDirectory, "at", lambda address: Run())
-    monkeypatch.setattr(rows, "job_of", lambda run: None)
-    monkeypatch.setattr(rows, "scored_datasets", lambda run, job: ["a", "b", "none"])
+    monkeypatch.setattr(rows, "_datasets", lambda run: ["a", "b", "none"])
 
 
 @pytest.mark.usefixtures("run")
