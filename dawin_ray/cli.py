@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -10,13 +11,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import dawin_ray
 from dawin_ray.errors import UserError
 from dawin_ray.names import printable
+
+if TYPE_CHECKING:
+    from dawin_ray.config import Job
+    from dawin_ray.job import ConsoleProgress
 
 EXIT_DIFFERENT = 1  # what verify finds
 
@@ -172,7 +177,19 @@ def demo(
 
 
 @app.command()
-def bench(
+def keys(
+    name: Annotated[str, typer.Argument(help="Only this key and what is in it.")] = "",
+) -> None:
+    """Print every key of the job file: type, default and meaning."""
+    with _friendly(verbose=False):
+        from dawin_ray.keys import matching, text_of
+
+        for key in matching(name):
+            _echo(text_of(key))
+
+
+@app.command()
+def bench(  # noqa: PLR0913  # each is an option of the command
     architecture: Annotated[str, typer.Option(help="An open_clip name or config.")] = "ViT-B-32",
     experts: Annotated[int, typer.Option(min=2)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -209,11 +226,12 @@ def main() -> None:
     """The entry point of the console command."""
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a character is no reason to end a run
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
-def _score(job, restart: bool = False) -> dict[str, Any]:
+def _score(job: Job, restart: bool = False) -> dict[str, Any]:
     from dawin_ray.job import prepare, score
     from dawin_ray.report import footer_of, table_of
 
@@ -223,12 +241,10 @@ def _score(job, restart: bool = False) -> dict[str, Any]:
     return report
 
 
-def _progress():
-    from rich.console import Console
-
+def _progress() -> ConsoleProgress:
     from dawin_ray.job import ConsoleProgress
 
-    return ConsoleProgress(Console(stderr=True))
+    return ConsoleProgress()
 
 
 def _echo(text: str, err: bool = False) -> None:

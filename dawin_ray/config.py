@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import types
 import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from dawin_ray.data import DatasetConfig
 from dawin_ray.engine import ComputeConfig
@@ -31,35 +31,35 @@ from dawin_ray.storage import check_job, check_no_secrets, read_bytes, without_s
 
 
 class Job(Settings):
-    """A scoring job.
-
-    `fit: joint` fits one offset and one mixture to all data sets together; `{from: RUN, dataset:
-    NAME}` applies what another run fitted to one of its data sets, in one pass. A run fails at the
-    end of a pass where more than `max_reject_fraction` of a data set's samples cannot be used, or
-    more than `max_broken_shards` of all its shards could not be read to their end.
-    `storage_options` are fsspec's, by protocol, such as `{s3: {endpoint_url: ...}}`, as far as
-    they cannot be credentials, which belong in the environment. The report's means are over all
-    data sets but `in_distribution`, against which it draws them. With a saved fit, `drift` says
-    when new data are reported to have moved away from its reference. `mode: append` scores what the
-    run directory has not scored yet, as one more batch in it.
-    """
+    """A scoring job."""
 
     run_dir: str
+    """Where the outputs go, and what is resumed: a folder, or an fsspec address such as s3://..."""
     mode: Literal["once", "append"] = "once"
+    """`append` scores what the run directory has not scored yet, as one more batch in it."""
     model: ModelConfig
     experts: tuple[ExpertConfig, ...] = Field(min_length=2)
+    """Two or more; the first is the base."""
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
+    """Class folders, WebDataset tars or Parquet."""
     coefficient: CoefficientConfig = CoefficientConfig()
     mixture: MixtureConfig = MixtureConfig()
     merge: MergeConfig = MergeConfig()
     fit: Literal["per_dataset", "joint"] | SavedFitConfig = "per_dataset"
+    """`joint` fits one offset and one mixture to all data sets together; a saved fit is applied in
+    one pass."""
     drift: DriftConfig = DriftConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     in_distribution: str | None = None
+    """A data set; the report's means are over the others, which it draws against it."""
     max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
+    """A run fails at the end of a pass where more of a data set's samples cannot be used."""
     max_broken_shards: int = Field(default=0, ge=0)
+    """Likewise where more shards, of all data sets, could not be read to their end."""
     compute: ComputeConfig = ComputeConfig()
     storage_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """fsspec's, by protocol, such as {s3: {endpoint_url: ...}}, as far as they cannot be
+    credentials, which belong in the environment."""
 
     @field_validator("storage_options")
     @classmethod
@@ -68,7 +68,7 @@ class Job(Settings):
         return options
 
     @model_validator(mode="after")
-    def _check(self) -> Job:
+    def _check_names(self) -> Job:
         for what, items in (("experts", self.experts), ("datasets", self.datasets)):
             names = [item.name for item in items]
             if len(set(names)) < len(names):
@@ -83,6 +83,10 @@ class Job(Settings):
                 raise ValueError(
                     f"two methods are called '{name}': rename the expert or leave one out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_datasets(self) -> Job:
         for dataset in self.datasets:
             if dataset.skip_other_folders and not (
                 dataset.classes and dataset.format in (None, "folder")
@@ -91,14 +95,12 @@ class Job(Settings):
                     f"datasets: skip_other_folders of '{dataset.name}' needs classes that name its "
                     "folders"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_baselines(self) -> Job:
         if self.baselines.static and len(self.experts) != 2:
             raise ValueError("baselines.static: a static curve is between two experts")
-        if self.mode == "append" and not self.one_pass:
-            raise ValueError(
-                "mode: append scores each batch as it comes, so nothing can be fitted to it: it "
-                "needs fit: {from: RUN, dataset: NAME}, or mixture: {clusters: exact} without "
-                "offset_adjustment and reference"
-            )
         if self.baselines.fits and (self.exact or self.saved_fit):
             raise ValueError("baselines.fits: they are of mixtures, and this job fits none")
         if any(f.offset_adjustment for f in self.baselines.fits) and (
@@ -112,6 +114,17 @@ class Job(Settings):
                 "baselines.coefficients: offset_adjustment and reference need a fit of their own; "
                 "run it as a job"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_fit(self) -> Job:
+        if self.mode == "append" and not self.one_pass:
+            raise ValueError(
+                "mode: append scores each batch as it comes, so nothing can be fitted to it: it "
+                "needs fit: {from: RUN, dataset: NAME}, or mixture: {clusters: exact} without "
+                "offset_adjustment and reference"
+            )
+        names = [dataset.name for dataset in self.datasets]
         reference = self.coefficient.reference
         if reference is not None and "#" not in reference and reference not in names:
             raise ValueError(
@@ -142,7 +155,8 @@ class Job(Settings):
 
     def to_yaml(self) -> str:
         """The job with every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
+        text: str = yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
+        return text
 
 
 def load_job(address: str, overrides: Sequence[str] = ()) -> Job:
@@ -217,13 +231,13 @@ def _apply(data: dict[str, Any], override: str) -> None:
         target[last] = value
 
 
-def _item(items: list, index: str, key: str) -> Any:
+def _item(items: list[Any], index: str, key: str) -> Any:
     if not index.isdigit() or int(index) >= len(items):
         raise UserError(f"Override {key!r}: expected an index below {len(items)}, got {index!r}.")
     return items[int(index)]
 
 
-def _fault(error: dict[str, Any]) -> str:
+def _fault(error: ErrorDetails) -> str:
     """One line of a validation error: where, what, and what is valid."""
     location = [part for part in error["loc"] if not _is_union_tag(part, error["loc"])]
     where = ".".join(map(str, location)) or "job"
@@ -260,7 +274,7 @@ def _place(error: yaml.YAMLError) -> str:
     return f"{named}{at}."
 
 
-def _has_faulty_item(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
+def _has_faulty_item(error: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
     location = error["loc"]
     return any(
         len(other["loc"]) > len(location) and other["loc"][: len(location)] == location
@@ -268,7 +282,7 @@ def _has_faulty_item(error: dict[str, Any], errors: Sequence[dict[str, Any]]) ->
     )
 
 
-def _is_union_tag(part: Any, location: tuple) -> bool:
+def _is_union_tag(part: Any, location: tuple[int | str, ...]) -> bool:
     """Whether pydantic added this part to tell the branches of a union apart."""
     return (
         isinstance(part, str)
@@ -282,13 +296,16 @@ def _is_union_tag(part: Any, location: tuple) -> bool:
     )
 
 
-def _model_at(location: tuple) -> type[BaseModel]:
-    model: Any = Job
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    model: type[BaseModel] = Job
     for part in location:
         if isinstance(part, str):
-            model = model.model_fields[part].annotation
-        while typing.get_origin(model) in (tuple, typing.Union, types.UnionType):
-            choices = typing.get_args(model)
-            models = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
-            model = models[0] if models else choices[0]
+            (model, *_) = models_in(model.model_fields[part].annotation)
     return model
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a key's value may be, or be a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in typing.get_args(annotation) for model in models_in(inner)]

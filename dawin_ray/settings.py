@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Frozen, and strict about its keys: an unknown one is refused, never ignored."""
+    """Frozen, and strict about its keys: an unknown one is refused, never ignored.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    The docstring below a key is what `dawin-ray keys` says of it.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
+    )

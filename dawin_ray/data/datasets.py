@@ -35,9 +35,14 @@ class DatasetConfig(Settings):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """The outputs lie in folders dataset=NAME."""
     path: str
+    """Its folder, tar or Parquet file, at any fsspec address."""
     format: Format | None = None
+    """Null: as the files' suffixes say."""
     classes: str | None = None
+    """Null: the head's; else imagenet-a, imagenet-r, a text file with an index or a name a line, or
+    a JSON file of groups."""
     class_names: str | None = None
     templates: str | None = None
     image_column: str | None = None

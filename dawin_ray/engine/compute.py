@@ -33,7 +33,9 @@ class ComputeConfig(Settings):
     chunk_size: int = Field(default=512, ge=1)
     precision: Literal["auto"] | Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU where there is one."""
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Model actors; auto: one for each GPU, or one."""
     cache: str = "auto"
     keep_cache: bool = False
     address: str | None = None

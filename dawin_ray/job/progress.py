@@ -137,9 +137,9 @@ class Forecast:
 class ConsoleProgress:
     """Bars on a terminal, a line every ten seconds elsewhere."""
 
-    def __init__(self, console: Console):
-        """Writes to this console."""
-        self.console = console
+    def __init__(self, console: Console | None = None):
+        """Writes to this console, or to stderr (below its cell in a notebook)."""
+        self.console = console or Console(stderr=True)
 
     def say(self, message: str) -> None:
         """One line for a person, whatever the names in it hold."""

@@ -17,7 +17,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
 from dawin_ray.job.plan import labels_of
 from dawin_ray.job.prepare import Prepared
-from dawin_ray.job.progress import step
+from dawin_ray.job.progress import ConsoleProgress, step
 from dawin_ray.job.running import Passes, Progress, counts_of
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
@@ -47,10 +47,13 @@ from dawin_ray.tables import TABLES, Kind
 CACHE_NOTE = "work/cache.json"
 
 
-def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> dict[str, Any]:
+def score(
+    prepared: Prepared, progress: Progress | None = None, *, restart: bool = False
+) -> dict[str, Any]:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
-    With `restart`, what the run directory holds of a run is deleted first.
+    Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
+    run is deleted first.
 
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
@@ -58,6 +61,7 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
         RowsLostError: rows are missing at the end.
     """
     job = prepared.job
+    progress = progress or ConsoleProgress()
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
     if restart:

@@ -34,7 +34,9 @@ class FitConfig(Settings):
     """Another fit of the same coefficients: other clusters, or with or without the offset."""
 
     clusters: Annotated[int, Field(ge=1)] | None = None
+    """Null: the job's."""
     offset_adjustment: bool | None = None
+    """Null: the job's."""
 
     @model_validator(mode="after")
     def _check(self) -> FitConfig:

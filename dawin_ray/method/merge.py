@@ -33,6 +33,7 @@ class MergeConfig(Settings):
 
     base: str | None = None
     scale: float = TASK_SCALE
+    """Of the task vectors; only with a base."""
 
 
 def interpolate(experts: Sequence[StateDict], coefficients: Sequence[float]) -> dict:

@@ -30,9 +30,13 @@ class PreprocessConfig(Settings):
     """What differs from open_clip's preprocessing of the experts; None keeps its value."""
 
     mean: tuple[float, float, float] | None = None
+    """Of each channel, of values from 0 to 1."""
     std: tuple[float, float, float] | None = None
+    """Likewise."""
     interpolation: Literal["bicubic", "bilinear"] | None = None
+    """Of the resize."""
     resize_mode: Literal["shortest", "longest", "squash"] | None = None
+    """Which side gets the crop's size; squash: both, whatever the shape."""
 
 
 KEYS = tuple(PreprocessConfig.model_fields)  # a crop's size is the architecture's

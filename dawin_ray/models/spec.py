@@ -55,6 +55,7 @@ class ModelConfig(Settings):
     """
 
     architecture: str
+    """An open_clip name, or the path of a model config (.json)."""
     head: Head = "auto"
     class_names: str | None = None
     templates: str = "openai-imagenet"
@@ -65,7 +66,9 @@ class ExpertConfig(Settings):
     """A named checkpoint; `temperature` divides its logits before entropies and confidences."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Stands in tables, columns and reports."""
     checkpoint: str
+    """A .safetensors file, a .pt state dict, or one of open_clip's pretrained tags."""
     temperature: float = Field(default=1.0, gt=0)
 
 

@@ -34,7 +34,9 @@ class SavedFitConfig(Settings):
     """A saved fit: of which run (or the address of a fit.json), and of which of its data sets."""
 
     source: str = Field(alias="from")
+    """A run directory, or the address of a fit.json."""
     dataset: str
+    """Whose fit of that run it is."""
 
     @property
     def address(self) -> str:

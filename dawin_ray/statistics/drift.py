@@ -66,9 +66,13 @@ class DriftConfig(Settings):
     alpha: float = Field(default=0.005, gt=0, lt=1)
     min_samples: int = Field(default=50, ge=2)
     min_psi: float = Field(default=0.1, ge=0)
+    """Population stability index."""
     min_wasserstein: float = Field(default=0.1, ge=0)
+    """In the reference's standard deviations."""
     min_occupancy: float = Field(default=0.1, ge=0)
+    """Cohen's w of the clusters' occupancy."""
     min_disagreement: float = Field(default=0.02, ge=0)
+    """Difference of the shares of samples on which the experts disagree."""
 
 
 @dataclass(frozen=True, kw_only=True)

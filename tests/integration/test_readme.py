@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from dawin_ray import read_predictions
 from dawin_ray.cli import app
 from dawin_ray.demo.datasets import DATASETS
 from tests.conftest import CLASSES, make_images, write_folder, write_tar
@@ -97,8 +98,24 @@ def test_the_lines_of_python_give_the_accuracy(finished):
     assert found["tars"] is None
 
 
+def test_the_five_lines_of_python_give_the_accuracy(finished):
+    """Of a run that is finished, so that nothing is scored again."""
+    job = str(finished / "job.yaml")
+    *lines, last = block("python", "read_predictions").replace("job.yaml", job).split("\n")[:-1]
+    names: dict = {}
+    exec("\n".join(lines), names)
+    accuracy = eval(last, names)
+    plain = pd.read_parquet(finished / "predictions")
+    right = (plain.prediction == plain.label).groupby(plain.dataset, observed=True).mean()
+    assert accuracy["folder"] == right["folder"]
+    assert accuracy.isna()["tars"]
+    assert names["rows"].dataset.tolist() == plain.dataset.tolist()
+    assert names["rows"].sample_id.tolist() == plain.sample_id.tolist()
+
+
 def test_a_growing_directory_is_read_by_the_same_lines(grown):
     rows = pd.read_parquet(grown / "predictions")
+    assert read_predictions(str(grown)).batch.tolist() == rows.batch.tolist()
     assert set(rows.dataset) == {"set"}
     assert rows.batch.nunique() == 1
 

@@ -25,6 +25,7 @@ data
 passes runs
 engine
 config
+keys
 report
 job
 demo

@@ -1,4 +1,4 @@
-"""What the README says of names, keys, defaults, columns and constants is what the code has.
+"""What the READMEs say of names, keys, defaults, columns and constants is what the code has.
 
 A sentence that a person relies on has a test that fails when it stops being true: the tests of its
 module, or one of these. Figures that were measured are none of them; their commands are.
@@ -35,9 +35,9 @@ from dawin_ray.models.checkpoints import folder
 from dawin_ray.models.spec import ModelConfig
 from dawin_ray.statistics.drift import DriftConfig
 from tests.integration.test_s3 import FAULTS
-from tests.readme import CLUSTER, README, ROOT, block, blocks, rows, sentence
+from tests.readme import ALL, CLUSTER, DOCS, README, ROOT, block, blocks, rows, sentence
+from tests.unit.test_imports import ORDER
 
-BOTH = {"README.md": README, "cluster/README.md": CLUSTER}
 JOB_FILE = block("yaml", "storage_options: ")
 SOURCES = "\n".join(path.read_text() for path in sorted((ROOT / "dawin_ray").rglob("*.py")))
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -53,42 +53,79 @@ def code_of(text: str) -> list[str]:
 # Names
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", DOCS)
 def test_every_file_that_is_named_is_there(name):
-    words = [word for code in code_of(BOTH[name]) for word in code.split()]
+    words = [word for code in code_of(DOCS[name]) for word in code.split()]
     ours = [w for w in words if re.fullmatch(r"(jobs|tests|cluster|dawin_ray)/[\w./]*", w)]
-    modules = [ROOT / "dawin_ray" / w for w in words if re.fullmatch(r"\w+\.py", w)]
-    missing = [path for path in [*(ROOT / w for w in ours), *modules] if not path.exists()]
-    assert not missing
-    assert ours
+    beside = [w for w in words if re.fullmatch(r"\w+\.py", w)]
+    paths = [*(ROOT / w for w in ours), *((ROOT / name).parent / w for w in beside)]
+    assert not [path for path in paths if not path.exists()]
+
+
+def links_of(name: str) -> set[Path]:
+    """Where the links and pictures of a text lead, but for those to other sites."""
+    found = re.findall(r"\]\(([^)#]+)|<img src=\"([^\"]+)", DOCS[name])
+    links = {link for pair in found for link in pair if link and "://" not in link}
+    return {((ROOT / name).parent / link).resolve() for link in links}
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_every_link_leads_somewhere(name):
+    assert not [link for link in links_of(name) if not link.exists()]
+
+
+def test_every_text_is_found_from_the_readme():
+    found, todo = set(), ["README.md"]
+    while todo:
+        found.add(name := todo.pop())
+        links = links_of(name) | {link / "README.md" for link in links_of(name)}
+        named = {str(link.relative_to(ROOT)) for link in links if link.is_relative_to(ROOT)}
+        todo += sorted(named & DOCS.keys() - found)
+    assert found == DOCS.keys()
+
+
+def test_the_picture_is_of_the_demos_methods(tmp_path):
+    methods = load_job(str(write_job(tmp_path))).methods
+    named = {f"{m.name} (uses labels)" if m.uses_labels else m.name for m in methods} | {"DaWin"}
+    shown = (ROOT / re.search(r'<img src="([^"]+)"', README)[1]).read_text()
+    assert not [name for name in named if f">{name}<" not in shown]
+    assert not re.search(r'href="(?!#)', shown)  # it asks for nothing
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_order_of_imports_is_the_one_that_is_held():
+    shown = [re.split(r" {2,}", line)[0] for line in block("", "__main__  ").splitlines()]
+    assert shown == ORDER.split("\n")[1:-1]
 
 
 def commands(text: str) -> list[list[str]]:
     """Every use of our commands: its name and arguments, what is optional included."""
     found = []
     for code in code_of(text):
-        for start, name in (("dawin-ray ", None), ("python jobs/bench.py", "bench")):
-            if start in code:
-                rest = code.split(start, 1)[1].split("&&")[0].split(">>")[0]
-                arguments = shlex.split(re.sub(r"[\[\]]|\.\.\.", "", rest))
-                found.append([*([name] if name else []), *arguments])
+        if "dawin-ray " in code:
+            rest = code.split("dawin-ray ", 1)[1].split("&&")[0].split(">>")[0]
+            found.append(shlex.split(re.sub(r"[\[\]]|\.\.\.", "", rest)))
     return found
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", DOCS)
 def test_every_command_is_one(name):
-    found = commands(BOTH[name])
-    assert {command for command, *_ in found} >= {"run"}
-    for command, *arguments in found:
+    for command, *arguments in commands(DOCS[name]):
         COMMANDS[command].make_context(command, arguments)  # raises for what is unknown
-    if name == "README.md":
-        assert {command for command, *_ in found} == COMMANDS.keys()
+
+
+def test_every_command_is_shown():
+    assert {command for command, *_ in commands(ALL)} == COMMANDS.keys()
+    assert {command for command, *_ in commands(README)} >= {"demo", "plan", "run", "keys"}
 
 
 def test_every_option_is_one():
     """Those that stand alone in the text, such as --restart."""
     known = {o for c in COMMANDS.values() for p in c.params for o in p.opts}
-    alone = [code.split()[0] for code in code_of(README) if code.startswith("--")]
+    alone = [code.split()[0] for code in code_of(ALL) if code.startswith("--")]
     assert {"--restart", "--verbose", "--fail-on-drift", "--thumbnails"} <= set(alone) <= known
 
 
@@ -98,7 +135,7 @@ def test_a_command_that_is_none_would_be_noticed():
 
 
 def test_verify_takes_the_share_that_the_readme_shows():
-    shown = float(re.search(r"verify RUN \[--sample ([\d.]+)\]", README)[1])
+    shown = float(re.search(r"verify RUN \[--sample ([\d.]+)\]", ALL)[1])
     (option,) = [p for p in COMMANDS["verify"].params if "--sample" in p.opts]
     assert option.default == shown
 
@@ -111,7 +148,7 @@ def test_exit_codes():
     assert "`--fail-on-drift` ends with exit code 3" in sentence("Each data set of a batch")
     assert "Exit code 3 says that the batch has drifted" in CLUSTER
     assert cli.EXIT_DRIFT == 3
-    named = re.findall(r"exit codes? (\d+)(?:, (\d+))?", (README + CLUSTER).casefold())
+    named = re.findall(r"exit codes? (\d+)(?:, (\d+))?", ALL.casefold())
     known = {str(code) for name, code in vars(cli).items() if name.startswith("EXIT_")}
     known |= {str(error.exit_code) for error in (UserError, RayLostError)}
     known |= {str(128 + number) for number in (signal.SIGINT, signal.SIGTERM)}  # as shells have it
@@ -123,7 +160,10 @@ def test_the_python_that_is_asked_for_is_that_of_the_package_and_of_ci():
     version = re.search(r"Python (\d\.\d+) or later", README)[1]
     assert project["requires-python"] == f">={version}"
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
-    assert set(re.findall(r'python-version: "(.*?)"', workflow)) == {version}
+    tested = re.findall(r'"(\d\.\d+)"', re.search(r"python: \[(.*)\]", workflow)[1])
+    assert tested[0] == version
+    assert len(tested) >= 3
+    assert f'python-version: "{version}"' in workflow  # with the lowest versions, too
     assert "test" in project["optional-dependencies"]
 
 
@@ -135,6 +175,12 @@ def test_the_command_that_checks_everything_is_the_one_that_ci_runs(tmp_path):
     (tmp_path / "README.md").write_text(README)
     done = subprocess.run(["bash", tmp_path / ".ci" / "run"], capture_output=True, text=True)
     assert done.stdout == block("bash", "pytest -m 'not slow'").rstrip("\n")
+
+
+def test_what_runs_before_a_commit_is_part_of_the_check():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert len(hooks) == 3
+    assert all(f".venv/bin/{h['entry']} " in block("bash", "pytest -m 'not slow'") for h in hooks)
 
 
 def test_what_takes_minutes_is_marked_slow():
@@ -167,14 +213,11 @@ def test_passes_and_faults_that_the_tests_are_said_to_have():
 
 
 def test_models_are_measured_without_ray(small, tmp_path):
-    """By the script and the sections that are said to need none."""
-    command = re.search(r"`python (jobs/bench.py --device cuda\s+--sections (\w+) [^`]*)`", README)
-    script, sections = command[1].split()[0], command[2]
-    code = (
-        "import sys, runpy; sys.modules['ray'] = None; "
-        f"runpy.run_path({script!r}, run_name='__main__')"
-    )
+    """By the sections that are said to need none."""
+    sections = re.search(r"`dawin-ray bench --device cuda\s+--sections (\w+) [^`]*`", ALL)[1]
+    code = "import sys; sys.modules['ray'] = None; from dawin_ray.cli import main; main()"
     arguments = [
+        "bench",
         "--sections", sections, "--architecture", small.config, "--rounds", "1", "--batch", "2",
         "--precisions", "float32", "--out", tmp_path / "bench.json",
     ]  # fmt: skip
@@ -187,7 +230,7 @@ def test_models_are_measured_without_ray(small, tmp_path):
 
 
 def test_nothing_is_compiled_or_captured():
-    assert "Neither torch.compile nor CUDA graphs are used" in README
+    assert "Neither torch.compile nor CUDA graphs are used" in ALL
     for path in (ROOT / "dawin_ray").rglob("*.py"):
         used = {ast.unparse(n) for n in ast.walk(ast.parse(path.read_text()))
                 if isinstance(n, ast.Attribute)}  # fmt: skip
@@ -251,6 +294,11 @@ def test_every_choice_of_the_mixture_stands_in_its_line():
     words = choices(MixtureConfig, "clusters") | choices(MixtureConfig, "estimator")
     assert words == {"auto", "exact", "moments", "maximum_likelihood"}
     assert all(word in line_of("mixture") for word in words)
+
+
+def test_the_smallest_job_is_valid():
+    job = make_job(yaml.safe_load(block("yaml", "model: {architecture", README)))
+    assert job.mixture.clusters == 3
 
 
 def test_every_metric_is_named_and_no_other():
@@ -332,11 +380,11 @@ def test_the_table_of_columns_is_the_schema():
         else:
             assert schema[name] == kind, name
     assert tables.TOP_CLASSES == 5
-    assert "the five most probable" in README
+    assert "the five most probable" in ALL
 
 
 def test_what_a_reject_says():
-    assert "could not be used: where, why, hash" in README
+    assert "could not be used: where, why, hash" in ALL
     where_why_hash = {"dataset", "shard", "sample_id", "offset", "reason", "sha256"}
     assert where_why_hash <= set(tables.REJECTS.names)
 
@@ -385,12 +433,12 @@ def test_what_is_said_of_the_demos_table_follows_from_it():
 
 
 def test_mixtures_of_more_samples_are_summarised():
-    assert f"more than {MAX_SAMPLES:,} samples are fitted" in " ".join(README.split())
+    assert f"more than {MAX_SAMPLES:,} samples are fitted" in " ".join(ALL.split())
 
 
 def test_checkpoints_are_kept_where_it_says(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    shown = re.search(r"kept in\s+`(~/[\w./]+)`", README)[1]
+    shown = re.search(r"kept in\s+`(~/[\w./]+)`", ALL)[1]
     assert folder() == Path(os.path.expanduser(shown))
 
 
@@ -402,7 +450,7 @@ def test_a_run_that_joined_a_cluster_stays_for_its_metrics():
 
 
 def test_rays_metrics_have_the_names_that_are_shown():
-    shown = re.search(r"\(`(dawin_ray_drift)_value`, `_threshold`, `_alarm`", README)[1]
+    shown = re.search(r"\(`(dawin_ray_drift)_value`, `_threshold`, `_alarm`", ALL)[1]
     assert f'f"{shown}_{{key}}"' in SOURCES
     assert "`ray_dawin_ray_drift_alarm`" in CLUSTER
 
