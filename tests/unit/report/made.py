@@ -1,0 +1,153 @@
+"""A finished run of M experts on made files: what a reader needs of it, and no model behind it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from dawin_ray import tables
+from dawin_ray.config import Job, make_job
+from dawin_ray.runs import RunDirectory
+
+CLASSES = 5
+CLUSTERS = 3
+BASELINES = {"exact": True, "oracle": True, "random": True, "fits": [{"clusters": 1}]}
+
+
+def job_of(root: Path, experts: list[str], datasets: list[str], **sections) -> Job:
+    """A job over these, as `load_job` would give it."""
+    values = {
+        "run_dir": str(root),
+        "model": {"architecture": "ViT-B-32"},
+        "experts": [{"name": name, "checkpoint": f"{name}.pt"} for name in experts],
+        "datasets": [{"name": name, "path": f"/data/{name}"} for name in datasets],
+        "mixture": {"clusters": CLUSTERS},
+        "baselines": BASELINES,
+    }
+    return make_job(values | sections, "made.yaml")
+
+
+def concentrations(experts: int) -> np.ndarray:
+    """Of CLUSTERS Dirichlet components, each of which leans towards another expert [K, M]."""
+    rows_KM = np.ones((CLUSTERS, experts)) + 0.25 * np.arange(experts)
+    rows_KM[np.arange(CLUSTERS), np.arange(CLUSTERS) % experts] += 6
+    return rows_KM
+
+
+def write_run(
+    root: Path,
+    experts: list[str],
+    labelled: dict[str, bool],
+    rows: int = 60,
+    exact: bool = False,
+    **sections,
+) -> RunDirectory:
+    """Files of a run over the data sets of `labelled`; those that are False have no labels."""
+    if exact:
+        sections["mixture"] = {"clusters": "exact"}
+    job = job_of(root, experts, list(labelled), **sections)
+    run, count = RunDirectory(str(root)), len(experts)
+    draw = np.random.default_rng(0)
+    fits = {}
+    for name, has_labels in labelled.items():
+        cluster = draw.integers(0, CLUSTERS, rows).astype(np.int32)
+        coefficient = np.stack([draw.dirichlet(concentrations(count)[k]) for k in cluster])
+        label = draw.integers(0, CLASSES, rows) if has_labels else [None] * rows
+        truth = np.array(label if has_labels else np.zeros(rows), dtype=np.int32)
+
+        def answers(width, truth=truth):
+            """Right in some two of three cases, [N, width]."""
+            guess = draw.integers(0, CLASSES, (rows, width)).astype(np.int32)
+            return np.where(draw.random((rows, width)) < 0.6, truth[:, None], guess)
+
+        def numbers(width):
+            return draw.random((rows, width)).astype(np.float32)
+
+        ids = {"sample_id": [f"{name}-{i:04d}" for i in range(rows)], "label": label}
+        beside = [m for m in job.methods if m.kind != "fit"]
+        baseline = answers(len(beside))
+        scored = {
+            f"baseline_{key}": numbers(len(beside)) for key in ("confidence", "nll", "brier")
+        } | {"baseline_prediction": baseline}
+        table = tables.table(tables.EXPERTS, ids | scored)
+        run.write_parts(("experts", f"dataset={name}"), tables.EXPERTS, [table])
+        other = len(job.methods) - len(beside)
+        predicted = {
+            "prediction": answers(1)[:, 0], "coefficient": coefficient.astype(np.float32),
+            "expert_prediction": baseline[:, :count], "expert_entropy": numbers(count),
+            "fit_prediction": answers(other),
+        } | {
+            f"fit_{key}": numbers(other) for key in ("confidence", "nll", "brier")
+        } | {key: numbers(1)[:, 0] for key in ("confidence", "nll", "brier")}  # fmt: skip
+        if not exact:
+            predicted["cluster"] = cluster
+        table = tables.table(tables.PREDICTIONS, ids | predicted)
+        run.write_parts(("predictions", f"dataset={name}"), tables.PREDICTIONS, [table])
+        mixture = {
+            "concentrations": concentrations(count).tolist(), "weights": [0.5, 0.3, 0.2],
+            "mean_log_likelihood": 1.5, "converged": True, "iterations": 4, "samples": float(rows),
+        }  # fmt: skip
+        fits[name] = {
+            "datasets": [name], "warnings": [], "samples": rows, "source": "samples",
+            "offset": None, "growth": None, "mixture": None if exact else mixture, "beside": {},
+        }  # fmt: skip
+    run.write_parts(("rejects",), tables.REJECTS, [])
+    run.write_text("job.yaml", job.to_yaml())
+    run.write_json("classes.json", dict.fromkeys(labelled))
+    run.write_json("mixture.json", {"experts": experts, "fits": fits})
+    run.write_json("report.json", report_of(experts, labelled, str(root), rows=rows, exact=exact))
+    return run
+
+
+def report_of(
+    experts: list[str],
+    labelled: dict[str, bool],
+    run_dir: str = "/runs/made",
+    *,
+    rows: int = 60,
+    exact: bool = False,
+    batch: str | None = None,
+    drift: dict | None = None,
+) -> dict:
+    """The content of a report.json as runs have written it before it had a version."""
+    share = [round((i + 1) / sum(range(1, len(experts) + 1)), 4) for i in range(len(experts))]
+    scored = [*experts, "even_interpolation", "dawin"]
+    datasets = [
+        {
+            "dataset": name, "rows": rows, "rejects": 1, "broken": [],
+            "labelled": rows if has_labels else 0,
+            "accuracy": {key: 0.5 if has_labels else None for key in scored},
+            "mean_coefficient": share,
+            "clusters": [] if exact else [
+                {"coefficient": share, "weight": 0.75, "size": 45},
+                {"coefficient": share[::-1], "weight": 0.25, "size": 15},
+            ],
+            "mixture_converged": None if exact else True,
+            "float32_agreement": {"rows": 0, "equal": 0}, "images_per_second": 7.0,
+        }
+        for name, has_labels in labelled.items()
+    ]  # fmt: skip
+    timing = {
+        "rows": rows, "wall_seconds": 1.0, "model_seconds": 0.5, "model_share": 0.9, "merges": 0,
+    }  # fmt: skip
+    return {
+        "experts": experts, "mode": "exact" if exact else "clustered", "datasets": datasets,
+        "passes": {"experts": timing, "exact" if exact else "merged": timing},
+        "compute": {
+            "device": "cpu", "actors": 1, "threads_per_actor": 2, "precision": "float32",
+            "batch_size": 8,
+        },
+        "run_dir": run_dir, "batch": batch, "predictions": f"{run_dir}/predictions/dataset=NAME",
+        "drift": drift,
+    }  # fmt: skip
+
+
+def read(run: RunDirectory, name: str) -> dict:
+    """A JSON file of the run as it lies there."""
+    return json.loads(run.read_text(name))
+
+
+def sections_of(run: RunDirectory) -> dict:
+    """The run's job as plain values."""
+    return yaml.safe_load(run.read_text("job.yaml"))
