@@ -45,7 +45,8 @@ def write_run(
 ) -> RunDirectory:
     """Files of a run over the data sets of `labelled`; those that are False have no labels."""
     if exact:
-        sections["mixture"] = {"clusters": "exact"}
+        of_exact = {key: value for key, value in BASELINES.items() if key != "fits"}
+        sections |= {"mixture": {"clusters": "exact"}, "baselines": of_exact}
     job = job_of(root, experts, list(labelled), **sections)
     run, count = RunDirectory(str(root)), len(experts)
     draw = np.random.default_rng(0)
