@@ -13,7 +13,7 @@ from dawin_ray.method.merge import (
     interpolate,
     merge,
 )
-from dawin_ray.method.mixture import MixtureConfig, fit_mixture
+from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
 from dawin_ray.method.outcomes import coefficients_of, compare, outcome, output_ensembles
 from dawin_ray.method.samplewise.classifier import SamplewiseClassifier, check_samplewise
 from dawin_ray.method.streams import LambdaHistogram, entropy_quantiles
@@ -29,6 +29,7 @@ __all__ = [
     "LambdaHistogram",
     "MergeConfig",
     "Method",
+    "Mixture",
     "MixtureConfig",
     "Reference",
     "SamplewiseClassifier",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,11 @@ class FinishedRun:
         return cls(run=run, job=job_of(run), class_names=run.read_json(CLASSES))
 
     @property
+    def address(self) -> str:
+        """Of the run directory."""
+        return self.run.address
+
+    @property
     def experts(self) -> tuple[str, ...]:
         """Their names, in the order of the columns."""
         return tuple(expert.name for expert in self.job.experts)
@@ -66,6 +72,7 @@ class FinishedRun:
         """A data set's predictions."""
         return Columns.read(self.run, dataset, self.methods, len(self.experts))
 
+    @cached_property
     def mixtures(self) -> dict[str, Mixture | None]:
         """The fitted mixture of each data set; None in the exact mode."""
         return {
@@ -74,6 +81,7 @@ class FinishedRun:
             for name in fit["datasets"]
         }
 
+    @cached_property
     def rejects(self) -> Counter[str]:
         """How many rejects each data set has."""
         counts: Counter[str] = Counter()
@@ -140,14 +148,18 @@ class Columns:
             **by_method,
         )
 
+    def of_experts(self) -> tuple[np.ndarray, np.ndarray]:
+        """What tells data sets apart without a label: entropies and coefficients [N, M]."""
+        return self.entropy, self.coefficient
+
     @property
     def known(self) -> np.ndarray:
         """Whether a sample has a label, bool [N]."""
-        return self.label >= 0
+        return np.asarray(self.label >= 0)
 
     def right(self, name: str) -> np.ndarray:
         """Whether a method is right on each sample that has a label."""
-        return (self.prediction[name] == self.label)[self.known]
+        return np.asarray(self.prediction[name] == self.label)[self.known]
 
 
 def job_of(run: RunDirectory) -> Job:
