@@ -10,13 +10,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import dawin_ray
 from dawin_ray.errors import UserError
 from dawin_ray.names import printable
+
+if TYPE_CHECKING:
+    from dawin_ray.report import Report
 
 EXIT_DIFFERENT = 1  # what verify finds
 
@@ -84,7 +87,7 @@ def run(
         alarms = alarms_of(report)
         if fail_on_drift and alarms:
             _echo(
-                f"Drift: {'; '.join(alarms)}. All rows are scored; see {report['run_dir']}.",
+                f"Drift: {'; '.join(alarms)}. All rows are scored; see {report.run_dir}.",
                 err=True,
             )
             sys.exit(EXIT_DRIFT)
@@ -122,19 +125,24 @@ def report(
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
     with _friendly(verbose):
-        from dawin_ray.report import as_json, compare_runs, lines_of, remake
+        from dawin_ray.report import (
+            compare_runs,
+            comparison_json,
+            comparison_lines,
+            remake_reports,
+        )
         from dawin_ray.runs import PAGE, RunDirectory
         from dawin_ray.storage import join
 
         runs = [RunDirectory.at(address) for address in run_dirs]
         for run in runs:
-            _echo(remake(run.address, thumbnails))
+            _echo(remake_reports(run.address, thumbnails))
             _echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)
-            _echo(lines_of(rows, runs[0].address))
+            _echo(comparison_lines(rows, runs[0].address))
             if out is not None:
-                out.write_text(as_json(rows))
+                out.write_text(comparison_json(rows))
 
 
 @app.command()
@@ -213,7 +221,7 @@ def main() -> None:
     app()
 
 
-def _score(job, restart: bool = False) -> dict[str, Any]:
+def _score(job, restart: bool = False) -> Report:
     from dawin_ray.job import prepare, score
     from dawin_ray.report import footer_of, table_of
 

@@ -8,14 +8,14 @@ console, page, overview and compare show, each expert by its name. May import wh
 
 from dawin_ray.report.compare import compare_runs, comparison_json, comparison_lines
 from dawin_ray.report.console import footer_of, table_of
-from dawin_ray.report.figures import Audit, read_audit
+from dawin_ray.report.figures import Audit
 from dawin_ray.report.overview import write_overview
 from dawin_ray.report.page import PAGE_FILES, write_page
 from dawin_ray.report.remake import remake_reports
-from dawin_ray.report.tally import Report, alarms_of, read_report, summarise, write_report
+from dawin_ray.report.tally import Report, alarms_of, summarise
 
 __all__ = [
     "PAGE_FILES", "Audit", "Report", "alarms_of", "compare_runs", "comparison_json",
-    "comparison_lines", "footer_of", "read_audit", "read_report", "remake_reports", "summarise",
-    "table_of", "write_overview", "write_page", "write_report",
+    "comparison_lines", "footer_of", "remake_reports", "summarise", "table_of", "write_overview",
+    "write_page",
 ]  # fmt: skip

@@ -12,10 +12,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from dawin_ray.method import Mixture
-from dawin_ray.records import read_record, to_json
 from dawin_ray.runs import AUDIT, RunDirectory
 from dawin_ray.statistics.scores import LEVEL, Interval
-from dawin_ray.storage import join
 
 DAWIN = "dawin"  # its name among the methods
 
@@ -255,16 +253,15 @@ class Audit:
         """Of all methods, DaWin last."""
         return (*(method.name for method in self.methods), DAWIN)
 
+    @classmethod
+    def read(cls, run: RunDirectory) -> Audit:
+        """That of a run.
 
-def write_audit(run: RunDirectory, audit: Audit) -> None:
-    """audit.json of a run."""
-    run.write_json(AUDIT, to_json(audit))
+        Raises:
+            UserError: it is damaged, or not of this version; `dawin-ray report` makes it again.
+        """
+        return run.read_record(cls, AUDIT)
 
-
-def read_audit(run: RunDirectory) -> Audit:
-    """The audit of a run, as its page shows it.
-
-    Raises:
-        UserError: it is damaged, or of a newer or a much older version.
-    """
-    return read_record(Audit, run.read_text(AUDIT).encode(), join(run.address, AUDIT))
+    def write(self, run: RunDirectory) -> None:
+        """Into a run."""
+        run.write_record(AUDIT, self)

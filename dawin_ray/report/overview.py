@@ -13,7 +13,7 @@ import pandas as pd
 import dawin_ray
 from dawin_ray.report import pictures
 from dawin_ray.report.page import csv_of, template
-from dawin_ray.report.tally import Report, alarms_of, read_report
+from dawin_ray.report.tally import Report, alarms_of
 from dawin_ray.runs import CSV, PAGE, Series
 from dawin_ray.storage import join
 
@@ -24,7 +24,7 @@ SHOWN_BATCHES = 60  # the youngest; csv/drift.csv has them all
 
 def write_overview(series: Series) -> str:
     """Write page and table of the finished batches; returns the page's first sentence."""
-    reports = [read_report(batch) for batch in series.batches()]
+    reports = [Report.read(batch) for batch in series.batches()]
     words = overview_words(reports)
     page = overview_of(reports, series.address, words)
     series.run.write_text(join(CSV, "drift.csv"), csv_of(drift_table(reports)))

@@ -15,9 +15,9 @@ import pandas as pd
 import dawin_ray
 from dawin_ray.report import pictures
 from dawin_ray.report.audit import audit
-from dawin_ray.report.figures import ALPHA, DAWIN, Audit, ClassGain, DatasetAudit, write_audit
+from dawin_ray.report.figures import ALPHA, DAWIN, Audit, ClassGain, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
-from dawin_ray.report.tally import Report, read_report
+from dawin_ray.report.tally import Report
 from dawin_ray.report.thumbnails import Sheet, sheet
 from dawin_ray.report.words import shown_number, shown_p, shown_percent, shown_points
 from dawin_ray.runs import (
@@ -59,7 +59,7 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> Audit:
     if sealed := run.exists(MANIFEST):
         checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
     found = audit(finished)
-    write_audit(run, found)
+    found.write(run)
     for name, frame in tables_of(found).items():
         run.write_text(join(CSV, f"{name}.csv"), csv_of(frame))
     configure(finished.job.storage_options)
@@ -68,7 +68,7 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> Audit:
         for d in finished.job.datasets
         if thumbnails and d.name in finished.datasets
     }
-    run.write_text(PAGE, page_of(found, read_report(run), run.address, sheets))
+    run.write_text(PAGE, page_of(found, Report.read(run), run.address, sheets))
     if sealed:
         reseal(run, PAGE_FILES)
     return found

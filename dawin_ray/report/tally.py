@@ -16,7 +16,6 @@ from dawin_ray.data import Shard
 from dawin_ray.engine import Resources, Timing
 from dawin_ray.method import EVEN, Fit, Mixture
 from dawin_ray.passes import ScoringSpec
-from dawin_ray.records import read_record, to_json
 from dawin_ray.report.figures import DAWIN
 from dawin_ray.report.finished import REPORT
 from dawin_ray.runs import COLUMNS as COLUMNS_OF_BROKEN
@@ -146,19 +145,18 @@ class Report:
             return self
         return replace(self, drift={name: DriftReport.of(of) for name, of in found.items()})
 
+    @classmethod
+    def read(cls, run: RunDirectory) -> Report:
+        """That of a run.
 
-def write_report(run: RunDirectory, report: Report) -> None:
-    """report.json of a run."""
-    run.write_json(REPORT, to_json(report))
+        Raises:
+            UserError: it is damaged, or a newer version wrote it.
+        """
+        return run.read_record(cls, REPORT)
 
-
-def read_report(run: RunDirectory) -> Report:
-    """The report that a run wrote.
-
-    Raises:
-        UserError: it is damaged, or of a newer version.
-    """
-    return read_record(Report, run.read_text(REPORT).encode(), join(run.address, REPORT))
+    def write(self, run: RunDirectory) -> None:
+        """Into a run."""
+        run.write_record(REPORT, self)
 
 
 def alarms_of(report: Report) -> list[str]:
