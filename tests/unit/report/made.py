@@ -1,15 +1,23 @@
 """A finished run of M experts on made files: what a reader needs of it, and no model behind it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from dawin_ray import tables
 from dawin_ray.config import Job, make_job
+from dawin_ray.records import read_record
+from dawin_ray.report.tally import Report
 from dawin_ray.runs import RunDirectory
 
+EXPERTS = {
+    2: ["zero_shot", "fine_tuned"],
+    3: ["sketch", "photo", "clip_art"],
+    8: [f"task_{i}" for i in range(8)],
+}  # by how many they are
+LABELLED = {"inside": True, "one": True, "two": True, "bare": False}
 CLASSES = 5
 CLUSTERS = 3
 BASELINES = {"exact": True, "oracle": True, "random": True, "fits": [{"clusters": 1}]}
@@ -110,6 +118,7 @@ def report_of(
     exact: bool = False,
     batch: str | None = None,
     drift: dict | None = None,
+    passes: Sequence[str] = ("experts", "merged"),
 ) -> dict:
     """The content of a report.json as runs have written it before it had a version."""
     share = [round((i + 1) / sum(range(1, len(experts) + 1)), 4) for i in range(len(experts))]
@@ -134,7 +143,7 @@ def report_of(
     }  # fmt: skip
     return {
         "experts": experts, "mode": "exact" if exact else "clustered", "datasets": datasets,
-        "passes": {"experts": timing, "exact" if exact else "merged": timing},
+        "passes": dict.fromkeys(passes, timing),
         "compute": {
             "device": "cpu", "actors": 1, "threads_per_actor": 2, "precision": "float32",
             "batch_size": 8,
@@ -144,11 +153,28 @@ def report_of(
     }  # fmt: skip
 
 
-def read(run: RunDirectory, name: str) -> dict:
-    """A JSON file of the run as it lies there."""
-    return json.loads(run.read_text(name))
+def report_record(*args, **keywords) -> Report:
+    """The same as a record."""
+    content = json.dumps(report_of(*args, **keywords)).encode()
+    return read_record(Report, content, "report.json")
 
 
-def sections_of(run: RunDirectory) -> dict:
-    """The run's job as plain values."""
-    return yaml.safe_load(run.read_text("job.yaml"))
+def drift_of(experts: list[str], alarm: bool = False) -> dict:
+    """What a batch's report has of a data set's drift."""
+    found = [
+        ("psi", "coefficient", name, 0.3 if alarm and name == experts[0] else 0.05)
+        for name in experts
+    ]  # fmt: skip
+    statistics = [
+        {
+            "kind": kind, "quantity": quantity, "of": of, "value": value, "effect": value,
+            "threshold": 0.1, "p": 0.5, "alarm": value > 0.1,
+        }
+        for kind, quantity, of, value in [*found, ("disagreement", None, None, 0.01)]
+    ]  # fmt: skip
+    return {
+        "n": 60, "reference_n": 100, "judged": True, "statistics": statistics,
+        "alarms": [f"coefficient of {experts[0]} (PSI)"] if alarm else [],
+        "clusters": {"batch": [0.5, 0.5], "reference": [0.4, 0.6]},
+        "disagreement": {"batch": 0.2, "reference": 0.1}, "words": "As it was.",
+    }  # fmt: skip
