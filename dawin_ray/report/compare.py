@@ -12,8 +12,7 @@ from dawin_ray.report.figures import ALPHA, DAWIN, Says, verdict
 from dawin_ray.report.finished import Columns, FinishedRun
 from dawin_ray.report.words import shown_p, shown_percent, shown_points, shown_weights
 from dawin_ray.runs import RunDirectory
-from dawin_ray.statistics import accuracy, holm, mcnemar, paired_differences
-from dawin_ray.statistics.scores import Interval
+from dawin_ray.statistics import Interval, accuracy, holm, mcnemar, paired_differences
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from dawin_ray.method import Mixture
 from dawin_ray.runs import AUDIT, RunDirectory
-from dawin_ray.statistics.scores import LEVEL, Interval
+from dawin_ray.statistics import LEVEL, Interval
 
 DAWIN = "dawin"  # its name among the methods
 

@@ -159,7 +159,8 @@ class Columns:
 
     def right(self, name: str) -> np.ndarray:
         """Whether a method is right on each sample that has a label."""
-        return np.asarray(self.prediction[name] == self.label)[self.known]
+        right: np.ndarray = (self.prediction[name] == self.label)[self.known]
+        return right
 
 
 def job_of(run: RunDirectory) -> Job:

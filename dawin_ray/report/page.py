@@ -30,8 +30,7 @@ from dawin_ray.runs import (
     reseal,
     words_of,
 )
-from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES
-from dawin_ray.statistics.scores import Interval
+from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES, Interval
 from dawin_ray.storage import configure, join
 
 TEMPLATE = "page.html.j2"

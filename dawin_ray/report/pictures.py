@@ -134,17 +134,16 @@ def of_batches(dataset: str, batches: Sequence[Report]) -> str | None:
         of = f"{first.quantity} of {first.of}\n{KINDS[first.kind]}"
         finish(axes, of if first.quantity else SHOWN_KINDS[first.kind])
 
-    def weights(axes: Axes) -> None:
+    def mean(i: int, axes: Axes) -> None:
         scored = [(x, r.mean_coefficient) for x, (_, r, _) in enumerate(rows) if r.mean_coefficient]
-        experts = batches[-1].experts
-        colours = colours_of(experts)
-        for i, name in enumerate(experts):
-            x, y = [x for x, _ in scored], [means[i] for _, means in scored]
-            axes.plot(x, y, "o-", color=colours[name], ms=3, lw=1, label=name)
-        axes.legend(fontsize=7)
-        finish(axes, "mean coefficients")
+        axes.plot(
+            [x for x, _ in scored], [means[i] for _, means in scored], "o-", color=GREY, ms=3, lw=1
+        )
+        finish(axes, f"coefficient of {experts[i]}\nmean")
 
-    panels: list[Panel] = [*(partial(statistic, points) for points in found.values()), weights]
+    experts = batches[-1].experts  # all batches have the same
+    panels: list[Panel] = [partial(statistic, points) for points in found.values()]
+    panels += [partial(mean, i) for i in range(len(experts))]
     return draw(f"batches of {dataset}", panels, SMALL_PANEL, across=3)
 
 
@@ -225,14 +224,14 @@ def _coefficients(axes: Axes, row: DatasetAudit, experts: Sequence[str], i: int)
     width = 1 / HISTOGRAM_BINS
     middles = (np.arange(HISTOGRAM_BINS) + 0.5) * width
     density = counts / max(counts.sum(), 1) / width
-    axes.bar(middles, density, width, color=GREY, alpha=0.45)
+    axes.bar(middles, density, width, color=colours_of(experts)[experts[i]], alpha=0.45)
     if row.mixture is not None:
         x = np.linspace(0.002, 0.998, 400)
         parts = _marginals(row.mixture, i, x)
-        for k, part in enumerate(parts):
-            axes.plot(x, part, color=PALETTE[k % len(PALETTE)], lw=1.2)
+        for part in parts:
+            axes.plot(x, part, color=INK, alpha=0.6, lw=0.9)
         total = np.sum(parts, axis=0)
-        axes.plot(x, total, color=OURS, lw=1.6)
+        axes.plot(x, total, color=INK, lw=1.6)
         axes.set_ylim(0, 1.1 * max(float(density.max()), float(np.median(total)), 1e-9))
     axes.set_title(f"weight of {experts[i]}" + (", mixture" if row.mixture else ""))
     left = f" ({experts[0]} has what is left to 1)" if len(experts) == 2 else ""
@@ -262,7 +261,8 @@ def _reliability(axes: Axes, row: DatasetAudit, colours: Mapping[str, str]) -> N
     axes.set_title("reliability")
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy")
-    axes.legend()
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(colours) > 4 else {}
+    axes.legend(**beside)
 
 
 def _risk(axes: Axes, row: DatasetAudit, colours: Mapping[str, str]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dawin_ray.report.figures import ALPHA, DAWIN, Audit, DatasetAudit, Difference, MeanDifference
-from dawin_ray.statistics import scores
-from dawin_ray.statistics.scores import Interval
+from dawin_ray.statistics import LEVEL, Interval
 
 SHOWN_P = 1e-4  # smaller p-values are shown as smaller than it
 
@@ -61,7 +60,7 @@ def words_of(audit: Audit) -> list[str]:
         *(_against(name, audit.labelled) for name in audit.rivals),
         f"Significant: exact McNemar test, p adjusted by Holm over all {tests} comparisons of a "
         f"data set with a method, below {ALPHA:.2g}; means over data sets: paired bootstrap "
-        f"intervals that hold together at {100 * scores.LEVEL:g} %.",
+        f"intervals that hold together at {100 * LEVEL:g} %.",
     ]
 
 

