@@ -26,7 +26,7 @@ from dawin_ray.report.figures import (
     ClassGains,
     ClusterAudit,
     CoefficientSpread,
-    Compared,
+    ComparedMethod,
     Components,
     DatasetAudit,
     Difference,
@@ -66,7 +66,7 @@ def audit(finished: FinishedRun) -> Audit:
         level=scores.LEVEL,
         experts=finished.experts,
         methods=tuple(
-            Compared(name=m.name, kind=m.kind, weight=m.weight, uses_labels=m.uses_labels)
+            ComparedMethod(name=m.name, kind=m.kind, weight=m.weight, uses_labels=m.uses_labels)
             for m in finished.methods
         ),
         in_distribution=finished.in_distribution,

@@ -47,7 +47,9 @@ def table_of(report: Report) -> Table:
         )
     labelled = [row for row in report.datasets if row.labelled]
     if len(labelled) > 1:
-        accuracies = [[row.accuracy[name] or 0.0 for row in labelled] for name in present]
+        accuracies = (
+            [a for row in labelled if (a := row.accuracy[name]) is not None] for name in present
+        )
         means = [float(np.mean(values)) for values in accuracies]
         table.add_section()
         table.add_row(f"mean of {len(labelled)}", "", "", *map(shown_percent, means), "", "")

@@ -30,7 +30,7 @@ def verdict(difference: float, significant: bool) -> Says:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ComparedMethod:
     """A compared method."""
 
     name: str
@@ -232,7 +232,7 @@ class Audit:
 
     level: float
     experts: tuple[str, ...]
-    methods: tuple[Compared, ...]
+    methods: tuple[ComparedMethod, ...]
     in_distribution: str | None
     datasets: tuple[DatasetAudit, ...]
     suite: Suite | None

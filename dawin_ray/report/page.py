@@ -78,7 +78,7 @@ def page_of(
 ) -> str:
     """The page, whole: no script, no request. `sheets` are example images by data set."""
     drawn = {
-        "suite": pictures.of_suite(found) if found.suite else None,
+        "suite": pictures.of_suite(found),
         "robustness": pictures.of_robustness(found),
         "datasets": {
             row.dataset: pictures.of_dataset(row, found.experts) for row in found.datasets
@@ -118,17 +118,12 @@ def template(name: str) -> jinja2.Template:
 
 def tables_of(found: Audit) -> dict[str, pd.DataFrame]:
     """The audit's figures as flat tables, by the names of TABLES."""
-    makers = (
-        _scores_of,
-        _differences_of,
-        lambda row: _clusters_of(row, found.experts),
-        _classes_of,
-    )
+    makers = (_scores_of, _differences_of, _clusters_of, _classes_of)
     return {
         name: pd.DataFrame(
-            [{"dataset": row.dataset} | line for row in found.datasets for line in make(row)]
+            [{"dataset": row.dataset} | line for row in found.datasets for line in lines_of(row)]
         )
-        for name, make in zip(TABLES, makers, strict=True)
+        for name, lines_of in zip(TABLES, makers, strict=True)
     }
 
 
@@ -156,8 +151,8 @@ def _differences_of(row: DatasetAudit) -> list[Line]:
     return [{"method": name} | asdict(found) for name, found in row.differences.items()]
 
 
-def _clusters_of(row: DatasetAudit, experts: Sequence[str]) -> list[Line]:
-    lines = []
+def _clusters_of(row: DatasetAudit) -> list[Line]:
+    lines, experts = [], tuple(row.coefficient)
     for cluster in row.clusters:
         shares = cluster.mean_coefficient or [None] * len(experts)
         weights = {f"weight_{n}": s for n, s in zip(experts, shares, strict=True)}

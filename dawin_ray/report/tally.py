@@ -38,7 +38,7 @@ class ClusterTally:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class Float32Agreement:
     """Predictions that were made in float32 too, and how many of them are the same."""
 
     rows: int
@@ -61,7 +61,7 @@ class DatasetReport:
     mean_coefficient: tuple[float, ...] | None  # [M]; None without rows
     clusters: tuple[ClusterTally, ...]
     mixture_converged: bool | None
-    float32_agreement: Compared
+    float32_agreement: Float32Agreement
     images_per_second: float | None
 
 
@@ -195,7 +195,7 @@ def summarise(
                 mean_coefficient=tally.mean_coefficient,
                 clusters=tally.clusters,
                 mixture_converged=None if tally.mixture is None else tally.mixture.converged,
-                float32_agreement=Compared(rows=tally.compared, equal=tally.agreeing),
+                float32_agreement=Float32Agreement(rows=tally.compared, equal=tally.agreeing),
                 images_per_second=scored / busy if busy and scored else None,
             )
         )
