@@ -30,6 +30,7 @@ def test_a_page_has_every_expert_in_every_place(tmp_path):
     plain = re.sub(r"<[^>]+>", "", text)
     weights = r", ".join(rf"{name} \d\.\d{{3}}" for name in experts)
     assert len(re.findall(rf"\(Wasserstein\): weight {weights}, entropy", plain)) == 3
+    assert len(re.findall(rf"Mean weight {weights}; median entropy", plain)) == 3
     table = pd.read_csv(io.StringIO(run.read_text("csv/clusters.csv")))
     assert [f"weight_{name}" for name in experts] == [c for c in table if c.startswith("weight_")]
 
