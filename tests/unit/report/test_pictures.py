@@ -28,16 +28,16 @@ def test_each_expert_has_a_panel_of_coefficients(found, experts):
         assert set(named) <= set(shown)
 
 
-@pytest.mark.parametrize("experts", [2, 3, 8], indirect=False)
-def test_marginals_are_those_of_the_dirichlet(experts):
-    rows_KM = concentrations(experts)
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_marginals_are_those_of_the_dirichlet(count):
+    rows_KM = concentrations(count)
     mixture = Components(
         concentrations=tuple(map(tuple, rows_KM.tolist())), weights=(0.5, 0.3, 0.2),
         mean_log_likelihood=0.0, converged=True, iterations=1, samples=1.0,
     )  # fmt: skip
     x = np.linspace(0, 1, 2001)[1:-1]
     drawn = stats.dirichlet(rows_KM[1]).rvs(20_000, random_state=0)
-    for i in range(experts):
+    for i in range(count):
         part = pictures._marginals(mixture, i, x)[1] / 0.3
         assert np.trapezoid(part, x) == pytest.approx(1, abs=0.01)
         assert np.trapezoid(part * x, x) == pytest.approx(drawn[:, i].mean(), abs=0.01)
