@@ -22,6 +22,7 @@ from dawin_ray.names import printable
 if TYPE_CHECKING:
     from dawin_ray.config import Job
     from dawin_ray.job import ConsoleProgress
+    from dawin_ray.report import Report
 
 EXIT_DIFFERENT = 1  # what verify finds
 
@@ -89,7 +90,7 @@ def run(
         alarms = alarms_of(report)
         if fail_on_drift and alarms:
             _echo(
-                f"Drift: {'; '.join(alarms)}. All rows are scored; see {report['run_dir']}.",
+                f"Drift: {'; '.join(alarms)}. All rows are scored; see {report.run_dir}.",
                 err=True,
             )
             sys.exit(EXIT_DRIFT)
@@ -127,19 +128,24 @@ def report(
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
     with _friendly(verbose):
-        from dawin_ray.report import as_json, compare_runs, lines_of, remake
+        from dawin_ray.report import (
+            compare_runs,
+            comparison_json,
+            comparison_lines,
+            remake_reports,
+        )
         from dawin_ray.runs import PAGE, RunDirectory
         from dawin_ray.storage import join
 
         runs = [RunDirectory.at(address) for address in run_dirs]
         for run in runs:
-            _echo(remake(run.address, thumbnails))
+            _echo(remake_reports(run.address, thumbnails))
             _echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)
-            _echo(lines_of(rows, runs[0].address))
+            _echo(comparison_lines(rows, runs[0].address))
             if out is not None:
-                out.write_text(as_json(rows))
+                out.write_text(comparison_json(rows))
 
 
 @app.command()
@@ -231,7 +237,7 @@ def main() -> None:
     app()
 
 
-def _score(job: Job, restart: bool = False) -> dict[str, Any]:
+def _score(job: Job, restart: bool = False) -> Report:
     from dawin_ray.job import prepare, score
     from dawin_ray.report import footer_of, table_of
 

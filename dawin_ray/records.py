@@ -1,12 +1,12 @@
 """What is written as JSON and read again: frozen dataclasses, each with a version.
 
 A record's class says `VERSION`; its file has it beside the fields. One that is newer than this
-program is refused, as its words may mean something else.
+program is refused, as its words may mean something else. A field whose key Python has taken has an
+alias: `origin: Annotated[str, Field(alias="from")]`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -28,7 +28,8 @@ R = TypeVar("R", bound=Record)
 
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON has it, with its version."""
-    return {"version": record.VERSION, **dataclasses.asdict(record)}
+    values = _adapter(type(record)).dump_python(record, by_alias=True)
+    return {"version": record.VERSION, **values}
 
 
 def write_record(record: Record) -> bytes:

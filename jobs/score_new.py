@@ -21,7 +21,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.job.prepare import prepare
 from dawin_ray.job.progress import ConsoleProgress
 from dawin_ray.job.score import score
-from dawin_ray.report.tally import alarms_of
+from dawin_ray.report import alarms_of
 
 
 def main() -> int:
@@ -34,11 +34,11 @@ def main() -> int:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     line = {
-        "batch": report["batch"],
-        "rows": {row["dataset"]: row["rows"] for row in report["datasets"]},
-        "rejects": {row["dataset"]: row["rejects"] for row in report["datasets"]},
+        "batch": report.batch,
+        "rows": {row.dataset: row.rows for row in report.datasets},
+        "rejects": {row.dataset: row.rejects for row in report.datasets},
         "drift": alarms_of(report),
-        "report": f"{report['run_dir']}/report.html",
+        "report": f"{report.run_dir}/report.html",
     }
     print(json.dumps(line))
     return EXIT_DRIFT if line["drift"] else 0

@@ -22,7 +22,7 @@ from dawin_ray.job.running import Passes, Progress, counts_of
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
-from dawin_ray.report import REPORTS, summarise, write_overview, write_page
+from dawin_ray.report import PAGE_FILES, Report, summarise, write_overview, write_page
 from dawin_ray.runs import (
     BATCHES,
     CLASSES,
@@ -49,7 +49,7 @@ CACHE_NOTE = "work/cache.json"
 
 def score(
     prepared: Prepared, progress: Progress | None = None, *, restart: bool = False
-) -> dict[str, Any]:
+) -> Report:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
@@ -75,7 +75,7 @@ def score(
         if run.exists(WORK):  # where the run ended between its manifest and this
             with exclusive(job.run_dir) as fence:
                 RunDirectory(job.run_dir, fence=fence).remove_work()
-        return run.read_json("report.json")
+        return Report.read(run)
     with exclusive(job.run_dir) as fence, _session(prepared, progress.say) as session:
         run = RunDirectory(job.run_dir, fence=fence)
         return _score(run, prepared, session, progress, cleared=restart)
@@ -87,7 +87,7 @@ def _clear(run_dir: str, fence: Fence | None) -> None:
     series.run.clear(series.names_to_clear())
 
 
-def _append(prepared: Prepared, progress: Progress, cleared: bool) -> dict[str, Any]:
+def _append(prepared: Prepared, progress: Progress, cleared: bool) -> Report:
     """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
     common = prepared.only({}).fingerprint
@@ -123,7 +123,7 @@ def _append(prepared: Prepared, progress: Progress, cleared: bool) -> dict[str, 
                 progress.say(f"rows of {replaced:,} changed files were taken out of older batches")
         write_overview(series)
         series.finish(dawin_ray.__version__)
-    return batch.read_json("report.json")
+    return Report.read(batch)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _score(
     progress: Progress,
     *,
     cleared: bool = False,
-) -> dict[str, Any]:
+) -> Report:
     job, on = prepared.job, session.on
     state = run.open(
         {**prepared.fingerprint, "precision": session.precision},
@@ -167,7 +167,7 @@ def _score(
         cleared=cleared,
     )
     if state == "finished":  # by another run, just before this one had the lock
-        return run.read_json("report.json")
+        return Report.read(run)
     if state == "unfinished":
         progress.say(f"{run.address} is unfinished; its finished chunks are kept.")
     for line in labels_of(prepared):
@@ -194,16 +194,16 @@ def _score(
         for dataset, of_set in prepared.shards.items()
     }
     outputs = _compact(run, prepared)
-    report = summarise(run, spec, prepared.shards, fits, on, passes.timings)
-    report["drift"] = drift_of_run(run, prepared)
-    if report["drift"] is not None:
-        session.engine.publish(report["drift"], on)
-    run.write_json("report.json", report)
+    drift = drift_of_run(run, prepared)
+    if drift is not None:
+        session.engine.publish(drift, on)
+    report = summarise(run, spec, prepared.shards, fits, on, passes.timings).with_drift(drift)
+    report.write(run)
     run.write_json(CLASSES, prepared.class_names)
     save_fits(run, prepared, fits)
     write_page(run)
     listing = SHARDS if run.batch else DATA
-    own = ("job.yaml", FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *REPORTS)
+    own = ("job.yaml", FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *PAGE_FILES)
     outputs += [run.describe(name) for name in own]
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it

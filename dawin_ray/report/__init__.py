@@ -1,24 +1,23 @@
-"""TODO face report."""
+"""A finished run's files, counted and shown: report.json, the audit, pages, pictures, comparisons.
 
-from dawin_ray.report.compare import as_json, compare_runs, lines_of
+No model and no Ray: all is made of the Parquet and JSON that a run left, and made again it is the
+same. `tally` counts (report.json), `audit` judges (audit.json; `figures` are its records), and
+console, page, overview and compare show, each expert by its name. May import what stands before it
+(storage, method, statistics, data, passes, runs, engine, config); job/ and the command use it.
+"""
+
+from dawin_ray.report.compare import compare_runs, comparison_json, comparison_lines
 from dawin_ray.report.console import footer_of, table_of
+from dawin_ray.report.figures import Audit
 from dawin_ray.report.overview import write_overview
-from dawin_ray.report.page import REPORTS, write_page
-from dawin_ray.report.remake import remake
+from dawin_ray.report.page import PAGE_FILES, write_page
+from dawin_ray.report.remake import remake_reports
 from dawin_ray.report.rows import read_predictions
-from dawin_ray.report.tally import alarms_of, summarise
+from dawin_ray.report.tally import Report, alarms_of, summarise
 
 __all__ = [
-    "REPORTS",
-    "alarms_of",
-    "as_json",
-    "compare_runs",
-    "footer_of",
-    "lines_of",
-    "read_predictions",
-    "remake",
-    "summarise",
-    "table_of",
+    "PAGE_FILES", "Audit", "Report", "alarms_of", "compare_runs", "comparison_json",
+    "comparison_lines", "footer_of", "read_predictions", "remake_reports", "summarise", "table_of",
     "write_overview",
     "write_page",
-]
+]  # fmt: skip

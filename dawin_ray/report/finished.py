@@ -1,9 +1,14 @@
-"""TODO: report.finished (of audit, page)."""
+"""What a finished run holds, for a reader: its job, its fits, and a data set's rows as columns.
+
+N samples, M experts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +17,77 @@ import yaml
 from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
-from dawin_ray.method import Method
+from dawin_ray.method import Fit, Method, Mixture
+from dawin_ray.report.figures import DAWIN
 from dawin_ray.runs import BATCHES, CLASSES, MIXTURE, RunDirectory
-from dawin_ray.statistics import scores
 from dawin_ray.storage import join
 
-DAWIN = "dawin"
+REPORT = "report.json"
 
-ALPHA = 1 - scores.LEVEL
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run that has come to its predictions; cheap, as rows are read when they are asked for."""
+
+    run: RunDirectory
+    job: Job
+    class_names: Mapping[str, Sequence[str] | None]  # by data set that it scored
+
+    @classmethod
+    def of(cls, run: RunDirectory) -> FinishedRun:
+        """What lies in a run directory.
+
+        Raises:
+            UserError: there is no run, or it has not come to its predictions, or it is damaged.
+        """
+        return cls(run=run, job=job_of(run), class_names=run.read_json(CLASSES))
+
+    @property
+    def address(self) -> str:
+        """Of the run directory."""
+        return self.run.address
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Their names, in the order of the columns."""
+        return tuple(expert.name for expert in self.job.experts)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What DaWin is compared with, in the order of the columns."""
+        return tuple(self.job.methods)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Those of the job's data sets that it scored: a batch may have nothing of some."""
+        return tuple(d.name for d in self.job.datasets if d.name in self.class_names)
+
+    @property
+    def in_distribution(self) -> str | None:
+        """The job's, where it was scored."""
+        name = self.job.in_distribution
+        return name if name in self.datasets else None
+
+    def columns(self, dataset: str) -> Columns:
+        """A data set's predictions."""
+        return Columns.read(self.run, dataset, self.methods, len(self.experts))
+
+    @cached_property
+    def mixtures(self) -> dict[str, Mixture | None]:
+        """The fitted mixture of each data set; None in the exact mode."""
+        return {
+            name: Fit.from_dict(fit).mixture
+            for fit in self.run.read_json(MIXTURE)["fits"].values()
+            for name in fit["datasets"]
+        }
+
+    @cached_property
+    def rejects(self) -> Counter[str]:
+        """How many rejects each data set has."""
+        counts: Counter[str] = Counter()
+        for table in self.run.read_parts("rejects", columns=["dataset"]):
+            counts.update(table["dataset"].to_pylist())
+        return counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +152,16 @@ class Columns:
         """What tells data sets apart without a label: entropies and coefficients [N, M]."""
         return self.entropy, self.coefficient
 
+    @property
+    def known(self) -> np.ndarray:
+        """Whether a sample has a label, bool [N]."""
+        return np.asarray(self.label >= 0)
+
+    def right(self, name: str) -> np.ndarray:
+        """Whether a method is right on each sample that has a label."""
+        right: np.ndarray = (self.prediction[name] == self.label)[self.known]
+        return right
+
 
 def job_of(run: RunDirectory) -> Job:
     """The job of a run.
@@ -93,7 +171,7 @@ def job_of(run: RunDirectory) -> Job:
     """
     try:
         text = run.read_text("job.yaml")
-        complete = run.exists(MIXTURE) and run.exists("report.json")
+        complete = run.exists(MIXTURE) and run.exists(REPORT)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{run.address!r} is no run directory: {error}. Give the run_dir of a finished run."
@@ -112,9 +190,3 @@ def job_of(run: RunDirectory) -> Job:
         return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
     except yaml.YAMLError as error:
         raise run.damaged("job.yaml", error) from error
-
-
-def scored_datasets(run: RunDirectory, job: Job) -> list[str]:
-    """Those of the job's data sets that the run scored: a batch may have nothing of some."""
-    scored = run.read_json(CLASSES)
-    return [dataset.name for dataset in job.datasets if dataset.name in scored]

@@ -5,15 +5,15 @@ Made of the batches' report.json alone, so that it costs the same whatever they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
 import dawin_ray
 from dawin_ray.report import pictures
 from dawin_ray.report.page import csv_of, template
-from dawin_ray.report.tally import alarms_of
+from dawin_ray.report.tally import Report, alarms_of
 from dawin_ray.runs import CSV, PAGE, Series
 from dawin_ray.storage import join
 
@@ -24,48 +24,52 @@ SHOWN_BATCHES = 60  # the youngest; csv/drift.csv has them all
 
 def write_overview(series: Series) -> str:
     """Write page and table of the finished batches; returns the page's first sentence."""
-    reports = [batch.read_json("report.json") for batch in series.batches()]
-    words = words_of(reports)
-    shown = reports[-SHOWN_BATCHES:]
-    experts = reports[-1]["experts"]
-    names = dict.fromkeys(row["dataset"] for report in shown for row in report["datasets"])
-    drawn = {name: pictures.of_batches(name, shown, experts[-1]) for name in names}
-    page = template(TEMPLATE).render(
-        address=series.address,
-        words=words,
-        pictures={name: picture for name, picture in drawn.items() if picture},
-        batches=shown[::-1],
-        experts=experts,
-        code=dawin_ray.__version__,
-    )
+    reports = [Report.read(batch) for batch in series.batches()]
+    words = overview_words(reports)
+    page = overview_of(reports, series.address, words)
     series.run.write_text(join(CSV, "drift.csv"), csv_of(drift_table(reports)))
     series.run.write_text(PAGE, page)
     return words
 
 
-def words_of(reports: Sequence[Mapping[str, Any]]) -> str:
+def overview_of(reports: Sequence[Report], address: str, words: str) -> str:
+    """The page, whole, of batches from the oldest to the youngest."""
+    shown = reports[-SHOWN_BATCHES:]
+    names = dict.fromkeys(row.dataset for report in shown for row in report.datasets)
+    drawn = {name: pictures.of_batches(name, shown) for name in names}
+    return template(TEMPLATE).render(
+        address=address,
+        words=words,
+        pictures={name: picture for name, picture in drawn.items() if picture},
+        batches=shown[::-1],
+        experts=reports[-1].experts,  # all batches have the same
+        code=dawin_ray.__version__,
+    )
+
+
+def overview_words(reports: Sequence[Report]) -> str:
     """What a person wants to know first, of the last batch."""
     last = reports[-1]
-    rows = sum(row["rows"] for row in last["datasets"])
-    batch = f"Batch {last['batch']}, the last of {len(reports):,}, has {rows:,} rows"
-    if last["drift"] is None:
+    rows = sum(row.rows for row in last.datasets)
+    batch = f"Batch {last.batch}, the last of {len(reports):,}, has {rows:,} rows"
+    if last.drift is None:
         return f"{batch}; it was scored without a saved fit, so drift is not judged."
     if alarms := alarms_of(last):
         return f"{batch}, and they have drifted from their fit: {'; '.join(alarms)}."
-    small = [name for name, found in last["drift"].items() if not found["judged"]]
+    small = [name for name, found in last.drift.items() if not found.judged]
     if small:
         few = ", ".join(small)
         return f"{batch}; too few to judge the drift of {few}; of the others none was detected."
     return f"{batch}, and no drift from their fit was detected."
 
 
-def drift_table(reports: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def drift_table(reports: Sequence[Report]) -> pd.DataFrame:
     """All statistics of all batches, one a row."""
     return pd.DataFrame(
         [
-            {"batch": report["batch"], "dataset": dataset, "n": found["n"], **statistic}
+            {"batch": report.batch, "dataset": dataset, "n": found.n, **asdict(statistic)}
             for report in reports
-            for dataset, found in (report["drift"] or {}).items()
-            for statistic in found["statistics"]
+            for dataset, found in (report.drift or {}).items()
+            for statistic in found.statistics
         ]
     )

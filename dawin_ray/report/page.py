@@ -5,45 +5,45 @@ Made from the run's files alone; made again they are the same.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import jinja2
 import pandas as pd
 
 import dawin_ray
-from dawin_ray.config import Job
 from dawin_ray.report import pictures
 from dawin_ray.report.audit import audit
-from dawin_ray.report.finished import ALPHA, DAWIN, Columns, job_of, scored_datasets
-from dawin_ray.report.thumbnails import sheet
-from dawin_ray.report.words import shown_p, shown_percent, shown_points
+from dawin_ray.report.figures import ALPHA, DAWIN, Audit, ClassGain, DatasetAudit
+from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.tally import Report
+from dawin_ray.report.thumbnails import Sheet, sheet
+from dawin_ray.report.words import shown_number, shown_p, shown_percent, shown_points
 from dawin_ray.runs import (
     AUDIT,
-    CLASSES,
     CSV,
     MANIFEST,
-    MIXTURE,
     PAGE,
     RunDirectory,
     checked,
     reseal,
     words_of,
 )
-from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES
+from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES, Interval
 from dawin_ray.storage import configure, join
 
 TEMPLATE = "page.html.j2"
 
 TABLES = ("scores", "differences", "clusters", "classes")
 
-REPORTS = (AUDIT, PAGE, *(join(CSV, f"{name}.csv") for name in TABLES))  # what `write_page` writes
+# What `write_page` writes.
+PAGE_FILES = (AUDIT, PAGE, *(join(CSV, f"{name}.csv") for name in TABLES))
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with in a spreadsheet
 
 
-def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
+def write_page(run: RunDirectory, thumbnails: int = 0) -> Audit:
     """Audit a run whose Parquet files are complete, and write page, JSON and tables.
 
     Where the run is finished, its manifest is brought up to date with them.
@@ -54,124 +54,42 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
     Raises:
         UserError: it is no run with predictions, or its manifest was changed.
     """
-    job = job_of(run)
-    if finished := run.exists(MANIFEST):
+    finished = FinishedRun.of(run)
+    if sealed := run.exists(MANIFEST):
         checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
-    found = audit_of(run, job)
-    run.write_json(AUDIT, found)
+    found = audit(finished)
+    found.write(run)
     for name, frame in tables_of(found).items():
         run.write_text(join(CSV, f"{name}.csv"), csv_of(frame))
-    experts = [expert.name for expert in job.experts]
-    configure(job.storage_options)
+    configure(finished.job.storage_options)
     sheets = {
-        d.name: sheet(d, Columns.read(run, d.name, job.methods, len(experts)), experts, thumbnails)
-        for d in job.datasets
-        if thumbnails and d.name in scored_datasets(run, job)
+        d.name: sheet(d, finished.columns(d.name), finished.experts, thumbnails)
+        for d in finished.job.datasets
+        if thumbnails and d.name in finished.datasets
     }
-    report = run.read_json("report.json")
-    broken = [
-        line
-        for row in report["datasets"]
-        for line in words_of(row["dataset"], row.get("broken", []))
-    ]
-    run.write_text(PAGE, page_of(found, run.address, sheets, report.get("drift"), broken))
-    if finished:
-        reseal(run, REPORTS)
+    run.write_text(PAGE, page_of(found, Report.read(run), run.address, sheets))
+    if sealed:
+        reseal(run, PAGE_FILES)
     return found
 
 
-def audit_of(run: RunDirectory, job: Job) -> dict[str, Any]:
-    """The audit of a run, over those of the job's data sets that it scored."""
-    class_names = run.read_json(CLASSES)
-    names = scored_datasets(run, job)
-    inside = job.in_distribution if job.in_distribution in names else None
-    rejects: Counter[str] = Counter()
-    for table in run.read_parts("rejects", columns=["dataset"]):
-        rejects.update(table["dataset"].to_pylist())
-    mixtures = {
-        name: fit["mixture"]
-        for fit in run.read_json(MIXTURE)["fits"].values()
-        for name in fit["datasets"]
-    }
-    return audit(
-        run,
-        names,
-        job.methods,
-        [expert.name for expert in job.experts],
-        rejects,
-        in_distribution=inside,
-        class_names=class_names,
-        mixtures=mixtures,
-    )
-
-
-def tables_of(found: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """The audit's figures as flat tables: scores, differences, clusters and classes."""
-    scores, differences, clusters, classes = [], [], [], []
-    for row in found["datasets"]:
-        where = {"dataset": row["dataset"]}
-        for name, score in row["methods"].items():
-            flat = {"ece": score["ece"], "aurc": score["aurc"]}
-            for key in ("accuracy", "nll", "brier"):
-                flat |= _flat(key, score[key])
-            at = {f"accuracy_at_{k}": v for k, v in score["accuracy_at_coverage"].items()}
-            scores.append(where | {"method": name} | flat | at)
-        for name, difference in row["differences"].items():
-            differences.append(where | {"method": name} | dict(difference))
-        for cluster in row["clusters"]:
-            shares = cluster["mean_coefficient"] or [None] * len(found["experts"])
-            flat = {f"weight_{n}": s for n, s in zip(found["experts"], shares, strict=True)}
-            sizes = {"cluster": cluster["cluster"], "size": cluster["size"]}
-            clusters.append(where | sizes | flat | _flat("accuracy", cluster["accuracy"] or {}))
-        for kind in ("gains", "losses"):
-            classes += [where | {"kind": kind} | c for c in row.get("classes", {}).get(kind, [])]
-    return {
-        "scores": pd.DataFrame(scores),
-        "differences": pd.DataFrame(differences),
-        "clusters": pd.DataFrame(clusters),
-        "classes": pd.DataFrame(classes),
-    }
-
-
-def csv_of(frame: pd.DataFrame) -> str:
-    """A table as CSV, in which no text is a formula to a spreadsheet."""
-    return frame.map(_no_formula).to_csv(index=False)
-
-
-def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
-def _flat(prefix: str, interval: Mapping[str, Any]) -> dict[str, Any]:
-    return {prefix if key == "value" else f"{prefix}_{key}": v for key, v in interval.items()}
-
-
 def page_of(
-    found: Mapping[str, Any],
-    address: str,
-    sheets: Mapping[str, Sequence[Mapping[str, Any]]],
-    drift: Mapping[str, Any] | None,
-    broken: Sequence[str] = (),
+    found: Audit, report: Report, address: str, sheets: Mapping[str, Sequence[Sheet]]
 ) -> str:
-    """The page, whole: no script, no request.
-
-    `sheets` are example images by data set, `broken` a line for each shard that broke.
-    """
-    labelled = [row for row in found["datasets"] if row["labelled"]]
+    """The page, whole: no script, no request. `sheets` are example images by data set."""
     drawn = {
-        "suite": pictures.of_suite(found) if found["suite"] else None,
+        "suite": pictures.of_suite(found),
         "robustness": pictures.of_robustness(found),
-        "datasets": {row["dataset"]: pictures.of_dataset(row, found) for row in found["datasets"]},
+        "datasets": {
+            row.dataset: pictures.of_dataset(row, found.experts) for row in found.datasets
+        },
     }
     return template(TEMPLATE).render(
         audit=found,
-        labelled=labelled,
-        names=[*(m["name"] for m in found["methods"]), DAWIN],
-        rivals=[m["name"] for m in found["methods"] if not m["uses_labels"]],
         pictures=drawn,
         sheets=sheets,
-        drift=drift,
-        broken=broken,
+        drift=report.drift or {},
+        broken=[line for row in report.datasets for line in words_of(row.dataset, row.broken)],
         address=address,
         code=dawin_ray.__version__,
         conventions={
@@ -192,16 +110,74 @@ def template(name: str) -> jinja2.Template:
         "percent": shown_percent,
         "points": shown_points,
         "p": shown_p,
-        "number": _number,
+        "number": shown_number,
     }
     environment.globals["kinds"] = KINDS
     return environment.get_template(name)
 
 
-def _number(value: Mapping[str, Any] | float | None, digits: int = 3) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, Mapping):
-        low, high = value["low"], value["high"]
-        return f"{value['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{value:.{digits}f}"
+def tables_of(found: Audit) -> dict[str, pd.DataFrame]:
+    """The audit's figures as flat tables, by the names of TABLES."""
+    makers = (_scores_of, _differences_of, _clusters_of, _classes_of)
+    return {
+        name: pd.DataFrame(
+            [{"dataset": row.dataset} | line for row in found.datasets for line in lines_of(row)]
+        )
+        for name, lines_of in zip(TABLES, makers, strict=True)
+    }
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """A table as CSV, in which no text is a formula to a spreadsheet."""
+    text: str = frame.map(_no_formula).to_csv(index=False)
+    return text
+
+
+Line = dict[str, Any]  # of a table: names, figures and text
+
+
+def _scores_of(row: DatasetAudit) -> list[Line]:
+    lines = []
+    for name, score in row.methods.items():
+        line: Line = {"method": name, "ece": score.ece, "aurc": score.aurc}
+        line |= _flat("accuracy", score.accuracy) | _flat("nll", score.nll)
+        line |= _flat("brier", score.brier)
+        at = {f"accuracy_at_{k}": v for k, v in score.accuracy_at_coverage.items()}
+        lines.append(line | at)
+    return lines
+
+
+def _differences_of(row: DatasetAudit) -> list[Line]:
+    return [{"method": name} | asdict(found) for name, found in row.differences.items()]
+
+
+def _clusters_of(row: DatasetAudit) -> list[Line]:
+    lines, experts = [], tuple(row.coefficient)
+    for cluster in row.clusters:
+        shares = cluster.mean_coefficient or [None] * len(experts)
+        weights = {f"weight_{n}": s for n, s in zip(experts, shares, strict=True)}
+        line = {"cluster": cluster.cluster, "size": cluster.size} | weights
+        lines.append(line | _flat("accuracy", cluster.accuracy))
+    return lines
+
+
+def _classes_of(row: DatasetAudit) -> list[Line]:
+    if row.classes is None:
+        return []
+
+    def line(kind: str, found: ClassGain) -> Line:
+        values = asdict(found)
+        return {"kind": kind, "class": values.pop("index"), **values}
+
+    gains = [line("gains", found) for found in row.classes.gains]
+    return gains + [line("losses", found) for found in row.classes.losses]
+
+
+def _flat(prefix: str, figure: Interval | None) -> Line:
+    if figure is None:
+        return {}
+    return {prefix if k == "value" else f"{prefix}_{k}": v for k, v in asdict(figure).items()}
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

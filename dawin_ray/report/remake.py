@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import dawin_ray
 from dawin_ray.errors import UserError
 from dawin_ray.report.finished import job_of
@@ -13,7 +11,7 @@ from dawin_ray.runs import RunDirectory, Series
 from dawin_ray.storage import exclusive
 
 
-def remake(address: str, thumbnails: int = 0) -> str:
+def remake_reports(address: str, thumbnails: int = 0) -> str:
     """Make the report of a run again, or those of all batches; the first sentence of it.
 
     Raises:
@@ -25,7 +23,7 @@ def remake(address: str, thumbnails: int = 0) -> str:
     with exclusive(run.root) as fence:
         series = Series(run.root, fence)
         if not series.exists():
-            return _words(write_page(RunDirectory(address, fence=fence), thumbnails))
+            return write_page(RunDirectory(address, fence=fence), thumbnails).words[0]
         batches = [b for b in series.batches() if run.batch in (None, b.batch)]
         if not batches:
             raise UserError(f"{address!r} is none of the finished batches of {run.root!r}.")
@@ -34,8 +32,4 @@ def remake(address: str, thumbnails: int = 0) -> str:
                 found = write_page(batch, thumbnails)
         words = write_overview(series)
         series.finish(dawin_ray.__version__)
-        return words if run.batch is None else _words(found)
-
-
-def _words(found: dict[str, Any]) -> str:
-    return found["words"][0]
+        return words if run.batch is None else found.words[0]

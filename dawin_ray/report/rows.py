@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dawin_ray import tables
 from dawin_ray.errors import UserError
-from dawin_ray.report.finished import job_of, scored_datasets
+from dawin_ray.report.finished import FinishedRun
 from dawin_ray.runs import RunDirectory, Series
 
 # where a row is from; no columns of the files, but of their folders' names
@@ -55,7 +55,7 @@ def read_predictions(
 
 
 def _datasets(run: RunDirectory) -> list[str]:
-    return scored_datasets(run, job_of(run))
+    return list(FinishedRun.of(run).datasets)
 
 
 def _table(run: RunDirectory, dataset: str, columns: Sequence[str] | None) -> pa.Table:

@@ -1,10 +1,11 @@
-"""TODO: report.tally (of report)."""
+"""report.json: what a run counted and how long it took, made from its compacted Parquet files."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +14,155 @@ import pyarrow.compute as pc
 from dawin_ray import tables
 from dawin_ray.data import Shard
 from dawin_ray.engine import Resources, Timing
-from dawin_ray.method import Fit
+from dawin_ray.method import EVEN, Fit, Mixture
 from dawin_ray.passes import ScoringSpec
+from dawin_ray.report.figures import DAWIN
+from dawin_ray.report.finished import REPORT
 from dawin_ray.runs import COLUMNS as COLUMNS_OF_BROKEN
-from dawin_ray.runs import RunDirectory, broken_shards
+from dawin_ray.runs import BrokenShard, RunDirectory, broken_shards
 from dawin_ray.storage import join
 
 COLUMNS = [
     "label", "prediction", "cluster", "coefficient", "expert_prediction", "even_prediction",
     "float32_prediction",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterTally:
+    """A cluster of the mixture: its merged model's coefficients [M], its weight, its samples."""
+
+    coefficient: tuple[float, ...]
+    weight: float
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Float32Agreement:
+    """Predictions that were made in float32 too, and how many of them are the same."""
+
+    rows: int
+    equal: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """The counts of one data set.
+
+    `accuracy`: by expert, `even_interpolation` where it was run, and `dawin`; None without labels.
+    """
+
+    dataset: str
+    rows: int
+    rejects: int
+    broken: tuple[BrokenShard, ...] = ()
+    labelled: int
+    accuracy: Mapping[str, float | None]
+    mean_coefficient: tuple[float, ...] | None  # [M]; None without rows
+    clusters: tuple[ClusterTally, ...]
+    mixture_converged: bool | None
+    float32_agreement: Float32Agreement
+    images_per_second: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassReport:
+    """How long a pass took."""
+
+    rows: int
+    wall_seconds: float
+    model_seconds: float
+    model_share: float | None  # from the first forward to the last: how little the models waited
+    merges: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeReport:
+    """What a run ran on."""
+
+    device: str
+    actors: int
+    threads_per_actor: int
+    precision: str
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftStatistic:
+    """A batch against the reference of its fit, in one respect; see `statistics.drift_of`."""
+
+    kind: str
+    quantity: str | None  # entropy or coefficient
+    of: str | None  # expert
+    value: float
+    effect: float
+    threshold: float
+    p: float
+    alarm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """What `statistics.drift_of` found of a data set; shares are by `batch` and `reference`."""
+
+    n: int
+    reference_n: int
+    judged: bool
+    statistics: tuple[DriftStatistic, ...]
+    alarms: tuple[str, ...]
+    clusters: Mapping[str, tuple[float, ...]] | None
+    disagreement: Mapping[str, float] | None
+    words: str
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> DriftReport:
+        """The same as a record."""
+        statistics = tuple(DriftStatistic(**statistic) for statistic in found["statistics"])
+        shares = found["clusters"] and {k: tuple(v) for k, v in found["clusters"].items()}
+        changed = {"statistics": statistics, "alarms": tuple(found["alarms"]), "clusters": shares}
+        return cls(**{**found, **changed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """report.json of a run, or of a batch of one."""
+
+    VERSION: ClassVar[int] = 1
+
+    experts: tuple[str, ...]
+    mode: Literal["exact", "clustered"]
+    datasets: tuple[DatasetReport, ...]
+    passes: Mapping[str, PassReport]
+    compute: ComputeReport
+    run_dir: str
+    batch: str | None = None
+    predictions: str  # the address of each data set's, with NAME for its name
+    drift: Mapping[str, DriftReport] | None = None  # by data set; None without a saved fit
+
+    def with_drift(self, found: Mapping[str, Mapping[str, Any]] | None) -> Report:
+        """The same with what `drift_of` found of each data set."""
+        if found is None:
+            return self
+        return replace(self, drift={name: DriftReport.of(of) for name, of in found.items()})
+
+    @classmethod
+    def read(cls, run: RunDirectory) -> Report:
+        """That of a run.
+
+        Raises:
+            UserError: it is damaged, or a newer version wrote it.
+        """
+        return run.read_record(cls, REPORT)
+
+    def write(self, run: RunDirectory) -> None:
+        """Into a run."""
+        run.write_record(REPORT, self)
+
+
+def alarms_of(report: Report) -> list[str]:
+    """What has drifted, as `data set: statistic`; empty where nothing has, or nothing is judged."""
+    drift = report.drift or {}
+    return [f"{dataset}: {name}" for dataset, found in drift.items() for name in found.alarms]
 
 
 def summarise(
@@ -32,59 +172,63 @@ def summarise(
     fits: Mapping[str, Fit],
     on: Resources,
     timings: Mapping[str, Timing],
-) -> dict[str, Any]:
-    """The report of a run. Accuracies are over the rows with a label, and null without any."""
+) -> Report:
+    """The report of a run. Accuracies are over the rows with a label, and None without any."""
     names = [expert.name for expert in spec.model.experts]
     rejects, broken = _rejects_of(run, shards)
     datasets = []
     for dataset in shards:
-        tally = _Tally(names, fits[dataset], even=spec.baselines.even_interpolation)
+        tally = _Tally(names, fits[dataset].mixture, even=spec.baselines.even_interpolation)
         for table in run.read_parts("predictions", f"dataset={dataset}", columns=COLUMNS):
             if table.num_rows:
                 tally.add(table)
-        busy = sum(timing.seconds[dataset] for timing in timings.values()) / on.actors
+        busy = sum(timing.seconds.get(dataset, 0) for timing in timings.values()) / on.actors
         scored = next(iter(timings.values())).rows[dataset]
         datasets.append(
-            {
-                "dataset": dataset,
-                "rows": tally.rows,
-                "rejects": rejects[dataset],
-                "broken": broken[dataset],
-                **tally.to_dict(),
-                "images_per_second": scored / busy if busy and scored else None,
-            }
+            DatasetReport(
+                dataset=dataset,
+                rows=tally.rows,
+                rejects=rejects[dataset],
+                broken=broken[dataset],
+                labelled=tally.labelled,
+                accuracy=tally.accuracy,
+                mean_coefficient=tally.mean_coefficient,
+                clusters=tally.clusters,
+                mixture_converged=None if tally.mixture is None else tally.mixture.converged,
+                float32_agreement=Float32Agreement(rows=tally.compared, equal=tally.agreeing),
+                images_per_second=scored / busy if busy and scored else None,
+            )
         )
-    return {
-        "experts": names,
-        "mode": "exact" if spec.exact else "clustered",
-        "datasets": datasets,
-        "passes": {
-            name: {
-                "rows": sum(timing.rows.values()),
-                "wall_seconds": timing.wall,
-                "model_seconds": sum(timing.seconds.values()),
-                # from the first forward to the last: how little the models waited
-                "model_share": timing.busy_share(on.actors),
-                "merges": timing.merges,
-            }
+    return Report(
+        experts=tuple(names),
+        mode="exact" if spec.exact else "clustered",
+        datasets=tuple(datasets),
+        passes={
+            name: PassReport(
+                rows=sum(timing.rows.values()),
+                wall_seconds=timing.wall,
+                model_seconds=sum(timing.seconds.values()),
+                model_share=timing.busy_share(on.actors),
+                merges=timing.merges,
+            )
             for name, timing in timings.items()
         },
-        "compute": {
-            "device": on.device,
-            "actors": on.actors,
-            "threads_per_actor": on.threads,
-            "precision": spec.precision,
-            "batch_size": spec.batch_size,
-        },
-        "run_dir": run.address,
-        "batch": run.batch,
-        "predictions": join(run.root, run.folder("predictions", "dataset=NAME")),
-    }
+        compute=ComputeReport(
+            device=on.device,
+            actors=on.actors,
+            threads_per_actor=on.threads,
+            precision=spec.precision,
+            batch_size=spec.batch_size,
+        ),
+        run_dir=run.address,
+        batch=run.batch,
+        predictions=join(run.root, run.folder("predictions", "dataset=NAME")),
+    )
 
 
 def _rejects_of(
     run: RunDirectory, shards: Mapping[str, Sequence[Shard]]
-) -> tuple[Counter[str], dict[str, list[dict[str, Any]]]]:
+) -> tuple[Counter[str], dict[str, tuple[BrokenShard, ...]]]:
     """By data set: how many rejects, and the broken shards among them."""
     counts: Counter[str] = Counter()
     broken: dict[str, list[pa.Table]] = {dataset: [] for dataset in shards}
@@ -94,7 +238,9 @@ def _rejects_of(
         for dataset in set(table["dataset"].to_pylist()):
             broken[dataset].append(table.filter(pc.equal(table["dataset"], dataset)))
     return counts, {
-        dataset: broken_shards(found, counted=any(s.format == "parquet" for s in shards[dataset]))
+        dataset: tuple(
+            broken_shards(found, counted=any(s.format == "parquet" for s in shards[dataset]))
+        )
         for dataset, found in broken.items()
     }
 
@@ -102,13 +248,11 @@ def _rejects_of(
 class _Tally:
     """Counts over a data set's predictions, table by table."""
 
-    def __init__(self, experts: list[str], fit: Fit, *, even: bool):
-        self.experts, self.mixture = experts, fit.mixture
+    def __init__(self, experts: Sequence[str], mixture: Mixture | None, *, even: bool):
+        self.experts, self.mixture = experts, mixture
         self.rows = self.labelled = self.compared = self.agreeing = 0
-        self.sizes = np.zeros(0 if fit.mixture is None else len(fit.mixture.weights), dtype=int)
-        self.right = dict.fromkeys(
-            [*experts, *(["even_interpolation"] if even else []), "dawin"], 0
-        )
+        self.sizes = np.zeros(0 if mixture is None else len(mixture.weights), dtype=int)
+        self.right = dict.fromkeys([*experts, *([EVEN] if even else []), DAWIN], 0)
         self.coefficients = np.zeros(len(experts))  # their sum
 
     def add(self, table: pa.Table) -> None:
@@ -123,43 +267,37 @@ class _Tally:
         labels = table["label"].fill_null(-1).to_numpy()
         experts = tables.rows_of(table["expert_prediction"], len(self.experts))
         predictions = dict(zip(self.experts, experts.T, strict=True))
-        predictions["dawin"] = table["prediction"].to_numpy()
-        if "even_interpolation" in self.right:
-            predictions["even_interpolation"] = table["even_prediction"].to_numpy()
+        predictions[DAWIN] = table["prediction"].to_numpy()
+        if EVEN in self.right:
+            predictions[EVEN] = table["even_prediction"].to_numpy()
         for name, predicted in predictions.items():
             self.right[name] += int((predicted == labels)[has_label].sum())
         compared = np.asarray(table["float32_prediction"].is_valid())
         self.compared += int(compared.sum())
-        same = table["float32_prediction"].fill_null(-1).to_numpy() == predictions["dawin"]
+        same = table["float32_prediction"].fill_null(-1).to_numpy() == predictions[DAWIN]
         self.agreeing += int(same[compared].sum())
 
-    def to_dict(self) -> dict[str, Any]:
-        """The part of a data set's report that follows from its predictions."""
-        mixture = self.mixture
-        clusters = (
-            []
-            if mixture is None
-            else [
-                {"coefficient": mean.tolist(), "weight": float(weight), "size": int(size)}
-                for mean, weight, size in zip(
-                    mixture.means, mixture.weights, self.sizes, strict=True
-                )
-            ]
-        )
+    @property
+    def accuracy(self) -> dict[str, float | None]:
+        """Of each method that is counted."""
         return {
-            "labelled": self.labelled,
-            "accuracy": {
-                name: right / self.labelled if self.labelled else None
-                for name, right in self.right.items()
-            },
-            "mean_coefficient": (self.coefficients / self.rows).tolist() if self.rows else None,
-            "clusters": clusters,
-            "mixture_converged": None if mixture is None else mixture.converged,
-            "float32_agreement": {"rows": self.compared, "equal": self.agreeing},
+            name: right / self.labelled if self.labelled else None
+            for name, right in self.right.items()
         }
 
+    @property
+    def mean_coefficient(self) -> tuple[float, ...] | None:
+        """Over all rows [M]."""
+        return tuple((self.coefficients / self.rows).tolist()) if self.rows else None
 
-def alarms_of(report: Mapping[str, Any]) -> list[str]:
-    """What has drifted, as `data set: statistic`; empty where nothing has, or nothing is judged."""
-    drift = report["drift"] or {}
-    return [f"{dataset}: {name}" for dataset, found in drift.items() for name in found["alarms"]]
+    @property
+    def clusters(self) -> tuple[ClusterTally, ...]:
+        """Those of the mixture, with their samples."""
+        if self.mixture is None:
+            return ()
+        return tuple(
+            ClusterTally(coefficient=tuple(mean.tolist()), weight=float(weight), size=int(size))
+            for mean, weight, size in zip(
+                self.mixture.means, self.mixture.weights, self.sizes, strict=True
+            )
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from dawin_ray.data import (
     read_samples,
     without_border,
 )
-from dawin_ray.report.finished import DAWIN, Columns
+from dawin_ray.report.figures import DAWIN
+from dawin_ray.report.finished import Columns
+from dawin_ray.report.words import shown_weights
 
 SIDE = 96  # pixels
 
@@ -30,6 +33,22 @@ FIRST = 5_000
 QUALITY = 80  # of the JPEG
 
 
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """An image for the page: its content as an address, and what it is."""
+
+    uri: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Example images of a group of samples."""
+
+    group: str
+    images: tuple[Thumbnail, ...]
+
+
 def groups_of(columns: Columns, experts: Sequence[str]) -> dict[str, np.ndarray]:
     """Rows among the first ones that belong to each group, by the group's name."""
     first = slice(0, FIRST)
@@ -37,7 +56,7 @@ def groups_of(columns: Columns, experts: Sequence[str]) -> dict[str, np.ndarray]
     if columns.cluster is not None:
         for k in np.unique(columns.cluster[first]):
             groups[f"cluster {k}"] = np.flatnonzero(columns.cluster[first] == k)
-    known = columns.label[first] >= 0
+    known = columns.known[first]
     if known.any():
         right = {
             name: (columns.prediction[name][first] == columns.label[first]) & known
@@ -57,10 +76,10 @@ def groups_of(columns: Columns, experts: Sequence[str]) -> dict[str, np.ndarray]
 
 def sheet(
     config: DatasetConfig, columns: Columns, experts: Sequence[str], count: int
-) -> list[dict]:
-    """Up to `count` examples of each group, spread over its rows: [{group, images}].
+) -> list[Sheet]:
+    """Up to `count` examples of each group, spread over its rows.
 
-    An image is {uri, title}; one that cannot be read again is left out.
+    An image that cannot be read again is left out.
     """
     chosen = {
         name: rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
@@ -69,23 +88,25 @@ def sheet(
     ids = columns.sample_id.slice(0, FIRST).to_pylist()
     wanted = {ids[row] for rows in chosen.values() for row in rows}
     uris = dict(_uris(make_shards(config, list_files(config)), wanted, config.crop_border))
-
-    def title(row: int) -> str:
-        label = f", label {columns.label[row]}" if columns.label[row] >= 0 else ""
-        shares = ", ".join(f"{share:.2f}" for share in columns.coefficient[row])
-        answers = ", ".join(f"{n} {columns.prediction[n][row]}" for n in experts)
-        ours = columns.prediction[DAWIN][row]
-        return f"{ids[row]}{label}; DaWin {ours}, {answers}; coefficients {shares}"
-
     return [
-        {
-            "group": name,
-            "images": [
-                {"uri": uris[ids[row]], "title": title(row)} for row in rows if ids[row] in uris
-            ],
-        }
+        Sheet(
+            group=name,
+            images=tuple(
+                Thumbnail(uri=uris[ids[row]], title=f"{ids[row]}{title_of(columns, row, experts)}")
+                for row in rows
+                if ids[row] in uris
+            ),
+        )
         for name, rows in chosen.items()
     ]
+
+
+def title_of(columns: Columns, row: int, experts: Sequence[str]) -> str:
+    """What follows a sample's id: its label, the answers, and every expert's weight."""
+    label = f", label {columns.label[row]}" if columns.known[row] else ""
+    answers = ", ".join(f"{name} {columns.prediction[name][row]}" for name in experts)
+    weights = shown_weights(experts, columns.coefficient[row].tolist())
+    return f"{label}; DaWin {columns.prediction[DAWIN][row]}, {answers}; weights {weights}"
 
 
 def _uris(shards: Sequence[Shard], wanted: set[str], border: int) -> Iterator[tuple[str, str]]:

@@ -1,110 +1,122 @@
-"""TODO: report.words (of audit, page)."""
+"""Figures in words: how a share, a difference or a p-value is written, and what an audit says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from dawin_ray.report.finished import ALPHA, DAWIN
-from dawin_ray.statistics import scores
-
-
-def words_of(result: Mapping[str, Any]) -> list[str]:
-    """What the figures allow to say, the first sentence the answer; nothing beyond them."""
-    experts, suite = result["experts"], result["suite"]
-    labelled = [r for r in result["datasets"] if r["labelled"]]
-    if not labelled:
-        rows = sum(r["rows"] for r in result["datasets"])
-        apart = [r["agreement"]["all_agree"] for r in result["datasets"] if r["rows"]]
-        return [
-            f"No data set has labels, so nothing here says whether DaWin is better: {rows:,} "
-            f"samples were scored, and the experts agree on {100 * min(apart):.1f} to "
-            f"{100 * max(apart):.1f} % of a data set's samples.",
-            "Where they agree, interpolation seldom changes the answer; where they do not, "
-            "labels of a few hundred samples would tell who is right.",
-        ]
-    words = []
-    if suite is not None:
-        best = max(experts, key=lambda name: suite["accuracy"][name]["value"])
-        away = "the shifts" if result["in_distribution"] else "the data sets"
-        words.append(
-            f"Averaged over {away} ({len(suite['datasets'])}), DaWin is right on "
-            f"{_percent(suite['accuracy'][DAWIN])} and the best single expert, {best}, on "
-            f"{_percent(suite['accuracy'][best])}: {_said(suite['differences'][best])}."
-        )
-    for row in labelled:
-        if suite is not None and row["dataset"] != result["in_distribution"]:
-            continue
-        best = row["best_expert"]
-        inside = row["dataset"] == result["in_distribution"]
-        where = f"In distribution ({row['dataset']})" if inside else f"On {row['dataset']}"
-        words.append(
-            f"{where}, DaWin is right on "
-            f"{_percent(row['methods'][DAWIN]['accuracy'])} and the best single expert, {best}, on "
-            f"{_percent(row['methods'][best]['accuracy'])}: {_said(row['differences'][best])}."
-        )
-    rivals = [m for m in result["methods"] if not m["uses_labels"]]
-    for method in rivals:
-        says: dict[str, list[str]] = {"better": [], "worse": [], "no significant difference": []}
-        for row in labelled:
-            says[row["differences"][method["name"]]["says"]].append(row["dataset"])
-        parts = [f"{word} on {', '.join(says[word])}" for word in ("better", "worse") if says[word]]
-        none = says["no significant difference"]
-        if none:
-            parts.append(
-                f"no significant difference on {len(none)} of {len(labelled)}"
-                if parts else f"no significant difference on any of {len(labelled)} data sets"
-            )  # fmt: skip
-        words.append(f"DaWin against {method['name']}: {'; '.join(parts)}.")
-    tests = len(rivals) * len(labelled)
-    words.append(
-        f"Significant: exact McNemar test, p adjusted by Holm over all {tests} comparisons of a "
-        f"data set with a method, below {ALPHA:.2g}; means over data sets: paired bootstrap "
-        f"intervals that hold together at {100 * scores.LEVEL:g} %."
-    )
-    return words
-
-
-def _said(difference: Mapping[str, Any]) -> str:
-    points = (
-        f"{100 * difference['value']:+.1f} points "
-        f"[{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
-    ).replace("-", "\N{MINUS SIGN}")
-    return {
-        "better": f"{points}, a significant gain",
-        "worse": f"{points}, a significant loss",
-        "no significant difference": f"{points}, no significant difference",
-    }[difference["says"]]
-
-
-def _percent(interval: Mapping[str, Any]) -> str:
-    return (
-        f"{100 * interval['value']:.1f} % [{100 * interval['low']:.1f}, "
-        f"{100 * interval['high']:.1f}]"
-    )
-
+from dawin_ray.report.figures import ALPHA, DAWIN, Audit, DatasetAudit, Difference, MeanDifference
+from dawin_ray.statistics import LEVEL, Interval
 
 SHOWN_P = 1e-4  # smaller p-values are shown as smaller than it
 
+NOTHING = "–"
 
-def shown_percent(interval: Mapping[str, Any] | float | None) -> str:
+
+def shown_percent(figure: Interval | float | None, unit: str = "") -> str:
     """A share in per cent, with its interval where it has one."""
-    if interval is None:
-        return "–"
-    if isinstance(interval, Mapping):
-        low, high = 100 * interval["low"], 100 * interval["high"]
-        return f"{100 * interval['value']:.1f} [{low:.1f}, {high:.1f}]"
-    return f"{100 * interval:.1f}"
+    if figure is None:
+        return NOTHING
+    if not isinstance(figure, Interval):
+        return f"{100 * figure:.1f}{unit}"
+    low, high = 100 * figure.low, 100 * figure.high
+    return f"{100 * figure.value:.1f}{unit} [{low:.1f}, {high:.1f}]"
 
 
-def shown_points(interval: Mapping[str, Any]) -> str:
+def shown_points(difference: Interval, unit: str = "") -> str:
     """A difference in points, with its interval and its sign."""
-    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
+    value, low, high = (100 * v for v in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f}{unit} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def shown_number(figure: Interval | float | None, digits: int = 3) -> str:
+    """A figure, with its interval where it has one."""
+    if figure is None:
+        return NOTHING
+    if not isinstance(figure, Interval):
+        return f"{figure:.{digits}f}"
+    return f"{figure.value:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
 
 
 def shown_p(value: float | None) -> str:
     """A p-value."""
     if value is None:
-        return "–"
+        return NOTHING
     return f"< {SHOWN_P:g}" if value < SHOWN_P else f"{value:.2g}"
+
+
+def shown_weights(experts: Sequence[str], weights: Sequence[float], digits: int = 2) -> str:
+    """A weight for each expert, by its name."""
+    pairs = zip(experts, weights, strict=True)
+    return ", ".join(f"{name} {weight:.{digits}f}" for name, weight in pairs)
+
+
+def words_of(audit: Audit) -> list[str]:
+    """What the figures allow to say, the first sentence the answer; nothing beyond them."""
+    if not audit.labelled:
+        return _without_labels(audit)
+    tests = len(audit.rivals) * len(audit.labelled)
+    return [
+        *_against_the_best_expert(audit),
+        *(_against(name, audit.labelled) for name in audit.rivals),
+        f"Significant: exact McNemar test, p adjusted by Holm over all {tests} comparisons of a "
+        f"data set with a method, below {ALPHA:.2g}; means over data sets: paired bootstrap "
+        f"intervals that hold together at {100 * LEVEL:g} %.",
+    ]
+
+
+def _without_labels(audit: Audit) -> list[str]:
+    rows = sum(row.rows for row in audit.datasets)
+    apart = [row.agreement.all_agree for row in audit.datasets if row.rows]
+    return [
+        f"No data set has labels, so nothing here says whether DaWin is better: {rows:,} "
+        f"samples were scored, and the experts agree on {100 * min(apart):.1f} to "
+        f"{100 * max(apart):.1f} % of a data set's samples.",
+        "Where they agree, interpolation seldom changes the answer; where they do not, "
+        "labels of a few hundred samples would tell who is right.",
+    ]
+
+
+def _against_the_best_expert(audit: Audit) -> list[str]:
+    """Over the suite and in distribution where there is a suite, else on each data set."""
+    words, suite = [], audit.suite
+    if suite is not None:
+        best = suite.best_of(audit.experts)
+        over = "the shifts" if audit.in_distribution else "the data sets"
+        words.append(
+            f"Averaged over {over} ({len(suite.datasets)}), DaWin is right on "
+            f"{shown_percent(suite.accuracy[DAWIN], ' %')} and the best single expert, {best}, on "
+            f"{shown_percent(suite.accuracy[best], ' %')}: {_said(suite.differences[best])}."
+        )
+    for row in audit.labelled:
+        inside = row.dataset == audit.in_distribution
+        if row.best_expert is None or (suite is not None and not inside):
+            continue
+        best = row.best_expert
+        where = f"In distribution ({row.dataset})" if inside else f"On {row.dataset}"
+        words.append(
+            f"{where}, DaWin is right on "
+            f"{shown_percent(row.methods[DAWIN].accuracy, ' %')} and the best single expert, "
+            f"{best}, on {shown_percent(row.methods[best].accuracy, ' %')}: "
+            f"{_said(row.differences[best])}."
+        )
+    return words
+
+
+def _against(method: str, labelled: Sequence[DatasetAudit]) -> str:
+    said = {row.dataset: row.differences[method].says for row in labelled}
+    parts = []
+    for word in ("better", "worse"):
+        if on := [dataset for dataset, says in said.items() if says == word]:
+            parts.append(f"{word} on {', '.join(on)}")
+    if none := list(said.values()).count("no significant difference"):
+        parts.append(
+            f"no significant difference on {none} of {len(labelled)}"
+            if parts else f"no significant difference on any of {len(labelled)} data sets"
+        )  # fmt: skip
+    return f"DaWin against {method}: {'; '.join(parts)}."
+
+
+def _said(difference: Difference | MeanDifference) -> str:
+    said = {"better": "a significant gain", "worse": "a significant loss"}
+    points = shown_points(difference, " points")
+    return f"{points}, {said.get(difference.says or '', difference.says)}"

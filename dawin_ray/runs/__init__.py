@@ -1,6 +1,6 @@
 """TODO face runs."""
 
-from dawin_ray.runs.broken import COLUMNS, SHOWN_BROKEN, broken_shards, words_of
+from dawin_ray.runs.broken import COLUMNS, SHOWN_BROKEN, BrokenShard, broken_shards, words_of
 from dawin_ray.runs.directory import RunDirectory, State
 from dawin_ray.runs.fits import (
     FIT,
@@ -50,6 +50,7 @@ __all__ = [
     "SHOWN_BROKEN",
     "SHOWN_REASONS",
     "WORK",
+    "BrokenShard",
     "PassLedger",
     "RunDirectory",
     "Saved",

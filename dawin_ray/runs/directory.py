@@ -46,6 +46,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dawin_ray.errors import DamagedFileError, UserError
+from dawin_ray.records import R, Record, read_record, to_json
 from dawin_ray.runs import inventory
 from dawin_ray.runs.inventory import Files
 from dawin_ray.runs.layout import (
@@ -530,6 +531,19 @@ class RunDirectory:
         """Write a JSON file of the run."""
         data = (json.dumps(value, indent=1) + "\n").encode()
         self._write(self.path(name), data, closely=True)
+
+    def read_record(self, kind: type[R], name: str) -> R:
+        """Read a record of the run.
+
+        Raises:
+            UserError: it is damaged, or a newer version wrote it.
+        """
+        fs, path = self.path(name)
+        return read_record(kind, fs.cat_file(path), join(self.address, name))
+
+    def write_record(self, name: str, record: Record) -> None:
+        """Write a record of the run."""
+        self.write_json(name, to_json(record))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the run."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from dawin_ray.data import Shard
 from dawin_ray.errors import UserError
-from dawin_ray.runs.broken import COLUMNS, broken_shards, lost_at_least, words_of
+from dawin_ray.runs.broken import COLUMNS, BrokenShard, broken_shards, lost_at_least, words_of
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.tables import Kind
 
@@ -127,7 +126,7 @@ def check_usable(
 
 def _counted(
     run: RunDirectory, dataset: str, shards: Sequence[Shard]
-) -> tuple[int, int, list[dict[str, Any]]]:
+) -> tuple[int, int, list[BrokenShard]]:
     """Rows and rejects of a data set, as its shards' marks have them, and its broken shards."""
     rows = rejected = 0
 
@@ -145,7 +144,7 @@ def _counted(
     return rows, rejected, broken
 
 
-def _check_broken(broken: Mapping[str, Sequence[Mapping[str, Any]]], limit: int) -> None:
+def _check_broken(broken: Mapping[str, Sequence[BrokenShard]], limit: int) -> None:
     count = sum(map(len, broken.values()))
     if count <= limit:
         return

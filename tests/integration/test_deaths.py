@@ -94,7 +94,7 @@ def test_an_image_that_kills_its_decoder_is_a_reject(local_ray, small, tmp_path,
             monkeypatch.setattr(scoring, "DecodeImages", _MortalImages)
         report, runs[kind] = score(job)
         monkeypatch.undo()
-        assert (report["datasets"][0]["rows"], report["datasets"][0]["rejects"]) == (38, 2)
+        assert (report.datasets[0].rows, report.datasets[0].rejects) == (38, 2)
     rejects = pd.read_parquet(tmp_path / "run_mortal" / "rejects").set_index("sample_id")
     assert "signal 11" in rejects.reason["a.tar/0003"]
     assert "out of memory" in rejects.reason["a.tar/0020"]

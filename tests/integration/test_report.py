@@ -220,12 +220,11 @@ def test_what_needs_no_label(audited, found):
         close(row["agreement"]["all_agree"], (experts[:, 0] == experts[:, 1]).mean())
         assert row["away"]["from"] == "inside"
         inside = rows_of(audited, "inside", found)[0]
-        for column, value in (
-            ("coefficient", row["away"]["coefficient"]),
-            ("expert_entropy", row["away"]["entropy"][found["experts"][-1]]),
-        ):
-            a, b = (np.sort(np.stack(t[column])[:, -1]) for t in (predictions, inside))
-            close(value, np.abs(a.astype(float) - b).mean())  # as many samples in each
+        for column, key in (("coefficient", "coefficient"), ("expert_entropy", "entropy")):
+            for i, name in enumerate(found["experts"]):
+                a, b = (np.sort(np.stack(t[column])[:, i]) for t in (predictions, inside))
+                distance = np.abs(a.astype(float) - b).mean()  # as many samples in each
+                close(row["away"][key][name], distance)
         sizes = predictions["cluster"].value_counts()
         assert {c["cluster"]: c["size"] for c in row["clusters"] if c["size"]} == sizes.to_dict()
         for cluster in row["clusters"]:
@@ -439,9 +438,9 @@ def test_a_report_of_no_run_is_refused(tmp_path):
 
 BIG = """
 import resource, sys, time
-from dawin_ray.page import write_page
+from dawin_ray.passes import ScoreExperts
+from dawin_ray.report import write_page
 from dawin_ray.runs import RunDirectory
-from dawin_ray.stages import ScoreExperts
 begin = time.perf_counter()
 write_page(RunDirectory(sys.argv[1]))
 print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

@@ -1,16 +1,12 @@
 """What `verify` looks at without scoring anything: hashes, counts, numbers, and files too many."""
 
-import io
 import os
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from dawin_ray import tables
 from dawin_ray.job.verify import _is_no_number
-from dawin_ray.report import page
-from dawin_ray.report.pictures import draw
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
 from dawin_ray.runs.manifest import reseal, sealed
@@ -151,25 +147,3 @@ def test_a_file_that_was_made_again_is_sealed_again(run):
     reseal(run, ["audit.json"])
     manifest = run.read_json(MANIFEST)
     assert list(of_manifest(manifest)) == list(of_outputs(run, manifest)) == []
-
-
-def test_text_of_a_csv_is_no_formula():
-    names = ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "\rx", "plain", "a=b", ""]
-    frame = pd.DataFrame({"name": names, "value": [-1.5, 2, *[None] * 7]})
-    text = page.csv_of(frame)
-    back = pd.read_csv(io.StringIO(text), keep_default_na=False, lineterminator="\n")
-    assert [n.replace("\r", "") for n in back["name"]][:5] == [
-        "'=1+1",
-        "'+x",
-        "'-x",
-        "'@SUM(A1)",
-        "'\tx",
-    ]
-    assert back["name"].tolist()[-3:] == ["plain", "a=b", ""]
-    assert back["value"].tolist()[:2] == ["-1.5", "2.0"]
-
-
-@pytest.mark.parametrize("name", ["$x", "a $\\frac$ b", "<b>&", "$$"])
-def test_a_name_in_a_picture_is_a_name(name):
-    svg = draw("x", [lambda axes: axes.set_title(name)])
-    assert name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in svg

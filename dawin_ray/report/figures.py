@@ -1,0 +1,267 @@
+"""The figures of an audit, as records: what `audit` finds, and what page and pictures show.
+
+`audit.json` is an `Audit`; what needs labels is None or empty where there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from dawin_ray.method import Mixture
+from dawin_ray.runs import AUDIT, RunDirectory
+from dawin_ray.statistics import LEVEL, Interval
+
+DAWIN = "dawin"  # its name among the methods
+
+ALPHA = 1 - LEVEL
+
+Says = Literal["better", "worse", "no significant difference"]
+
+
+def verdict(difference: float, significant: bool) -> Says:
+    """What may be said of a difference."""
+    if not significant:
+        return "no significant difference"
+    return "better" if difference > 0 else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedMethod:
+    """A compared method."""
+
+    name: str
+    kind: str
+    weight: float | None  # of the last of two experts, where it is static
+    uses_labels: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How values lie: their mean, and those of `audit.QUANTILES`."""
+
+    mean: float | None
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoefficientSpread(Spread):
+    """The same of an expert's coefficients, with counts of equal bins over [0, 1]."""
+
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Away:
+    """Wasserstein's distances from another data set, by expert."""
+
+    origin: Annotated[str, Field(alias="from")]
+    entropy: Mapping[str, float | None]  # nats
+    coefficient: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Shares of samples: where the experts agree, and with whom DaWin does."""
+
+    all_agree: float
+    dawin_with: Mapping[str, float]
+    dawin_with_none: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """A fitted mixture, as mixture.json has it."""
+
+    concentrations: tuple[tuple[float, ...], ...]  # [K, M]
+    weights: tuple[float, ...]
+    mean_log_likelihood: float
+    converged: bool
+    iterations: int
+    samples: float
+
+    @classmethod
+    def of(cls, mixture: Mixture) -> Components:
+        """Those of a mixture."""
+        return cls(
+            concentrations=tuple(map(tuple, mixture.concentrations.tolist())),
+            weights=tuple(mixture.weights.tolist()),
+            mean_log_likelihood=mixture.mean_log_likelihood,
+            converged=mixture.converged,
+            iterations=mixture.iterations,
+            samples=mixture.samples,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterAudit:
+    """A cluster's samples; its accuracy is None where none has a label."""
+
+    cluster: int
+    size: int
+    mean_coefficient: tuple[float, ...] | None
+    accuracy: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """A point of a reliability curve."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Risk:
+    """A point of a risk-coverage curve."""
+
+    coverage: float
+    risk: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """A method on a data set's labelled samples."""
+
+    accuracy: Interval
+    nll: Interval
+    brier: Interval
+    ece: float
+    aurc: float
+    accuracy_at_coverage: Mapping[str, float]
+    reliability: tuple[Bin, ...]
+    risk_coverage: tuple[Risk, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Interval):
+    """DaWin's accuracy minus a method's, on the same samples.
+
+    A bound that saw the labels is no rival to be tested against: it has no p-value and no verdict.
+    """
+
+    better: int
+    worse: int
+    p: float | None
+    p_holm: float | None = None
+    says: Says | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanDifference(Interval):
+    """The mean of the differences over a suite."""
+
+    says: Says
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassGain:
+    """A class's accuracies, and the gain over the best expert by shrunk ones."""
+
+    index: Annotated[int, Field(alias="class")]
+    name: str | None
+    n: int
+    accuracy: float
+    best_expert: float
+    shrunk_gain: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassGains:
+    """How many classes have samples, and those that gained and lost most."""
+
+    present: int
+    gains: tuple[ClassGain, ...] = ()
+    losses: tuple[ClassGain, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Samples by which experts are right, and on how many of them DaWin is."""
+
+    cell: str
+    n: int
+    dawin_right: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetAudit:
+    """The figures of one data set; mappings are by expert, or by method with DaWin among them."""
+
+    dataset: str
+    rejects: int
+    away: Away
+    rows: int
+    labelled: int
+    coefficient: Mapping[str, CoefficientSpread]
+    mixture: Components | None  # None in the exact mode
+    entropy: Mapping[str, Spread]  # nats
+    agreement: Agreement
+    clusters: tuple[ClusterAudit, ...]
+    confidence: Mapping[str, float | None]
+    methods: Mapping[str, Scores]
+    differences: Mapping[str, Difference]
+    best_expert: str | None = None
+    classes: ClassGains | None = None
+    cells: tuple[Cell, ...] = ()
+    entropy_against_loss: Mapping[str, float | None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Means over data sets, of which each weighs the same."""
+
+    datasets: tuple[str, ...]
+    accuracy: Mapping[str, Interval]
+    differences: Mapping[str, MeanDifference]
+
+    def best_of(self, experts: tuple[str, ...]) -> str:
+        """The expert that is right most often."""
+        return max(experts, key=lambda name: self.accuracy[name].value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """All figures of a run's page, and what they allow to say."""
+
+    VERSION: ClassVar[int] = 1
+
+    level: float
+    experts: tuple[str, ...]
+    methods: tuple[ComparedMethod, ...]
+    in_distribution: str | None
+    datasets: tuple[DatasetAudit, ...]
+    suite: Suite | None
+    words: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> tuple[DatasetAudit, ...]:
+        """The data sets that have labels."""
+        return tuple(row for row in self.datasets if row.labelled)
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The methods that DaWin is tested against: those that need no labels."""
+        return tuple(method.name for method in self.methods if not method.uses_labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all methods, DaWin last."""
+        return (*(method.name for method in self.methods), DAWIN)
+
+    @classmethod
+    def read(cls, run: RunDirectory) -> Audit:
+        """That of a run.
+
+        Raises:
+            UserError: it is damaged, or not of this version; `dawin-ray report` makes it again.
+        """
+        return run.read_record(cls, AUDIT)
+
+    def write(self, run: RunDirectory) -> None:
+        """Into a run."""
+        run.write_record(AUDIT, self)

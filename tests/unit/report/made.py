@@ -1,0 +1,180 @@
+"""A finished run of M experts on made files: what a reader needs of it, and no model behind it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dawin_ray import tables
+from dawin_ray.config import Job, make_job
+from dawin_ray.records import read_record
+from dawin_ray.report.tally import Report
+from dawin_ray.runs import RunDirectory
+
+EXPERTS = {
+    2: ["zero_shot", "fine_tuned"],
+    3: ["sketch", "photo", "clip_art"],
+    8: [f"task_{i}" for i in range(8)],
+}  # by how many they are
+LABELLED = {"inside": True, "one": True, "two": True, "bare": False}
+CLASSES = 5
+CLUSTERS = 3
+BASELINES = {"exact": True, "oracle": True, "random": True, "fits": [{"clusters": 1}]}
+
+
+def job_of(root: Path, experts: list[str], datasets: list[str], **sections) -> Job:
+    """A job over these, as `load_job` would give it."""
+    values = {
+        "run_dir": str(root),
+        "model": {"architecture": "ViT-B-32"},
+        "experts": [{"name": name, "checkpoint": f"{name}.pt"} for name in experts],
+        "datasets": [{"name": name, "path": f"/data/{name}"} for name in datasets],
+        "mixture": {"clusters": CLUSTERS},
+        "baselines": BASELINES,
+    }
+    return make_job(values | sections, "made.yaml")
+
+
+def concentrations(experts: int) -> np.ndarray:
+    """Of CLUSTERS Dirichlet components, each of which leans towards another expert [K, M]."""
+    rows_KM = np.ones((CLUSTERS, experts)) + 0.25 * np.arange(experts)
+    rows_KM[np.arange(CLUSTERS), np.arange(CLUSTERS) % experts] += 6
+    return rows_KM
+
+
+def write_run(
+    root: Path,
+    experts: list[str],
+    labelled: dict[str, bool],
+    rows: int = 60,
+    exact: bool = False,
+    **sections,
+) -> RunDirectory:
+    """Files of a run over the data sets of `labelled`; those that are False have no labels."""
+    if exact:
+        of_exact = {key: value for key, value in BASELINES.items() if key != "fits"}
+        sections |= {"mixture": {"clusters": "exact"}, "baselines": of_exact}
+    job = job_of(root, experts, list(labelled), **sections)
+    run, count = RunDirectory(str(root)), len(experts)
+    draw = np.random.default_rng(0)
+    fits = {}
+    for name, has_labels in labelled.items():
+        cluster = draw.integers(0, CLUSTERS, rows).astype(np.int32)
+        coefficient = np.stack([draw.dirichlet(concentrations(count)[k]) for k in cluster])
+        label = draw.integers(0, CLASSES, rows) if has_labels else [None] * rows
+        truth = np.array(label if has_labels else np.zeros(rows), dtype=np.int32)
+
+        def answers(width, truth=truth):
+            """Right in some two of three cases, [N, width]."""
+            guess = draw.integers(0, CLASSES, (rows, width)).astype(np.int32)
+            return np.where(draw.random((rows, width)) < 0.6, truth[:, None], guess)
+
+        def numbers(width):
+            return draw.random((rows, width)).astype(np.float32)
+
+        ids = {"sample_id": [f"{name}-{i:04d}" for i in range(rows)], "label": label}
+        beside = [m for m in job.methods if m.kind != "fit"]
+        baseline = answers(len(beside))
+        scored = {
+            f"baseline_{key}": numbers(len(beside)) for key in ("confidence", "nll", "brier")
+        } | {"baseline_prediction": baseline}
+        table = tables.table(tables.EXPERTS, ids | scored)
+        run.write_parts(("experts", f"dataset={name}"), tables.EXPERTS, [table])
+        other = len(job.methods) - len(beside)
+        predicted = {
+            "prediction": answers(1)[:, 0], "coefficient": coefficient.astype(np.float32),
+            "expert_prediction": baseline[:, :count], "expert_entropy": numbers(count),
+            "fit_prediction": answers(other),
+        } | {
+            f"fit_{key}": numbers(other) for key in ("confidence", "nll", "brier")
+        } | {key: numbers(1)[:, 0] for key in ("confidence", "nll", "brier")}  # fmt: skip
+        if not exact:
+            predicted["cluster"] = cluster
+        table = tables.table(tables.PREDICTIONS, ids | predicted)
+        run.write_parts(("predictions", f"dataset={name}"), tables.PREDICTIONS, [table])
+        mixture = {
+            "concentrations": concentrations(count).tolist(), "weights": [0.5, 0.3, 0.2],
+            "mean_log_likelihood": 1.5, "converged": True, "iterations": 4, "samples": float(rows),
+        }  # fmt: skip
+        fits[name] = {
+            "datasets": [name], "warnings": [], "samples": rows, "source": "samples",
+            "offset": None, "growth": None, "mixture": None if exact else mixture, "beside": {},
+        }  # fmt: skip
+    run.write_parts(("rejects",), tables.REJECTS, [])
+    run.write_text("job.yaml", job.to_yaml())
+    run.write_json("classes.json", dict.fromkeys(labelled))
+    run.write_json("mixture.json", {"experts": experts, "fits": fits})
+    run.write_json("report.json", report_of(experts, labelled, str(root), rows=rows, exact=exact))
+    return run
+
+
+def report_of(
+    experts: list[str],
+    labelled: dict[str, bool],
+    run_dir: str = "/runs/made",
+    *,
+    rows: int = 60,
+    exact: bool = False,
+    batch: str | None = None,
+    drift: dict | None = None,
+    passes: Sequence[str] = ("experts", "merged"),
+) -> dict:
+    """The content of a report.json as runs have written it before it had a version."""
+    share = [round((i + 1) / sum(range(1, len(experts) + 1)), 4) for i in range(len(experts))]
+    scored = [*experts, "even_interpolation", "dawin"]
+    datasets = [
+        {
+            "dataset": name, "rows": rows, "rejects": 1, "broken": [],
+            "labelled": rows if has_labels else 0,
+            "accuracy": {key: 0.5 if has_labels else None for key in scored},
+            "mean_coefficient": share,
+            "clusters": [] if exact else [
+                {"coefficient": share, "weight": 0.75, "size": 45},
+                {"coefficient": share[::-1], "weight": 0.25, "size": 15},
+            ],
+            "mixture_converged": None if exact else True,
+            "float32_agreement": {"rows": 0, "equal": 0}, "images_per_second": 7.0,
+        }
+        for name, has_labels in labelled.items()
+    ]  # fmt: skip
+    timing = {
+        "rows": rows, "wall_seconds": 1.0, "model_seconds": 0.5, "model_share": 0.9, "merges": 0,
+    }  # fmt: skip
+    return {
+        "experts": experts, "mode": "exact" if exact else "clustered", "datasets": datasets,
+        "passes": dict.fromkeys(passes, timing),
+        "compute": {
+            "device": "cpu", "actors": 1, "threads_per_actor": 2, "precision": "float32",
+            "batch_size": 8,
+        },
+        "run_dir": run_dir, "batch": batch, "predictions": f"{run_dir}/predictions/dataset=NAME",
+        "drift": drift,
+    }  # fmt: skip
+
+
+def report_record(*args, **keywords) -> Report:
+    """The same as a record."""
+    content = json.dumps(report_of(*args, **keywords)).encode()
+    return read_record(Report, content, "report.json")
+
+
+def drift_of(experts: list[str], alarm: bool = False) -> dict:
+    """What a batch's report has of a data set's drift."""
+    found = [
+        ("psi", "coefficient", name, 0.3 if alarm and name == experts[0] else 0.05)
+        for name in experts
+    ]  # fmt: skip
+    statistics = [
+        {
+            "kind": kind, "quantity": quantity, "of": of, "value": value, "effect": value,
+            "threshold": 0.1, "p": 0.5, "alarm": value > 0.1,
+        }
+        for kind, quantity, of, value in [*found, ("disagreement", None, None, 0.01)]
+    ]  # fmt: skip
+    return {
+        "n": 60, "reference_n": 100, "judged": True, "statistics": statistics,
+        "alarms": [f"coefficient of {experts[0]} (PSI)"] if alarm else [],
+        "clusters": {"batch": [0.5, 0.5], "reference": [0.4, 0.6]},
+        "disagreement": {"batch": 0.2, "reference": 0.1}, "words": "As it was.",
+    }  # fmt: skip

@@ -1,0 +1,69 @@
+"""The pages and tables of any number of experts."""
+
+import html
+import io
+import re
+
+import pandas as pd
+import pytest
+
+from dawin_ray.errors import UserError
+from dawin_ray.report import page
+from dawin_ray.report.finished import FinishedRun
+from dawin_ray.runs import RunDirectory
+from tests.unit.report.made import EXPERTS, write_run
+
+
+def cells(text: str, tag: str) -> list[str]:
+    return [html.unescape(c) for c in re.findall(rf"<{tag}[^>]*>([^<]*)</{tag}>", text)]
+
+
+def test_a_page_has_every_expert_in_every_place(tmp_path):
+    experts, labelled = EXPERTS[3], {"inside": True, "one": True, "bare": False}
+    run = write_run(tmp_path / "run", experts, labelled, in_distribution="inside")
+    page.write_page(run)
+    text = run.read_text("report.html")
+    headings = cells(text, "th")
+    for name in experts:
+        assert headings.count(f"mean weight of {name}") == 3  # clusters, of each data set
+        assert f"only {name} right" in cells(text, "td")
+    plain = re.sub(r"<[^>]+>", "", text)
+    weights = r", ".join(rf"{name} \d\.\d{{3}}" for name in experts)
+    assert len(re.findall(rf"\(Wasserstein\): weight {weights}, entropy", plain)) == 3
+    assert len(re.findall(rf"Mean weight {weights}; median entropy", plain)) == 3
+    table = pd.read_csv(io.StringIO(run.read_text("csv/clusters.csv")))
+    assert [f"weight_{name}" for name in experts] == [c for c in table if c.startswith("weight_")]
+
+
+def test_a_page_without_labels_has_every_expert(tmp_path):
+    run = write_run(tmp_path / "run", EXPERTS[3], {"one": False, "two": False})
+    found = page.write_page(run)
+    assert found.suite is None
+    headings = cells(run.read_text("report.html"), "th")
+    for name in EXPERTS[3]:
+        for heading in (
+            f"DaWin = {name}, %", f"mean weight of {name}", f"median entropy, {name}",
+            f"weight of {name} away from one",
+        ):  # fmt: skip
+            assert heading in headings
+
+
+def test_a_run_that_is_none_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no run directory"):
+        FinishedRun.of(RunDirectory(str(tmp_path)))
+
+
+def test_text_of_a_csv_is_no_formula():
+    names = ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "\rx", "plain", "a=b", ""]
+    frame = pd.DataFrame({"name": names, "value": [-1.5, 2, *[None] * 7]})
+    text = page.csv_of(frame)
+    back = pd.read_csv(io.StringIO(text), keep_default_na=False, lineterminator="\n")
+    assert [n.replace("\r", "") for n in back["name"]][:5] == [
+        "'=1+1",
+        "'+x",
+        "'-x",
+        "'@SUM(A1)",
+        "'\tx",
+    ]
+    assert back["name"].tolist()[-3:] == ["plain", "a=b", ""]
+    assert back["value"].tolist()[:2] == ["-1.5", "2.0"]

@@ -1,0 +1,67 @@
+"""report.json: counted from Parquet, read again, whatever the number of experts."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dawin_ray.engine import Timing
+from dawin_ray.errors import UserError
+from dawin_ray.method import Fit
+from dawin_ray.report.tally import Report, alarms_of, summarise
+from tests.unit.report.made import LABELLED, drift_of, report_of, report_record
+
+
+@pytest.fixture
+def summarised(run, finished, experts) -> Report:
+    """The report that a job would have made of the run's rows."""
+    spec = SimpleNamespace(
+        model=SimpleNamespace(experts=[SimpleNamespace(name=name) for name in experts]),
+        baselines=SimpleNamespace(even_interpolation=False), exact=False, precision="float32",
+        batch_size=8,
+    )  # fmt: skip
+    on = SimpleNamespace(device="cpu", actors=2, threads=1)
+    fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
+    shards = dict.fromkeys(LABELLED, ())
+    return summarise(run, spec, shards, fits, on, {"experts": Timing()})
+
+
+def test_the_counts_are_those_of_the_rows(summarised, finished, experts):
+    assert summarised.experts == tuple(experts)
+    for row in summarised.datasets:
+        columns = finished.columns(row.dataset)
+        assert (row.rows, row.labelled) == (len(columns.label), columns.known.sum())
+        assert list(row.accuracy) == [*experts, "dawin"]
+        if row.labelled:
+            assert row.accuracy["dawin"] == pytest.approx(columns.right("dawin").mean())
+        else:
+            assert set(row.accuracy.values()) == {None}
+        np.testing.assert_allclose(row.mean_coefficient, columns.coefficient.mean(axis=0), 1e-5)
+        sizes = np.bincount(columns.cluster, minlength=len(row.clusters))
+        assert [c.size for c in row.clusters] == sizes.tolist()
+        assert all(len(c.coefficient) == len(experts) for c in row.clusters)
+        assert row.images_per_second is None  # nothing was scored
+
+
+def test_a_report_comes_back_as_it_was(run, summarised, experts):
+    summarised.with_drift(None).write(run)
+    assert Report.read(run) == summarised
+    drifted = summarised.with_drift({"one": drift_of(experts, alarm=True)})
+    drifted.write(run)
+    assert Report.read(run) == drifted
+    assert alarms_of(drifted) == [f"one: coefficient of {experts[0]} (PSI)"]
+    assert alarms_of(summarised) == []
+
+
+def test_reports_of_before_there_were_versions_are_read():
+    old = report_of(["a", "b"], {"one": True})
+    assert "version" not in old
+    report = report_record(["a", "b"], {"one": True})
+    assert json.loads(json.dumps(old["datasets"][0]["accuracy"])) == report.datasets[0].accuracy
+
+
+def test_a_damaged_report_is_told(run):
+    run.write_json("report.json", report_of(["a", "b"], {"one": True}) | {"experts": 7})
+    with pytest.raises(UserError, match=r"report\.json' is damaged: experts"):
+        Report.read(run)
