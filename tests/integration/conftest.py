@@ -30,6 +30,6 @@ def datasets(tmp_path_factory) -> list[dict]:
 @pytest.fixture(scope="session")
 def undisturbed(small, datasets, tries, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, output = tries.run(DRIVER, "", 0, job_file(small, folder, datasets))
+    code, output = tries.run(DRIVER, "", 0, job_file(small, folder, datasets, engine="ray"))
     assert code == 0, output
     return folder / "run"

@@ -74,9 +74,12 @@ class Tries:
         psutil.wait_procs(self.ours(), timeout=20)
 
 
-def job_file(small, folder: Path, datasets: list[dict], run_dir: object = None, **sections) -> Path:
+def job_file(
+    small, folder: Path, datasets: list[dict], run_dir: object = None, *, engine: str = "local",
+    **sections,
+) -> Path:  # fmt: skip
     """A job of small chunks in `folder`, which is its run directory's parent too."""
-    compute = {"engine": "ray", "batch_size": 8, "chunk_size": 16}
+    compute = {"engine": engine, "batch_size": 8, "chunk_size": 16}
     job = {"compute": compute, "max_reject_fraction": 0.1} | sections
     path = folder / "job.yaml"
     folder.mkdir(parents=True, exist_ok=True)

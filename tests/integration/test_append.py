@@ -84,9 +84,11 @@ def streamed(batch: Path) -> int:
     return json.loads((batch / "report.json").read_text())["passes"]["at_once"]["rows"]
 
 
-def assert_as_of_one_run(small, run_dir: Path, feed: Feed, fit: dict, folder: Path) -> None:
+def assert_as_of_one_run(
+    small, run_dir: Path, feed: Feed, fit: dict, folder: Path, engine: str = "local"
+) -> None:
     """All rows once, and as one run over the data as they are now has them."""
-    job = job_file(small, folder, feed.datasets, fit=fit, max_reject_fraction=0.2)
+    job = job_file(small, folder, feed.datasets, engine=engine, fit=fit, max_reject_fraction=0.2)
     append(job)
     for kind in ("predictions", "experts", "rejects"):
         ours, theirs = rows(run_dir, kind), rows(folder / "run", kind)
@@ -201,9 +203,17 @@ def test_what_somebody_else_does_to_batches_is_told_and_loses_no_row(small, fit,
 
 
 @pytest.mark.slow
-def test_ten_days_with_all_that_happens_in_them(small, fit, tries, tmp_path):
+def test_ten_days_with_all_that_happens_in_them(small, fit, local_ray, tries, tmp_path):
     feed, run_dir = Feed(tmp_path / "data"), tmp_path / "run"
-    job = job_file(small, tmp_path, feed.datasets, mode="append", fit=fit, max_reject_fraction=0.2)
+    job = job_file(
+        small,
+        tmp_path,
+        feed.datasets,
+        engine="ray",
+        mode="append",
+        fit=fit,
+        max_reject_fraction=0.2,
+    )
     scored = expected = 0
 
     def killed(target: str, call: int) -> None:
@@ -245,5 +255,5 @@ def test_ten_days_with_all_that_happens_in_them(small, fit, tries, tmp_path):
     assert len(batches(run_dir)) == 9
     assert scored == expected
     assert_verified(run_dir)
-    assert_as_of_one_run(small, run_dir, feed, fit, tmp_path / "once")
+    assert_as_of_one_run(small, run_dir, feed, fit, tmp_path / "once", "ray")
     print(f"{len(rows(run_dir))} rows in {len(batches(run_dir))} batches, {scored} samples scored")

@@ -50,7 +50,7 @@ def disk(tmp_path):
 
 @pytest.mark.parametrize("stage", ["experts", "merged"])
 def test_the_disk_is_full(small, datasets, tries, undisturbed, tmp_path, disk, stage):
-    job = job_file(small, tmp_path, datasets, run_dir=disk / "run")
+    job = job_file(small, tmp_path, datasets, run_dir=disk / "run", engine="ray")
     code, output = tries.run(FILLING, stage, LEFT, job)
     assert code == 2, output
     assert "no space is left" in output

@@ -42,7 +42,9 @@ def series(small, local_ray, tmp_path_factory) -> tuple[Path, Path]:
     """A fit, and a batch like its data."""
     root = tmp_path_factory.mktemp("drift")
     write_tar(root / "fit" / "a.tar", make_images(IMAGES, seed=1), None)
-    fit_job = job_file(small, root / "fitted", [{"name": "set", "path": str(root / "fit")}])
+    fit_job = job_file(
+        small, root / "fitted", [{"name": "set", "path": str(root / "fit")}], engine="ray"
+    )
     result = run(fit_job, "--fail-on-drift")
     assert result.exit_code == 2
     assert "this job has none" in " ".join(result.output.split())
@@ -52,7 +54,7 @@ def series(small, local_ray, tmp_path_factory) -> tuple[Path, Path]:
     write_tar(root / "data" / "1.tar", make_images(IMAGES, seed=2), None)
     fit = {"from": str(root / "fitted" / "run"), "dataset": "set"}
     data = [{"name": "set", "path": str(root / "data")}]
-    job = job_file(small, root, data, mode="append", fit=fit)
+    job = job_file(small, root, data, engine="ray", mode="append", fit=fit)
     result = run(job, "--fail-on-drift")
     assert result.exit_code == 0, result.output
     return root, job

@@ -41,7 +41,7 @@ def chunk_files(run_dir: Path) -> dict[str, int]:
 
 
 def test_the_driver_is_killed_in_every_phase(small, datasets, tries, undisturbed, tmp_path):
-    job, run_dir = job_file(small, tmp_path, datasets), tmp_path / "run"
+    job, run_dir = job_file(small, tmp_path, datasets, engine="ray"), tmp_path / "run"
     kept: dict[str, int] = {}
     for where, target, call in POINTS:
         code, output = tries.run(DRIVER, target, call, job)
@@ -63,7 +63,7 @@ def test_the_driver_is_killed_in_every_phase(small, datasets, tries, undisturbed
 
 @pytest.mark.parametrize("kind", ["experts", "predictions"])
 def test_an_actor_is_killed(small, datasets, tries, undisturbed, tmp_path, kind):
-    job, run_dir = job_file(small, tmp_path, datasets), tmp_path / "run"
+    job, run_dir = job_file(small, tmp_path, datasets, engine="ray"), tmp_path / "run"
     process = tries.start(DRIVER, "", 0, job)
     killed, deadline = 0, time.monotonic() + 120
     while not killed and process.poll() is None and time.monotonic() < deadline:
@@ -92,7 +92,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
 node = cluster.add_node(num_cpus=2)
 os.environ["RAY_ADDRESS"] = cluster.address
 pass_name, job = sys.argv[1:]
-from dawin_ray import ledger, scoring
+from dawin_ray.runs import ledger
 add, adds = ledger.PassLedger.add, []
 def losing(self, summary):
     add(self, summary)
@@ -111,14 +111,14 @@ main()
 
 @pytest.mark.parametrize("kind", ["experts", "predictions"])
 def test_a_node_is_lost(small, datasets, tries, undisturbed, tmp_path, kind):
-    code, output = tries.run(LOSING_A_NODE, kind, job_file(small, tmp_path, datasets))
+    code, output = tries.run(LOSING_A_NODE, kind, job_file(small, tmp_path, datasets, engine="ray"))
     assert code == 0, output
     assert "LOST a node of 2" in output
     assert_equal_runs(undisturbed, tmp_path / "run")
 
 
 def test_a_second_run_on_one_directory_is_refused(small, datasets, tries, tmp_path):
-    job = job_file(small, tmp_path, datasets)
+    job = job_file(small, tmp_path, datasets, engine="ray")
     first = tries.start(DRIVER, "", 0, job)
     lock, deadline = tmp_path / "run" / ".lock", time.monotonic() + 60
     while not (lock.exists() and lock.read_text()) and time.monotonic() < deadline:
@@ -134,7 +134,7 @@ def test_a_second_run_on_one_directory_is_refused(small, datasets, tries, tmp_pa
 
 
 def test_a_restart_begins_anew(small, datasets, tries, tmp_path):
-    job, run_dir = job_file(small, tmp_path, datasets[:1]), tmp_path / "run"
+    job, run_dir = job_file(small, tmp_path, datasets[:1], engine="ray"), tmp_path / "run"
     code, output = tries.run(DRIVER, "dawin_ray.job.fitting:fit", 1, job)
     assert code == KILLED, output
     text = job.read_text().replace("temperature: 1.0", "temperature: 1.5")

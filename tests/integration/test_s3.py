@@ -103,7 +103,10 @@ def test_a_run_on_faulty_s3_equals_the_local_one(
     small, s3, server, uploaded, tries, aws, tmp_path, monkeypatch
 ):
     code, output = tries.run(
-        DRIVER, "", 0, job_at(small, tmp_path / "local", str(uploaded), str(tmp_path / "there"))
+        DRIVER,
+        "",
+        0,
+        job_at(small, tmp_path / "local", str(uploaded), str(tmp_path / "there"), engine="ray"),
     )
     assert code == 0, output
     proxy = FaultyProxy(server, FAULTS)
@@ -113,8 +116,9 @@ def test_a_run_on_faulty_s3_equals_the_local_one(
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     options = {"s3": {"endpoint_url": proxy.address}}
     job = job_at(
-        small, tmp_path / "far", f"s3://{BUCKET}", f"s3://{BUCKET}/run", storage_options=options
-    )
+        small, tmp_path / "far", f"s3://{BUCKET}", f"s3://{BUCKET}/run", engine="ray",
+        storage_options=options,
+    )  # fmt: skip
     try:
         code, output = tries.run(DRIVER, "", 0, job)
     finally:
@@ -144,7 +148,7 @@ def test_a_run_directory_grows_on_s3(small, s3, uploaded, tries, aws, tmp_path):
     images, root = make_images(24, seed=5), f"{BUCKET}/growing"
     job = job_file(
         small, tmp_path, [{"name": "tars", "path": f"s3://{root}/data"}], f"s3://{root}/run",
-        mode="append", mixture={"clusters": "exact"},
+        engine="ray", mode="append", mixture={"clusters": "exact"},
     )  # fmt: skip
 
     def put(name: str, chosen: list[bytes]) -> None:

@@ -17,7 +17,7 @@ NO_DUMP = ("Traceback", "*** SIG", "Stack trace", "Fatal", "core dumped", "C  ["
 
 def started(small, datasets, tries, tmp_path) -> subprocess.Popen:
     """A run that has committed its first chunk."""
-    process = tries.start(DRIVER, "", 0, job_file(small, tmp_path, datasets))
+    process = tries.start(DRIVER, "", 0, job_file(small, tmp_path, datasets, engine="ray"))
     deadline = time.monotonic() + 240
     while not list((tmp_path / "run" / "work").rglob("*.parquet")):
         assert process.poll() is None, process.stdout.read()
