@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dawin_ray.data import Shard
-from dawin_ray.runs.directory import Kind, RunDirectory
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.layout import Kind
 from dawin_ray.runs.usable import RowsLostError, sound_shards
+from dawin_ray.runs.work import Mark
 
 
 @dataclass
@@ -63,11 +65,12 @@ class PassLedger:
                 )
         for chunk in shard.end["before"]:  # of an earlier try, whose counts are in its files
             shard.done[chunk] = (
-                self.run.count(self.kinds[-1], *where, chunk),
-                self.run.count("rejects", *where, chunk),
+                self.run.work.count(self.kinds[-1], *where, chunk),
+                self.run.work.count("rejects", *where, chunk),
             )
+        mark = Mark(chunks=dict(sorted(shard.done.items())))
         for kind in self.kinds:
-            self.run.mark(kind, *where, {"chunks": dict(sorted(shard.done.items()))})
+            self.run.work.mark(kind, *where, mark)
         self.marked.add(where)
         del self.open[where]
 

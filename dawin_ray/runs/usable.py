@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,8 @@ import pyarrow as pa
 from dawin_ray.data import Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.broken import COLUMNS, broken_shards, lost_at_least, words_of
-from dawin_ray.runs.directory import Kind, RunDirectory
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.layout import Kind
 
 SHOWN_REASONS = 10  # of rejects, the most frequent first
 
@@ -27,23 +28,30 @@ def sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set[
     Of others the marks go, and with them what there is of a chunk that has lost a file, so that it
     is made again.
     """
-    there = {kind: run.all_chunks(kind, dataset) for kind in (*kinds, "rejects")}
-    sound = set()
-    for key in run.marks(kinds[-1], dataset):
-        marks = [run.find_mark(kind, dataset, key) for kind in kinds]
-        if whole := all(mark is not None and mark == marks[0] for mark in marks):
-            for chunk, (_, rejected) in marks[0]["chunks"].items():
-                needed = (*kinds, "rejects") if rejected else kinds
-                if all(chunk in there[kind].get(key, ()) for kind in needed):
-                    continue
-                whole = False
-                for kind in kinds:
-                    run.remove_chunk(kind, dataset, key, chunk)
-        if whole:
-            sound.add(key)
-            continue
+    work = run.work
+    with_rejects: tuple[Kind, ...] = (*kinds, "rejects")
+    there = {kind: work.all_chunks(kind, dataset) for kind in with_rejects}
+
+    def is_whole(key: str) -> bool:
+        first, *others = (work.find_mark(kind, dataset, key) for kind in kinds)
+        if first is None or any(mark != first for mark in others):
+            return False
+        spoilt = [
+            chunk
+            for chunk, (_, rejected) in first.chunks.items()
+            for needed in [with_rejects if rejected else kinds]
+            if not all(chunk in there[kind].get(key, ()) for kind in needed)
+        ]
+        for chunk in spoilt:
+            for kind in kinds:
+                work.remove_chunk(kind, dataset, key, chunk)
+        return not spoilt
+
+    marked = work.marks(kinds[-1], dataset)
+    sound = set(filter(is_whole, marked))
+    for key in marked - sound:
         for kind in kinds:
-            run.remove_mark(kind, dataset, key)
+            work.remove_mark(kind, dataset, key)
     return sound
 
 
@@ -54,7 +62,8 @@ def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
         RowsLostError: naming the shard and what differs.
     """
     where = (shard.dataset, shard.key)
-    first, second = (run.read_mark(k, *where)["chunks"] for k in ("experts", "predictions"))
+    first = run.work.read_mark("experts", *where).chunks
+    second = run.work.read_mark("predictions", *where).chunks
     names = f"shard '{shard.name}' of data set '{shard.dataset}' in {run.address}"
     if first.keys() != second.keys():
         raise RowsLostError(f"{names}: pass 2 has other chunks than pass 1")
@@ -62,8 +71,8 @@ def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
     ids: set[str] = set()
     for chunk, (scored, rejected) in first.items():
         rows, rejects = rows + scored, rejects + rejected
-        found = run.read("predictions", *where, chunk, ["sample_id"])["sample_id"].to_pylist()
-        refused = _ids_of_rejects(run, where, chunk) if rejected else []
+        found = _ids(run, "predictions", where, chunk)
+        refused = _ids(run, "rejects", where, chunk) if rejected else []
         if (len(found), len(refused)) != (scored, rejected):
             raise RowsLostError(
                 f"{names}: of chunk {chunk} {scored} samples were scored and {rejected} rejected, "
@@ -75,8 +84,10 @@ def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
     return rows, rejects
 
 
-def _ids_of_rejects(run: RunDirectory, where: tuple[str, str], chunk: str) -> Iterable[str]:
-    return run.read("rejects", *where, chunk, ["sample_id"])["sample_id"].to_pylist()
+def _ids(run: RunDirectory, kind: Kind, where: tuple[str, str], chunk: str) -> list[str]:
+    column = run.work.read(kind, *where, chunk, ["sample_id"])["sample_id"]
+    ids: list[str] = column.to_pylist()
+    return ids
 
 
 def check_usable(
@@ -103,7 +114,7 @@ def check_usable(
         reasons: Counter[str] = Counter()
         first = None
         for shard in shards:
-            for table in run.read_shard("rejects", dataset, shard.key):
+            for table in run.work.read_shard("rejects", dataset, shard.key):
                 reasons.update(map(kind_of, table["reason"].to_pylist()))
                 first = first or table.slice(0, 1).to_pylist()[0]
         told = "".join(
@@ -133,11 +144,11 @@ def _counted(
     def rejects() -> Iterator[pa.Table]:
         nonlocal rows, rejected
         for shard in shards:
-            chunks = run.read_mark("experts", dataset, shard.key)["chunks"]
+            chunks = run.work.read_mark("experts", dataset, shard.key).chunks
             for chunk, (scored, refused) in chunks.items():
                 rows, rejected = rows + scored, rejected + refused
                 if refused:
-                    yield run.read("rejects", dataset, shard.key, chunk, COLUMNS)
+                    yield run.work.read("rejects", dataset, shard.key, chunk, COLUMNS)
 
     parquet = any(shard.format == "parquet" for shard in shards)
     broken = broken_shards(rejects(), counted=parquet)

@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pytest
+from pydantic import Field
 
 from dawin_ray.errors import UserError
 from dawin_ray.records import read_record, to_json, write_record
@@ -23,6 +24,12 @@ class Whole:
     note: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Aliased:
+    VERSION: ClassVar[int] = 1
+    origin: Annotated[str, Field(alias="from")]
+
+
 WHOLE = Whole(parts={"a": Part(name="x", values=(1.5, 2e-300))})
 
 
@@ -30,6 +37,12 @@ def test_a_record_comes_back_as_it_was():
     assert read_record(Whole, write_record(WHOLE), "whole.json") == WHOLE
     assert to_json(WHOLE)["version"] == 3
     assert "VERSION" not in json.loads(write_record(WHOLE))
+
+
+def test_a_key_may_be_a_word_of_python():
+    record = Aliased(origin="there")
+    assert json.loads(write_record(record)) == {"version": 1, "from": "there"}
+    assert read_record(Aliased, write_record(record), "aliased.json") == record
 
 
 @pytest.mark.parametrize(

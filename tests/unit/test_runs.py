@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from dataclasses import asdict
 
 import fsspec
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from dawin_ray import tables
 from dawin_ray.errors import UserError
-from dawin_ray.runs import directory as runs
+from dawin_ray.runs import directory, folder, parts
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
+from dawin_ray.runs.work import Mark
 
 FINGERPRINT = {"code": "0.1", "job": {"seed": 1, "fit": "joint"}, "checkpoints": {"a.pt": "123"}}
 
@@ -54,7 +56,7 @@ def test_a_run_is_new_then_unfinished_then_finished(address):
     run = RunDirectory(address)
     assert run.open(FINGERPRINT, "job: 1\n") == "new"
     assert run.open(FINGERPRINT, "job: 1\n") == "unfinished"
-    run.commit("experts", "set", "s", "chunk", scored(0))
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
     assert run.open(FINGERPRINT, "job: 1\n") == "unfinished"
     run.write_json(MANIFEST, {})
     assert run.open(FINGERPRINT, "job: 1\n") == "finished"
@@ -98,8 +100,8 @@ def test_many_differences_are_cut_and_counted(run):
     with pytest.raises(UserError) as caught:
         run.open({"data": list(range(1, 101))}, "")
     lines = str(caught.value).split("They differ in:\n")[1].splitlines()
-    assert len(lines) == runs.MAX_DIFFERENCES + 1
-    assert lines[-1] == f"  and {100 - runs.MAX_DIFFERENCES} more"
+    assert len(lines) == directory.MAX_DIFFERENCES + 1
+    assert lines[-1] == f"  and {100 - directory.MAX_DIFFERENCES} more"
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, run):
@@ -122,7 +124,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_a_claim_that_was_cut_short_can_be_made_again(tmp_path, run, monkeypatch):
-    whole = runs.write_whole
+    whole = folder.write_whole
     written = []
 
     def once(*args):
@@ -132,7 +134,7 @@ def test_a_claim_that_was_cut_short_can_be_made_again(tmp_path, run, monkeypatch
         whole(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "write_whole", once)
+        patch.setattr(folder, "write_whole", once)
         with pytest.raises(UserError, match="went down"):
             run.open(FINGERPRINT, "job: 1\n")
     assert run.open(FINGERPRINT, "job: 1\n") in ("new", "unfinished")
@@ -145,80 +147,86 @@ def test_a_claim_that_was_cut_short_can_be_made_again(tmp_path, run, monkeypatch
 def test_what_is_committed_is_read_back(address):
     run = RunDirectory(address)
     table = scored(0)
-    run.commit("experts", "set", "s", "chunk", table)
-    assert run.read("experts", "set", "s", "chunk").equals(table)
-    assert run.read("experts", "set", "s", "chunk", ["sample_id"]).column_names == ["sample_id"]
-    assert run.chunks("experts", "set", "s") == ["chunk"]
-    assert run.chunks("predictions", "set", "s") == []
-    assert run.chunks("experts", "set", "t") == []
-    assert run.chunks("experts", "other", "s") == []
-    assert run.count("experts", "set", "s", "chunk") == 3
-    assert run.count("rejects", "set", "s", "chunk") == 0
+    run.work.commit("experts", "set", "s", "chunk", table)
+    assert run.work.read("experts", "set", "s", "chunk").equals(table)
+    assert run.work.read("experts", "set", "s", "chunk", ["sample_id"]).column_names == [
+        "sample_id"
+    ]
+    assert run.work.chunks("experts", "set", "s") == ["chunk"]
+    assert run.work.chunks("predictions", "set", "s") == []
+    assert run.work.chunks("experts", "set", "t") == []
+    assert run.work.chunks("experts", "other", "s") == []
+    assert run.work.count("experts", "set", "s", "chunk") == 3
+    assert run.work.count("rejects", "set", "s", "chunk") == 0
 
 
 def test_chunks_are_listed_and_read_in_the_order_of_their_names(address):
     run = RunDirectory(address)
     for start in (9, 0, 3, 6):
-        run.commit("experts", "set", "s", f"shard-{start:09d}", scored(start))
-    run.commit("experts", "set", "t", "other-000000000", scored(100))
-    assert run.chunks("experts", "set", "s") == [f"shard-{start:09d}" for start in (0, 3, 6, 9)]
-    read = run.read_shard("experts", "set", "s")
+        run.work.commit("experts", "set", "s", f"shard-{start:09d}", scored(start))
+    run.work.commit("experts", "set", "t", "other-000000000", scored(100))
+    assert run.work.chunks("experts", "set", "s") == [
+        f"shard-{start:09d}" for start in (0, 3, 6, 9)
+    ]
+    read = run.work.read_shard("experts", "set", "s")
     ids = [i for table in read for i in table["sample_id"].to_pylist()]
     assert ids == [f"s.tar/{i}" for i in range(12)]
-    [column] = {tuple(t.column_names) for t in run.read_shard("experts", "set", "s", ["label"])}
+    [column] = {
+        tuple(t.column_names) for t in run.work.read_shard("experts", "set", "s", ["label"])
+    }
     assert column == ("label",)
 
 
 def test_a_run_directory_may_have_any_name(tmp_path):
     run = RunDirectory(str(tmp_path / "lr=[1e-5] *best*" / "run"))
     run.open(FINGERPRINT, "")
-    run.commit("experts", "set", "s", "chunk", scored(0))
-    assert run.chunks("experts", "set", "s") == ["chunk"]
-    run.write_parts(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
-    assert [table.num_rows for table in run.read_parts("experts", "dataset=set")] == [3]
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+    assert run.work.chunks("experts", "set", "s") == ["chunk"]
+    run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
+    assert [table.num_rows for table in run.parts.read("experts", "dataset=set")] == [3]
 
 
 def test_marks_say_which_shards_are_complete(address):
     run = RunDirectory(address)
-    assert run.marks("experts", "set") == set()
-    run.mark("experts", "set", "s", {"chunks": {"a": [3, 1]}})
-    assert run.marks("experts", "set") == {"s"}
-    assert run.marks("predictions", "set") == set()
-    assert run.read_mark("experts", "set", "s") == {"chunks": {"a": [3, 1]}}
+    assert run.work.marks("experts", "set") == set()
+    run.work.mark("experts", "set", "s", Mark(chunks={"a": (3, 1)}))
+    assert run.work.marks("experts", "set") == {"s"}
+    assert run.work.marks("predictions", "set") == set()
+    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 1)})
 
 
 def test_parts_hold_all_rows_and_are_described_truly(address, monkeypatch):
-    monkeypatch.setattr(runs, "PART_BYTES", 1500)
-    monkeypatch.setattr(runs, "ROW_GROUP", 5)
+    monkeypatch.setattr(parts, "PART_BYTES", 1500)
+    monkeypatch.setattr(parts, "ROW_GROUP", 5)
     run = RunDirectory(address)
-    folder = ("experts", "dataset=set")
+    where = ("experts", "dataset=set")
     given = [scored(start) for start in range(0, 30, 3)]
-    parts = run.write_parts(folder, tables.EXPERTS, given)
-    assert len(parts) > 1
-    assert sum(part["rows"] for part in parts) == 30
-    for part in parts:
-        described = run.describe(part["path"])
-        assert described == {key: part[key] for key in ("path", "bytes", "sha256")}
-    read = pa.concat_tables(run.read_parts(*folder))
+    found = run.parts.write(where, tables.EXPERTS, given)
+    assert len(found) > 1
+    assert sum(part.rows for part in found) == 30
+    for part in found:
+        described = run.describe(part.path)
+        assert asdict(part) == asdict(described) | {"rows": part.rows}
+    read = pa.concat_tables(run.parts.read(*where))
     assert read.equals(pa.concat_tables(given))
-    assert run.write_parts(folder, tables.EXPERTS, given) == parts
+    assert run.parts.write(where, tables.EXPERTS, given) == found
 
 
 def test_a_table_without_rows_is_a_part_with_its_columns(address):
     run = RunDirectory(address)
-    [part] = run.write_parts(("rejects",), tables.REJECTS, [])
-    assert part["rows"] == 0
-    assert list(run.read_parts("rejects", columns=["reason"])) == []
+    [part] = run.parts.write(("rejects",), tables.REJECTS, [])
+    assert part.rows == 0
+    assert list(run.parts.read("rejects", columns=["reason"])) == []
 
 
 def fill(run: RunDirectory) -> None:
     """Files of all kinds that a run writes."""
     run.open(FINGERPRINT, "", {"set": {"s.tar": (3, "v")}})
-    run.commit("experts", "set", "s", "chunk", scored(0))
-    run.mark("experts", "set", "s", {"chunks": {}})
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+    run.work.mark("experts", "set", "s", Mark(chunks={}))
     for kind in ("experts", "predictions"):
-        run.write_parts((kind, "dataset=set"), tables.EXPERTS, [scored(0)])
-    run.write_parts(("rejects",), tables.REJECTS, [])
+        run.parts.write((kind, "dataset=set"), tables.EXPERTS, [scored(0)])
+    run.parts.write(("rejects",), tables.REJECTS, [])
     for name in ("report.json", "audit.json", "mixture.json", "classes.json", "fit.json", MANIFEST):
         run.write_json(name, {})
     for name in ("report.html", "csv/scores.csv", f"cache/{'a' * 32}/c.arrow"):
@@ -273,7 +281,7 @@ def test_a_restart_does_not_follow_links(tmp_path, run):
 def test_work_that_is_not_ours_stays(tmp_path, run):
     fill(run)
     run.write_text("work/experts/set/s/notes.txt", "mine")
-    run.remove_work()
+    run.work.remove()
     assert files_below(tmp_path / "run" / "work") == {"experts/set/s/notes.txt"}
 
 
@@ -365,22 +373,22 @@ def test_a_damaged_listing_is_told(run):
 
 def test_a_chunk_that_is_missing_or_damaged_is_told_and_can_be_made_again(address):
     run = RunDirectory(address)
-    run.commit("experts", "set", "s", "a", scored(0))
+    run.work.commit("experts", "set", "s", "a", scored(0))
     fs, path = run.path("work", "experts", "set", "s", "a.parquet")
     whole = fs.cat_file(path)
     for data in (whole[:-10], b"", b"x" * len(whole), whole[:40] + bytes(60) + whole[100:]):
         fs.pipe_file(path, data)
         with pytest.raises(UserError, match=r"a\.parquet.* damaged .*Run the same command again"):
-            run.read("experts", "set", "s", "a")
-        assert run.chunks("experts", "set", "s") == []  # so it is not taken for done
+            run.work.read("experts", "set", "s", "a")
+        assert run.work.chunks("experts", "set", "s") == []  # so it is not taken for done
         with pytest.raises(UserError, match=r"a\.parquet.* is missing\. Run the same command"):
-            run.read("experts", "set", "s", "a")
-    run.commit("experts", "set", "s", "a", scored(0))
-    assert run.read("experts", "set", "s", "a").equals(scored(0))
+            run.work.read("experts", "set", "s", "a")
+    run.work.commit("experts", "set", "s", "a", scored(0))
+    assert run.work.read("experts", "set", "s", "a").equals(scored(0))
 
 
 def test_an_error_of_the_disk_deletes_no_chunk(run, monkeypatch):
-    run.commit("experts", "set", "s", "a", scored(0))
+    run.work.commit("experts", "set", "s", "a", scored(0))
     fs = run.path()[0]
 
     def fails(*_, **__):
@@ -389,22 +397,22 @@ def test_an_error_of_the_disk_deletes_no_chunk(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(fs), "open", fails)
         with pytest.raises(UserError, match="Input/output error"):
-            run.read("experts", "set", "s", "a")
-    assert run.read("experts", "set", "s", "a").equals(scored(0))
+            run.work.read("experts", "set", "s", "a")
+    assert run.work.read("experts", "set", "s", "a").equals(scored(0))
 
 
 def test_a_damaged_part_is_told(run):
-    [part] = run.write_parts(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
-    run.write_text(part["path"], "x")
+    [part] = run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
+    run.write_text(part.path, "x")
     with pytest.raises(UserError, match=r"part-00000\.parquet' is damaged"):
-        list(run.read_parts("experts", "dataset=set"))
+        list(run.parts.read("experts", "dataset=set"))
 
 
 def test_committing_twice_writes_the_same_bytes(tmp_path, run):
     path = tmp_path / "run" / "work" / "experts" / "set" / "s" / "chunk.parquet"
-    run.commit("experts", "set", "s", "chunk", scored(0))
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
     before = path.read_bytes()
-    run.commit("experts", "set", "s", "chunk", scored(0))
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
     assert path.read_bytes() == before
     assert files_below(tmp_path / "run") == {"work/experts/set/s/chunk.parquet"}
 
@@ -417,13 +425,13 @@ def test_a_commit_that_fails_midway_leaves_nothing(tmp_path, run, monkeypatch, s
     with monkeypatch.context() as patch:
         patch.setattr(os, step, fail)
         with pytest.raises(UserError, match="no space"):
-            run.commit("experts", "set", "s", "chunk", scored(0))
+            run.work.commit("experts", "set", "s", "chunk", scored(0))
     assert files_below(tmp_path / "run") == set()
-    assert run.chunks("experts", "set", "s") == []
+    assert run.work.chunks("experts", "set", "s") == []
 
 
 def test_a_commit_that_fails_midway_leaves_what_was_there(run, monkeypatch):
-    run.commit("experts", "set", "s", "chunk", scored(0))
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
 
     def fail(*_):
         raise OSError("no space left on device")
@@ -431,8 +439,8 @@ def test_a_commit_that_fails_midway_leaves_what_was_there(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         with pytest.raises(UserError, match="no space"):
-            run.commit("experts", "set", "s", "chunk", scored(50))
-    assert run.read("experts", "set", "s", "chunk").equals(scored(0))
+            run.work.commit("experts", "set", "s", "chunk", scored(50))
+    assert run.work.read("experts", "set", "s", "chunk").equals(scored(0))
 
 
 def test_nobody_sees_a_part_of_a_file(tmp_path, run, monkeypatch):
@@ -440,13 +448,13 @@ def test_nobody_sees_a_part_of_a_file(tmp_path, run, monkeypatch):
     replace = os.replace
 
     def look(source, target):
-        listed.append(run.chunks("experts", "set", "s"))
+        listed.append(run.work.chunks("experts", "set", "s"))
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", look)
-    run.commit("experts", "set", "s", "chunk", scored(0))
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
     assert listed == [[]]  # written in full by then, and not among the chunks
-    assert run.chunks("experts", "set", "s") == ["chunk"]
+    assert run.work.chunks("experts", "set", "s") == ["chunk"]
 
 
 def test_json_comes_back_as_it_was(address):
@@ -457,5 +465,5 @@ def test_json_comes_back_as_it_was(address):
 
 
 def test_a_run_directory_survives_the_way_to_a_worker(run):
-    run.commit("experts", "set", "s", "chunk", scored(0))
-    assert pickle.loads(pickle.dumps(run)).chunks("experts", "set", "s") == ["chunk"]  # noqa: S301
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+    assert pickle.loads(pickle.dumps(run)).work.chunks("experts", "set", "s") == ["chunk"]  # noqa: S301

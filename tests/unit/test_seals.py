@@ -13,7 +13,7 @@ from dawin_ray.report import page
 from dawin_ray.report.pictures import draw
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
-from dawin_ray.runs.manifest import reseal, sealed
+from dawin_ray.runs.manifest import Manifest, Rows, reseal
 from dawin_ray.runs.seals import of_manifest, of_outputs, of_strangers
 from dawin_ray.storage.folders import files_below
 
@@ -30,28 +30,34 @@ def run(tmp_path) -> RunDirectory:
     return RunDirectory(str(tmp_path / "run"))
 
 
-def write(run: RunDirectory, **columns) -> dict:
+def write(run: RunDirectory, **columns) -> Manifest:
     """A finished run of two predictions, and its manifest."""
     table = tables.table(tables.PREDICTIONS, COLUMNS | columns)
     scored = tables.table(tables.EXPERTS, {"sample_id": ["a", "b"], "label": [1, None]})
-    outputs = run.write_parts(("predictions", "dataset=set"), tables.PREDICTIONS, [table])
-    outputs += run.write_parts(("experts", "dataset=set"), tables.EXPERTS, [scored])
-    outputs += run.write_parts(("rejects",), tables.REJECTS, [])
+    outputs = run.parts.write(("predictions", "dataset=set"), tables.PREDICTIONS, [table])
+    outputs += run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored])
+    outputs += run.parts.write(("rejects",), tables.REJECTS, [])
     run.write_json("audit.json", {"a": 1})
     run.write_text("csv/scores.csv", "a")
     outputs += [run.describe(name) for name in ("audit.json", "csv/scores.csv")]
-    manifest = sealed({"outputs": outputs, "rows": {"set": {"predictions": 2, "rejects": 0}}})
-    run.write_json(MANIFEST, manifest)
-    return manifest
+    Manifest(
+        code="1", libraries={}, precision="float32", fingerprint={}, inputs={},
+        rows={"set": Rows(predictions=2, rejects=0)}, outputs=tuple(outputs),
+    ).write(run)  # fmt: skip
+    return Manifest.read(run)
+
+
+def faults(run: RunDirectory, manifest: Manifest):
+    return of_outputs(run, manifest.outputs, manifest.rows)
 
 
 def listed(manifest) -> set[str]:
-    return {MANIFEST, *(output["path"] for output in manifest["outputs"])}
+    return {MANIFEST, *(output.path for output in manifest.outputs)}
 
 
 def test_a_sound_run_has_no_faults(run):
     manifest = write(run)
-    assert list(of_manifest(manifest)) == list(of_outputs(run, manifest)) == []
+    assert list(of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []
     assert list(of_strangers(run.address, listed(manifest))) == []
 
 
@@ -67,10 +73,10 @@ def test_a_sound_run_has_no_faults(run):
     ],
 )
 def test_figures_that_are_no_numbers_are_found(run, columns, told):
-    faults = list(of_outputs(run, write(run, **columns)))
-    assert len(faults) == 1
-    assert told in faults[0]
-    assert "is no number" in faults[0]
+    found = list(faults(run, write(run, **columns)))
+    assert len(found) == 1
+    assert told in found[0]
+    assert "is no number" in found[0]
 
 
 def test_a_row_knows_where_no_number_is_right():
@@ -88,7 +94,7 @@ def test_every_listed_file_is_looked_at(run, name, how):
         run.write_text(name, "better!")
     else:
         run.remove(name)
-    [fault] = of_outputs(run, manifest)
+    [fault] = faults(run, manifest)
     assert fault.startswith(f"{name} {'was changed' if how == 'changed' else 'is missing'}")
 
 
@@ -149,8 +155,8 @@ def test_a_file_that_was_made_again_is_sealed_again(run):
     write(run)
     run.write_json("audit.json", {"a": 2})
     reseal(run, ["audit.json"])
-    manifest = run.read_json(MANIFEST)
-    assert list(of_manifest(manifest)) == list(of_outputs(run, manifest)) == []
+    manifest = Manifest.read(run)
+    assert list(of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []
 
 
 def test_text_of_a_csv_is_no_formula():
