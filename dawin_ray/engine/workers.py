@@ -179,8 +179,8 @@ class PredictActor(_ModelActor):
     def score_chunk(self, chunk: Chunk) -> dict[str, list]:
         """Predictions."""
         where, merges = (chunk.dataset, chunk.shard_key, chunk.name), self.predict.merges
-        experts = self.run.read("experts", *where)
-        self.run.commit("predictions", *where, self.predict(chunk, experts))
+        experts = self.run.work.read("experts", *where)
+        self.run.work.commit("predictions", *where, self.predict(chunk, experts))
         return {"merges": [self.predict.merges - merges]}
 
 
@@ -203,7 +203,7 @@ class ScoreAtOnceActor(_ModelActor):
         experts = self.score(chunk)
         predictions = self.predict(chunk, experts)
         _commit_experts(self.run, chunk, experts)
-        self.run.commit("predictions", *where, predictions)
+        self.run.work.commit("predictions", *where, predictions)
         return {"merges": [self.predict.merges - merges]}
 
 
@@ -276,8 +276,8 @@ def _commit_experts(run: RunDirectory, chunk: Chunk, scored: pa.Table) -> None:
             "broken": [reject.broken for reject in chunk.rejects],
             "lost": [reject.lost for reject in chunk.rejects],
         }
-        run.commit("rejects", *where, tables.table(tables.REJECTS, columns))
-    run.commit("experts", *where, scored)
+        run.work.commit("rejects", *where, tables.table(tables.REJECTS, columns))
+    run.work.commit("experts", *where, scored)
 
 
 def _summary(chunk: Chunk, begin: float) -> dict[str, list]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 import dawin_ray
-from dawin_ray import tables
 from dawin_ray.data import (
     CropCache,
     DecodeImages,
@@ -50,22 +47,26 @@ from dawin_ray.runs import (
     DATA,
     FINGERPRINT,
     FIT,
-    MANIFEST,
+    JOB,
     MIXTURE,
     SHARDS,
     WORK,
     Kind,
+    Manifest,
+    Output,
+    Part,
     PassLedger,
     RunDirectory,
     Series,
     State,
     check_shard,
     check_usable,
-    checked,
+    compact,
     files_of,
     manifest_of,
+    write_class_names,
 )
-from dawin_ray.storage import Fence, exclusive, join
+from dawin_ray.storage import Fence, exclusive
 
 COUNT_SECONDS = 10.0  # that may pass before a run begins, to count its samples for the forecast
 
@@ -104,11 +105,11 @@ def score(prepared: Prepared, progress: Progress, *, restart: bool = False) -> d
     if job.mode == "append":
         return _append(prepared, progress, restart)
     if run.state(prepared.fingerprint, files_of(prepared.shards)) == "finished":
-        checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
+        Manifest.read(run)
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
         if run.exists(WORK):  # where the run ended between its manifest and this
             with exclusive(job.run_dir) as fence:
-                RunDirectory(job.run_dir, fence=fence).remove_work()
+                RunDirectory(job.run_dir, fence=fence).work.remove()
         return run.read_json("report.json")
     with exclusive(job.run_dir) as fence, _cluster(prepared, progress.say) as (on, precision):
         run = RunDirectory(job.run_dir, fence=fence)
@@ -252,25 +253,22 @@ def _score(
         dataset: [check_shard(run, shard) for shard in shards]
         for dataset, shards in prepared.shards.items()
     }
-    outputs = _compact(run, prepared)
+    outputs: list[Part | Output] = [*compact(run, prepared.shards)]
     report = summarise(run, spec, prepared.shards, fits, on, timings)
     report["drift"] = drift_of_run(run, prepared)
     if report["drift"] is not None:
         publish_drift(report["drift"], on)
     run.write_json("report.json", report)
-    run.write_json(CLASSES, prepared.class_names)
+    write_class_names(run, prepared.class_names)
     save_fits(run, prepared, fits)
     write_page(run)
     listing = SHARDS if run.batch else DATA
-    own = ("job.yaml", FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *REPORTS)
+    own = (JOB, FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *REPORTS)
     outputs += [run.describe(name) for name in own]
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it
-    run.write_json(
-        MANIFEST,
-        manifest_of(prepared.fingerprint, prepared.shards, read_counts, outputs, precision),
-    )
-    run.remove_work()
+    manifest_of(prepared.fingerprint, prepared.shards, read_counts, outputs, precision).write(run)
+    run.work.remove()
     return report
 
 
@@ -321,25 +319,8 @@ class _Finished:
     def __call__(self, shard: Shard) -> Collection[str]:
         if self.state == "new":
             return ()
-        found = [self.run.chunks(kind, shard.dataset, shard.key) for kind in self.kinds]
+        found = [self.run.work.chunks(kind, shard.dataset, shard.key) for kind in self.kinds]
         return set(found[0]).intersection(*found)
-
-
-def _compact(run: RunDirectory, prepared: Prepared) -> list[dict[str, Any]]:
-    """Put the chunks' files together; what was written, with its hashes."""
-    outputs = []
-
-    def tables_of(kind: Kind, shards: Iterable[Shard]) -> Iterator[pa.Table]:
-        for shard in shards:
-            yield from run.read_shard(kind, shard.dataset, shard.key)
-
-    for dataset, shards in prepared.shards.items():
-        for kind, schema in (("experts", tables.EXPERTS), ("predictions", tables.PREDICTIONS)):
-            folder = (kind, f"dataset={dataset}")
-            outputs += run.write_parts(folder, schema, tables_of(kind, shards))
-    everything = itertools.chain.from_iterable(prepared.shards.values())
-    outputs += run.write_parts(("rejects",), tables.REJECTS, tables_of("rejects", everything))
-    return outputs
 
 
 def _cache(

@@ -13,7 +13,7 @@ from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
 from dawin_ray.method import Method
-from dawin_ray.runs import BATCHES, CLASSES, MIXTURE, RunDirectory
+from dawin_ray.runs import BATCHES, JOB, MIXTURE, RunDirectory, read_class_names
 from dawin_ray.statistics import scores
 from dawin_ray.storage import join
 
@@ -50,7 +50,7 @@ class Columns:
 
         def column(kind: str, name: str) -> pa.ChunkedArray:
             # one at a time: together they would be held twice
-            return pa.concat_tables(run.read_parts(kind, folder, columns=[name]))[name]
+            return pa.concat_tables(run.parts.read(kind, folder, columns=[name]))[name]
 
         sample_id = column("predictions", "sample_id")
         if not column("experts", "sample_id").equals(sample_id):
@@ -92,7 +92,7 @@ def job_of(run: RunDirectory) -> Job:
         UserError: there is none, or it has not come to its predictions.
     """
     try:
-        text = run.read_text("job.yaml")
+        text = run.read_text(JOB)
         complete = run.exists(MIXTURE) and run.exists("report.json")
     except (OSError, ValueError) as error:
         raise UserError(
@@ -109,12 +109,12 @@ def job_of(run: RunDirectory) -> Job:
             "Finish it with dawin-ray run."
         )
     try:
-        return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
+        return make_job(yaml.safe_load(text), join(run.address, JOB))
     except yaml.YAMLError as error:
-        raise run.damaged("job.yaml", error) from error
+        raise run.damaged(JOB, error) from error
 
 
 def scored_datasets(run: RunDirectory, job: Job) -> list[str]:
     """Those of the job's data sets that the run scored: a batch may have nothing of some."""
-    scored = run.read_json(CLASSES)
+    scored = read_class_names(run)
     return [dataset.name for dataset in job.datasets if dataset.name in scored]

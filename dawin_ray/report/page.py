@@ -21,13 +21,13 @@ from dawin_ray.report.thumbnails import sheet
 from dawin_ray.report.words import shown_p, shown_percent, shown_points
 from dawin_ray.runs import (
     AUDIT,
-    CLASSES,
     CSV,
     MANIFEST,
-    MIXTURE,
     PAGE,
+    Manifest,
+    Mixtures,
     RunDirectory,
-    checked,
+    read_class_names,
     reseal,
     words_of,
 )
@@ -56,7 +56,7 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
     """
     job = job_of(run)
     if finished := run.exists(MANIFEST):
-        checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
+        Manifest.read(run)  # nothing is written over one that was changed
     found = audit_of(run, job)
     run.write_json(AUDIT, found)
     for name, frame in tables_of(found).items():
@@ -82,16 +82,15 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
 
 def audit_of(run: RunDirectory, job: Job) -> dict[str, Any]:
     """The audit of a run, over those of the job's data sets that it scored."""
-    class_names = run.read_json(CLASSES)
+    class_names = read_class_names(run)
     names = scored_datasets(run, job)
     inside = job.in_distribution if job.in_distribution in names else None
     rejects: Counter[str] = Counter()
-    for table in run.read_parts("rejects", columns=["dataset"]):
+    for table in run.parts.read("rejects", columns=["dataset"]):
         rejects.update(table["dataset"].to_pylist())
     mixtures = {
-        name: fit["mixture"]
-        for fit in run.read_json(MIXTURE)["fits"].values()
-        for name in fit["datasets"]
+        name: None if fit.mixture is None else fit.mixture.to_dict()
+        for name, fit in Mixtures.read(run).of_datasets.items()
     }
     return audit(
         run,

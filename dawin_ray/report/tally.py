@@ -39,7 +39,7 @@ def summarise(
     datasets = []
     for dataset in shards:
         tally = _Tally(names, fits[dataset], even=spec.baselines.even_interpolation)
-        for table in run.read_parts("predictions", f"dataset={dataset}", columns=COLUMNS):
+        for table in run.parts.read("predictions", f"dataset={dataset}", columns=COLUMNS):
             if table.num_rows:
                 tally.add(table)
         busy = sum(timing.seconds[dataset] for timing in timings.values()) / on.actors
@@ -78,7 +78,7 @@ def summarise(
         },
         "run_dir": run.address,
         "batch": run.batch,
-        "predictions": join(run.root, run.folder("predictions", "dataset=NAME")),
+        "predictions": join(run.root, run.parts.folder("predictions", "dataset=NAME")),
     }
 
 
@@ -88,7 +88,7 @@ def _rejects_of(
     """By data set: how many rejects, and the broken shards among them."""
     counts: Counter[str] = Counter()
     broken: dict[str, list[pa.Table]] = {dataset: [] for dataset in shards}
-    for table in run.read_parts("rejects", columns=["dataset", *COLUMNS_OF_BROKEN]):
+    for table in run.parts.read("rejects", columns=["dataset", *COLUMNS_OF_BROKEN]):
         counts.update(table["dataset"].to_pylist())
         table = table.filter(table["broken"])
         for dataset in set(table["dataset"].to_pylist()):
