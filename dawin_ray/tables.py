@@ -5,6 +5,8 @@ M experts. A list column of an expert quantity has M entries, in the order of th
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 
@@ -69,6 +71,15 @@ REJECTS = pa.schema(
         ("lost", pa.int64()),  # of a broken shard: samples, counted or estimated; null if unknown
     ]
 )
+
+# What a chunk is made into. Commit, compaction, manifest and verification go by these entries: a
+# new table is one here, and the pass that makes it.
+Kind = Literal["experts", "predictions", "rejects"]
+TABLES: dict[Kind, pa.Schema] = {
+    "experts": EXPERTS,
+    "predictions": PREDICTIONS,
+    "rejects": REJECTS,
+}
 
 
 def list_column(rows_NM: np.ndarray, kind: pa.DataType) -> pa.ListArray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-COLUMNS = ["shard", "reason", "broken", "lost"]  # of the rejects
+BROKEN_COLUMNS = ["shard", "reason", "broken", "lost"]  # of the rejects
 
 SHOWN_BROKEN = 10  # shards that are named where a person reads
 
@@ -23,7 +23,7 @@ def broken_shards(rejects: Iterable[pa.Table], *, counted: bool) -> list[dict[st
     """
     found: dict[str, dict[str, Any]] = {}
     for table in rejects:
-        for row in table.select(COLUMNS).filter(table["broken"]).to_pylist():
+        for row in table.select(BROKEN_COLUMNS).filter(table["broken"]).to_pylist():
             known = found.setdefault(
                 row["shard"], {"shard": row["shard"], "reason": row["reason"], "lost": 0}
             )
@@ -37,7 +37,7 @@ def lost_at_least(shards: Sequence[Mapping[str, Any]]) -> int:
     return sum(max(shard["lost"] or 0, 1) for shard in shards)
 
 
-def words_of(dataset: str, shards: Sequence[Mapping[str, Any]]) -> list[str]:
+def words_of_broken(dataset: str, shards: Sequence[Mapping[str, Any]]) -> list[str]:
     """The broken shards of a data set, a line each, the first SHOWN_BROKEN of them."""
     lines = [
         f"{dataset}: {shard['shard']}: {words_of_loss(shard)} lost: {shard['reason']}"

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dawin_ray import tables
 from dawin_ray.data import Shard
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.folder import Part
-from dawin_ray.runs.layout import Kind
+from dawin_ray.tables import TABLES, Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +22,11 @@ class Compaction:
 
     kind: Kind
     folder: tuple[str, ...]
-    schema: pa.Schema
     shards: tuple[tuple[str, str], ...]  # data set and key of each
 
     def make(self, run: RunDirectory) -> list[Part]:
         """Write the table's parts; made again, they are the same."""
-        return run.parts.write(self.folder, self.schema, self._chunks(run))
+        return run.parts.write(self.folder, TABLES[self.kind], self._chunks(run))
 
     def _chunks(self, run: RunDirectory) -> Iterator[pa.Table]:
         for dataset, key in self.shards:
@@ -36,21 +34,16 @@ class Compaction:
 
 
 def plan_compaction(shards: Mapping[str, Sequence[Shard]]) -> list[Compaction]:
-    """The tables of a run over these shards: two of each data set, and the rejects of all."""
-    of_datasets: tuple[tuple[Kind, pa.Schema], ...] = (
-        ("experts", tables.EXPERTS), ("predictions", tables.PREDICTIONS),
-    )  # fmt: skip
+    """The tables of a run over these shards: those of each data set, and the rejects of all."""
     keys = {name: tuple((s.dataset, s.key) for s in of_set) for name, of_set in shards.items()}
     plan = [
-        Compaction(kind=kind, folder=(kind, f"dataset={name}"), schema=schema, shards=of_set)
+        Compaction(kind=kind, folder=(kind, f"dataset={name}"), shards=of_set)
         for name, of_set in keys.items()
-        for kind, schema in of_datasets
+        for kind in TABLES
+        if kind != "rejects"
     ]
     everything = tuple(key for of_set in keys.values() for key in of_set)
-    rejects = Compaction(
-        kind="rejects", folder=("rejects",), schema=tables.REJECTS, shards=everything
-    )
-    return [*plan, rejects]
+    return [*plan, Compaction(kind="rejects", folder=("rejects",), shards=everything)]
 
 
 def compact(run: RunDirectory, shards: Mapping[str, Sequence[Shard]]) -> list[Part]:

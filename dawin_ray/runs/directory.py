@@ -213,7 +213,7 @@ class RunDirectory(RunFolder):
 
     def _check_data(self, files: Files | None, finished: bool) -> None:
         then = None if files is None else self.files()
-        if files is None or then is None or not (lines := inventory.differences(then, files)):
+        if files is None or then is None or not (lines := inventory.changed_files(then, files)):
             return
         raise UserError(
             f"The run in {self.address!r} is {'' if finished else 'un'}finished, and its data are "

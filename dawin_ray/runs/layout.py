@@ -5,11 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection
-from typing import Literal
 
 from dawin_ray.storage import LOCK
-
-Kind = Literal["experts", "rejects", "predictions"]  # of a table
 
 JOB, FINGERPRINT, MIXTURE, MANIFEST = (
     "job.yaml", "fingerprint.json", "mixture.json", "manifest.json",

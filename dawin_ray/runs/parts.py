@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import io
 import posixpath
-import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dawin_ray.errors import DamagedFileError
 from dawin_ray.runs.folder import Part, RunFolder, part_of
-from dawin_ray.runs.layout import PART, Kind
+from dawin_ray.runs.layout import PART
 from dawin_ray.storage import (
     WRITE,
     delete,
@@ -30,6 +30,7 @@ from dawin_ray.storage import (
     read_table,
     table_bytes,
 )
+from dawin_ray.tables import TABLES
 
 # Size of a compacted part, before its last row group: one PUT, and few files for a reader.
 PART_BYTES = 128 << 20
@@ -96,12 +97,12 @@ class Parts:
         """Delete the parts of an unfinished batch."""
         self.run.guard(closely=True)
         fs, root = filesystem(self.run.root)
-        for kind in typing.get_args(Kind):
+        for kind in TABLES:
             for folder in (join(root, kind), *folders_in(fs, join(root, kind))):
                 parts = _parts(fs, join(folder, f"batch={self.run.batch}"))
                 delete(fs, root, [posixpath.relpath(path, root) for path in parts])
 
-    def _all(self, names: Sequence[str]) -> Iterator[tuple[typing.Any, str, str]]:
+    def _all(self, names: Sequence[str]) -> Iterator[tuple[Any, str, str]]:
         """File system, path, and path from the run's root of each part."""
         folder = self.folder(*names)
         fs, path = self.run.output(folder)
@@ -136,7 +137,7 @@ def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(pending).combine_chunks()
 
 
-def _parts(fs: typing.Any, folder: str) -> list[str]:
+def _parts(fs: Any, folder: str) -> list[str]:
     """Compacted parts, by the names that they are given: none of somebody else's."""
     found = files_in(fs, folder, ".parquet")
     return [path for path in found if PART.fullmatch(posixpath.basename(path))]

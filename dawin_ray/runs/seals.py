@@ -31,12 +31,12 @@ from dawin_ray.storage import (
     unreadable,
 )
 
-OF_LABELS = ("nll", "brier")  # figures that are no number where there is no label
+FIGURES_OF_LABELS = ("nll", "brier")  # figures that are no number where there is no label
 
 SHOWN_STRANGERS = 20
 
 
-def of_manifest(manifest: Mapping[str, Any], keys: Collection[str] = ()) -> Iterator[str]:
+def faults_of_manifest(manifest: Mapping[str, Any], keys: Collection[str] = ()) -> Iterator[str]:
     """Whether a manifest is what was written, and has what one must have."""
     if manifest.get("seal") != seal_of(manifest):
         yield f"{MANIFEST} was changed: its seal is not that of its content"
@@ -44,7 +44,7 @@ def of_manifest(manifest: Mapping[str, Any], keys: Collection[str] = ()) -> Iter
         yield f"{MANIFEST} is none of a finished run: it has no {', no '.join(lacking)}"
 
 
-def of_outputs(
+def faults_of_outputs(
     run: RunDirectory,
     outputs: Iterable[Part | Output],
     rows: Mapping[str, Rows] | None = None,
@@ -66,7 +66,7 @@ def of_outputs(
         yield from _of_counts(run, found, rows)
 
 
-def of_strangers(
+def unlisted_files(
     root: str, listed: Collection[str], unknown: Collection[str] = ()
 ) -> Iterator[str]:
     """Files below a run directory, at any depth, that no manifest lists.
@@ -139,7 +139,7 @@ def _no_numbers(file: pq.ParquetFile) -> dict[str, int]:
         table = file.read_row_group(group, columns=[*names, *(["label"] if labelled else [])])
         for name in names:
             column = table[name].combine_chunks()
-            if name.rpartition("_")[2] in OF_LABELS:
+            if name.rpartition("_")[2] in FIGURES_OF_LABELS:
                 if not labelled:
                     continue
                 column = column.filter(pc.is_valid(table["label"].combine_chunks()))

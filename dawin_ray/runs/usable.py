@@ -1,4 +1,4 @@
-"""TODO: runs.usable (of ledger)."""
+"""Refuse data of which nothing, or too little, can be used: by their rejects and broken shards."""
 
 from __future__ import annotations
 
@@ -11,83 +11,10 @@ import pyarrow as pa
 
 from dawin_ray.data import Shard
 from dawin_ray.errors import UserError
-from dawin_ray.runs.broken import COLUMNS, broken_shards, lost_at_least, words_of
+from dawin_ray.runs.broken import BROKEN_COLUMNS, broken_shards, lost_at_least, words_of_broken
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.layout import Kind
 
 SHOWN_REASONS = 10  # of rejects, the most frequent first
-
-
-class RowsLostError(RuntimeError):
-    """Rows read are not rows predicted plus rows rejected: a fault of ours, never ignored."""
-
-
-def sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set[str]:
-    """Keys of the shards whose marks hold: every chunk that they name is there.
-
-    Of others the marks go, and with them what there is of a chunk that has lost a file, so that it
-    is made again.
-    """
-    work = run.work
-    with_rejects: tuple[Kind, ...] = (*kinds, "rejects")
-    there = {kind: work.all_chunks(kind, dataset) for kind in with_rejects}
-
-    def is_whole(key: str) -> bool:
-        first, *others = (work.find_mark(kind, dataset, key) for kind in kinds)
-        if first is None or any(mark != first for mark in others):
-            return False
-        spoilt = [
-            chunk
-            for chunk, (_, rejected) in first.chunks.items()
-            for needed in [with_rejects if rejected else kinds]
-            if not all(chunk in there[kind].get(key, ()) for kind in needed)
-        ]
-        for chunk in spoilt:
-            for kind in kinds:
-                work.remove_chunk(kind, dataset, key, chunk)
-        return not spoilt
-
-    marked = work.marks(kinds[-1], dataset)
-    sound = set(filter(is_whole, marked))
-    for key in marked - sound:
-        for kind in kinds:
-            work.remove_mark(kind, dataset, key)
-    return sound
-
-
-def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
-    """Rows and rejects of a shard, the same in both passes, by chunk and with unique ids.
-
-    Raises:
-        RowsLostError: naming the shard and what differs.
-    """
-    where = (shard.dataset, shard.key)
-    first = run.work.read_mark("experts", *where).chunks
-    second = run.work.read_mark("predictions", *where).chunks
-    names = f"shard '{shard.name}' of data set '{shard.dataset}' in {run.address}"
-    if first.keys() != second.keys():
-        raise RowsLostError(f"{names}: pass 2 has other chunks than pass 1")
-    rows = rejects = 0
-    ids: set[str] = set()
-    for chunk, (scored, rejected) in first.items():
-        rows, rejects = rows + scored, rejects + rejected
-        found = _ids(run, "predictions", where, chunk)
-        refused = _ids(run, "rejects", where, chunk) if rejected else []
-        if (len(found), len(refused)) != (scored, rejected):
-            raise RowsLostError(
-                f"{names}: of chunk {chunk} {scored} samples were scored and {rejected} rejected, "
-                f"but there are {len(found)} predictions and {len(refused)} rejects"
-            )
-        ids.update(found, refused)
-    if len(ids) != rows + rejects:
-        raise RowsLostError(f"{names}: {rows + rejects} samples have only {len(ids)} names")
-    return rows, rejects
-
-
-def _ids(run: RunDirectory, kind: Kind, where: tuple[str, str], chunk: str) -> list[str]:
-    column = run.work.read(kind, *where, chunk, ["sample_id"])["sample_id"]
-    ids: list[str] = column.to_pylist()
-    return ids
 
 
 def check_usable(
@@ -115,7 +42,7 @@ def check_usable(
         first = None
         for shard in shards:
             for table in run.work.read_shard("rejects", dataset, shard.key):
-                reasons.update(map(kind_of, table["reason"].to_pylist()))
+                reasons.update(map(kind_of_reason, table["reason"].to_pylist()))
                 first = first or table.slice(0, 1).to_pylist()[0]
         told = "".join(
             f"\n  {count:,} x {why}" for why, count in reasons.most_common(SHOWN_REASONS)
@@ -148,7 +75,7 @@ def _counted(
             for chunk, (scored, refused) in chunks.items():
                 rows, rejected = rows + scored, rejected + refused
                 if refused:
-                    yield run.work.read("rejects", dataset, shard.key, chunk, COLUMNS)
+                    yield run.work.read("rejects", dataset, shard.key, chunk, BROKEN_COLUMNS)
 
     parquet = any(shard.format == "parquet" for shard in shards)
     broken = broken_shards(rejects(), counted=parquet)
@@ -159,7 +86,9 @@ def _check_broken(broken: Mapping[str, Sequence[Mapping[str, Any]]], limit: int)
     count = sum(map(len, broken.values()))
     if count <= limit:
         return
-    lines = [line for dataset, shards in broken.items() for line in words_of(dataset, shards)]
+    lines = [
+        line for dataset, shards in broken.items() for line in words_of_broken(dataset, shards)
+    ]
     lost = sum(map(lost_at_least, broken.values()))
     raise UserError(
         f"{count:,} shard{'s are' if count > 1 else ' is'} broken, which is more than "
@@ -171,6 +100,6 @@ def _check_broken(broken: Mapping[str, Sequence[Mapping[str, Any]]], limit: int)
     )
 
 
-def kind_of(reason: str) -> str:
+def kind_of_reason(reason: str) -> str:
     """A reason without what is particular to a sample."""
     return re.sub(r"\d+", "#", reason)[:100]

@@ -11,7 +11,6 @@ of a shard are there, so that a resumed run need not read the shard to know.
 from __future__ import annotations
 
 import posixpath
-import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 from dawin_ray.errors import DamagedFileError, UserError
 from dawin_ray.records import read_record, write_record
 from dawin_ray.runs.folder import RunFolder
-from dawin_ray.runs.layout import WORK, Kind, is_ours
+from dawin_ray.runs.layout import WORK, is_ours
 from dawin_ray.storage import (
     delete,
     files_below,
@@ -33,6 +32,7 @@ from dawin_ray.storage import (
     table_bytes,
     unreadable,
 )
+from dawin_ray.tables import TABLES, Kind
 
 MARKS = join(WORK, "marks")
 
@@ -144,7 +144,7 @@ class Work:
         """Delete what was committed of a shard."""
         self.folder.guard(closely=True)
         fs, root = self.folder.path()
-        for kind in typing.get_args(Kind):
+        for kind in TABLES:
             found = files_in(fs, join(root, WORK, kind, dataset, shard), ".parquet")
             delete(fs, root, [posixpath.relpath(path, root) for path in found])
             self.remove_mark(kind, dataset, shard)

@@ -9,8 +9,8 @@ from dawin_ray import tables
 from dawin_ray.data.datasets import Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.ledger import PassLedger
-from dawin_ray.runs.usable import RowsLostError, check_shard, check_usable
+from dawin_ray.runs.ledger import PassLedger, RowsLostError, check_shard
+from dawin_ray.runs.usable import check_usable
 from dawin_ray.runs.work import Mark
 
 SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")

@@ -14,7 +14,7 @@ from dawin_ray.report.pictures import draw
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
 from dawin_ray.runs.manifest import Manifest, Rows, reseal
-from dawin_ray.runs.seals import of_manifest, of_outputs, of_strangers
+from dawin_ray.runs.seals import faults_of_manifest, faults_of_outputs, unlisted_files
 from dawin_ray.storage.folders import files_below
 
 COLUMNS = {
@@ -48,7 +48,7 @@ def write(run: RunDirectory, **columns) -> Manifest:
 
 
 def faults(run: RunDirectory, manifest: Manifest):
-    return of_outputs(run, manifest.outputs, manifest.rows)
+    return faults_of_outputs(run, manifest.outputs, manifest.rows)
 
 
 def listed(manifest) -> set[str]:
@@ -57,8 +57,8 @@ def listed(manifest) -> set[str]:
 
 def test_a_sound_run_has_no_faults(run):
     manifest = write(run)
-    assert list(of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []
-    assert list(of_strangers(run.address, listed(manifest))) == []
+    assert list(faults_of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []
+    assert list(unlisted_files(run.address, listed(manifest))) == []
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ def test_every_listed_file_is_looked_at(run, name, how):
 def test_a_file_that_nothing_lists_is_found(run, name):
     manifest = write(run)
     run.write_text(name, "x")
-    assert list(of_strangers(run.address, listed(manifest))) == [f"{name} is not in the manifest"]
+    assert list(unlisted_files(run.address, listed(manifest))) == [f"{name} is not in the manifest"]
 
 
 def test_locks_temporary_files_work_and_crops_are_no_strangers(run):
     manifest = write(run)
     for name in (".lock", f"predictions/.part-00000.parquet.{'0' * 32}.tmp", "work/a", "cache/b/c"):
         run.write_text(name, "x")
-    assert list(of_strangers(run.address, listed(manifest))) == []
+    assert list(unlisted_files(run.address, listed(manifest))) == []
 
 
 def test_links_are_followed_and_end(tmp_path, run):
@@ -124,11 +124,11 @@ def test_links_are_followed_and_end(tmp_path, run):
     manifest = write(run)
     os.rename(tmp_path / "run" / "predictions", tmp_path / "other_disk")
     os.symlink(tmp_path / "other_disk", tmp_path / "run" / "predictions")
-    assert list(of_strangers(run.address, listed(manifest))) == []
+    assert list(unlisted_files(run.address, listed(manifest))) == []
     (tmp_path / "other_disk" / "x.parquet").write_text("x")
     os.symlink(tmp_path / "run", tmp_path / "run" / "experts" / "loop")
     assert "predictions/x.parquet is not in the manifest" in list(
-        of_strangers(run.address, listed(manifest))
+        unlisted_files(run.address, listed(manifest))
     )
     fs, root = run.path()
     assert "predictions" in files_below(fs, root)  # not followed where files are deleted
@@ -138,7 +138,7 @@ def test_of_a_batch_whose_manifest_is_lost_nothing_more_is_said(run):
     manifest = write(run)
     for name in ("batches/x/report.html", "predictions/dataset=set/batch=x/p", "batches/y/a"):
         run.write_text(name, "x")
-    found = list(of_strangers(run.address, listed(manifest), ["x"]))
+    found = list(unlisted_files(run.address, listed(manifest), ["x"]))
     assert found == ["batches/y/a is not in the manifest"]
 
 
@@ -146,7 +146,7 @@ def test_many_strangers_are_counted(run):
     manifest = write(run)
     for i in range(50):
         run.write_text(f"predictions/{i:02d}", "x")
-    faults = list(of_strangers(run.address, listed(manifest)))
+    faults = list(unlisted_files(run.address, listed(manifest)))
     assert len(faults) == 21
     assert faults[-1] == "and 30 more files are not in the manifest"
 
@@ -156,7 +156,7 @@ def test_a_file_that_was_made_again_is_sealed_again(run):
     run.write_json("audit.json", {"a": 2})
     reseal(run, ["audit.json"])
     manifest = Manifest.read(run)
-    assert list(of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []
+    assert list(faults_of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []
 
 
 def test_text_of_a_csv_is_no_formula():
