@@ -51,7 +51,6 @@ from dawin_ray.runs import (
     MIXTURE,
     SHARDS,
     WORK,
-    Kind,
     Manifest,
     Output,
     Part,
@@ -67,6 +66,7 @@ from dawin_ray.runs import (
     write_class_names,
 )
 from dawin_ray.storage import Fence, exclusive
+from dawin_ray.tables import Kind
 
 COUNT_SECONDS = 10.0  # that may pass before a run begins, to count its samples for the forecast
 

@@ -21,22 +21,22 @@ from dawin_ray.models import Precision, load_experts
 from dawin_ray.passes import PredictExact, PredictMerged, ScoreExperts
 from dawin_ray.runs import (
     BATCHES,
+    FIGURES_OF_LABELS,
     JOB,
     LEDGER,
     MANIFEST,
-    OF_LABELS,
     SHARDS,
     Manifest,
     Mixtures,
     RunDirectory,
     Series,
     SeriesManifest,
-    differences,
+    changed_files,
+    faults_of_manifest,
+    faults_of_outputs,
     files_of,
-    of_manifest,
-    of_outputs,
-    of_strangers,
     shards_of,
+    unlisted_files,
 )
 from dawin_ray.storage import join, unreadable
 
@@ -66,16 +66,16 @@ def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
         manifest = _manifest(run)
         wrong = _of_run(run, manifest, sample, random.Random(seed))
         if run.batch is None and _is_sealed(manifest):
-            wrong += of_strangers(run_dir, {MANIFEST, *_paths(manifest)})
+            wrong += unlisted_files(run_dir, {MANIFEST, *_paths(manifest)})
         return wrong
     return _of_series(Series(run_dir), sample, seed)
 
 
 def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
     whole = _manifest(series.run)
-    if wrong := list(of_manifest(whole, ("batches",))):
+    if wrong := list(faults_of_manifest(whole, ("batches",))):
         return wrong
-    wrong += of_outputs(series.run, SeriesManifest.read(series.run).outputs)
+    wrong += faults_of_outputs(series.run, SeriesManifest.read(series.run).outputs)
     listed = {MANIFEST, LEDGER, *_paths(whole)}
     seen: dict[tuple[str, str], str] = {}
     unknown = []
@@ -115,7 +115,7 @@ def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
         for name in strangers
         if name not in whole["batches"]
     ]
-    return wrong + list(of_strangers(series.address, listed, unknown))
+    return wrong + list(unlisted_files(series.address, listed, unknown))
 
 
 def _paths(manifest: Mapping[str, Any]) -> list[str]:
@@ -123,7 +123,7 @@ def _paths(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _is_sealed(manifest: Mapping[str, Any]) -> bool:
-    return not list(of_manifest(manifest))
+    return not list(faults_of_manifest(manifest))
 
 
 def _manifest(run: RunDirectory) -> dict[str, Any]:
@@ -141,11 +141,13 @@ def _manifest(run: RunDirectory) -> dict[str, Any]:
 def _of_run(
     run: RunDirectory, content: Mapping[str, Any], sample: float, draw: random.Random
 ) -> list[str]:
-    wrong = list(of_manifest(content, ("outputs", "rows", "inputs", "fingerprint", "precision")))
+    wrong = list(
+        faults_of_manifest(content, ("outputs", "rows", "inputs", "fingerprint", "precision"))
+    )
     if wrong:  # nothing that it says can be believed
         return wrong
     manifest = Manifest.read(run)
-    wrong += of_outputs(run, manifest.outputs, manifest.rows)
+    wrong += faults_of_outputs(run, manifest.outputs, manifest.rows)
     fs, path = run.path(JOB)
     try:
         prepared = prepare(make_job(yaml.safe_load(fs.cat_file(path)), path))
@@ -169,7 +171,7 @@ def _of_inputs(run: RunDirectory, prepared: Prepared, manifest: Manifest) -> Ite
             then = run.files()
         except UserError as error:
             yield str(error)
-    named = [] if then is None else differences(then, files_of(prepared.shards))
+    named = [] if then is None else changed_files(then, files_of(prepared.shards))
     yield from (f"data: {line}" for line in named)
     for key in ("code", "checkpoints", "classes", "data", "inputs", "preprocessing"):
         if theirs.get(key) != ours.get(key) and not (key == "data" and named):
@@ -266,7 +268,7 @@ def _is_no_number(column: str, row: Mapping[str, Any]) -> bool:
     value = row[column]
     if value is None or isinstance(value, str):
         return False
-    if row["label"] is None and column.rpartition("_")[2] in OF_LABELS:
+    if row["label"] is None and column.rpartition("_")[2] in FIGURES_OF_LABELS:
         return False
     return not np.isfinite(np.asarray(value, dtype=np.float64)).all()
 

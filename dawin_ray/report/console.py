@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dawin_ray.names import printable
 from dawin_ray.passes import PHASES
-from dawin_ray.runs import words_of
+from dawin_ray.runs import words_of_broken
 
 
 def table_of(report: Mapping[str, Any]) -> Table:
@@ -74,7 +74,7 @@ def footer_of(report: Mapping[str, Any]) -> str:
             *[
                 f"broken       {line}"
                 for row in report["datasets"]
-                for line in words_of(row["dataset"], row.get("broken", []))
+                for line in words_of_broken(row["dataset"], row.get("broken", []))
             ],
             *[
                 f"drift        {dataset}: {found['words']}"

@@ -29,7 +29,7 @@ from dawin_ray.runs import (
     RunDirectory,
     read_class_names,
     reseal,
-    words_of,
+    words_of_broken,
 )
 from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES
 from dawin_ray.storage import configure, join
@@ -72,7 +72,7 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> dict[str, Any]:
     broken = [
         line
         for row in report["datasets"]
-        for line in words_of(row["dataset"], row.get("broken", []))
+        for line in words_of_broken(row["dataset"], row.get("broken", []))
     ]
     run.write_text(PAGE, page_of(found, run.address, sheets, report.get("drift"), broken))
     if finished:

@@ -15,8 +15,7 @@ from dawin_ray.data import Shard
 from dawin_ray.engine import Resources, Timing
 from dawin_ray.method import Fit
 from dawin_ray.passes import ScoringSpec
-from dawin_ray.runs import COLUMNS as COLUMNS_OF_BROKEN
-from dawin_ray.runs import RunDirectory, broken_shards
+from dawin_ray.runs import BROKEN_COLUMNS, RunDirectory, broken_shards
 from dawin_ray.storage import join
 
 COLUMNS = [
@@ -88,7 +87,7 @@ def _rejects_of(
     """By data set: how many rejects, and the broken shards among them."""
     counts: Counter[str] = Counter()
     broken: dict[str, list[pa.Table]] = {dataset: [] for dataset in shards}
-    for table in run.parts.read("rejects", columns=["dataset", *COLUMNS_OF_BROKEN]):
+    for table in run.parts.read("rejects", columns=["dataset", *BROKEN_COLUMNS]):
         counts.update(table["dataset"].to_pylist())
         table = table.filter(table["broken"])
         for dataset in set(table["dataset"].to_pylist()):
