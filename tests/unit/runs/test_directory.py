@@ -1,53 +1,13 @@
-"""The run directory: what it claims, what it refuses, and that outputs are whole or absent."""
+"""The run directory: what it claims, what it refuses, and what it deletes."""
 
-import os
-import pickle
-from dataclasses import asdict
-
-import fsspec
-import numpy as np
-import pyarrow as pa
 import pytest
 
 from dawin_ray import tables
 from dawin_ray.errors import UserError
-from dawin_ray.runs import directory, folder, parts
+from dawin_ray.runs import directory, folder
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
-from dawin_ray.runs.work import Mark
-
-FINGERPRINT = {"code": "0.1", "job": {"seed": 1, "fit": "joint"}, "checkpoints": {"a.pt": "123"}}
-
-
-@pytest.fixture(params=["local", "memory"])
-def address(request, tmp_path):
-    """A run directory that does not exist yet, here and behind another fsspec address."""
-    if request.param == "local":
-        yield str(tmp_path / "some" / "run")
-    else:
-        yield f"memory://{tmp_path.name}/run"
-        memory = fsspec.filesystem("memory")
-        if memory.exists(f"/{tmp_path.name}"):
-            memory.rm(f"/{tmp_path.name}", recursive=True)
-
-
-@pytest.fixture
-def run(tmp_path):
-    return RunDirectory(str(tmp_path / "run"))
-
-
-def scored(first: int, count: int = 3) -> pa.Table:
-    columns = {
-        "sample_id": [f"s.tar/{i}" for i in range(first, first + count)],
-        "label": [None] * count,
-        "log_expertise": np.arange(2 * count, dtype=np.float32).reshape(count, 2),
-    }
-    return tables.table(tables.EXPERTS, columns)
-
-
-def files_below(folder) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
+from tests.unit.runs.made import FINGERPRINT, files_below, fill, scored
 
 # Claiming a directory
 
@@ -141,42 +101,6 @@ def test_a_claim_that_was_cut_short_can_be_made_again(tmp_path, run, monkeypatch
     assert {"job.yaml", "fingerprint.json"} <= files_below(tmp_path / "run")
 
 
-# Outputs
-
-
-def test_what_is_committed_is_read_back(address):
-    run = RunDirectory(address)
-    table = scored(0)
-    run.work.commit("experts", "set", "s", "chunk", table)
-    assert run.work.read("experts", "set", "s", "chunk").equals(table)
-    assert run.work.read("experts", "set", "s", "chunk", ["sample_id"]).column_names == [
-        "sample_id"
-    ]
-    assert run.work.chunks("experts", "set", "s") == ["chunk"]
-    assert run.work.chunks("predictions", "set", "s") == []
-    assert run.work.chunks("experts", "set", "t") == []
-    assert run.work.chunks("experts", "other", "s") == []
-    assert run.work.count("experts", "set", "s", "chunk") == 3
-    assert run.work.count("rejects", "set", "s", "chunk") == 0
-
-
-def test_chunks_are_listed_and_read_in_the_order_of_their_names(address):
-    run = RunDirectory(address)
-    for start in (9, 0, 3, 6):
-        run.work.commit("experts", "set", "s", f"shard-{start:09d}", scored(start))
-    run.work.commit("experts", "set", "t", "other-000000000", scored(100))
-    assert run.work.chunks("experts", "set", "s") == [
-        f"shard-{start:09d}" for start in (0, 3, 6, 9)
-    ]
-    read = run.work.read_shard("experts", "set", "s")
-    ids = [i for table in read for i in table["sample_id"].to_pylist()]
-    assert ids == [f"s.tar/{i}" for i in range(12)]
-    [column] = {
-        tuple(t.column_names) for t in run.work.read_shard("experts", "set", "s", ["label"])
-    }
-    assert column == ("label",)
-
-
 def test_a_run_directory_may_have_any_name(tmp_path):
     run = RunDirectory(str(tmp_path / "lr=[1e-5] *best*" / "run"))
     run.open(FINGERPRINT, "")
@@ -184,53 +108,6 @@ def test_a_run_directory_may_have_any_name(tmp_path):
     assert run.work.chunks("experts", "set", "s") == ["chunk"]
     run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
     assert [table.num_rows for table in run.parts.read("experts", "dataset=set")] == [3]
-
-
-def test_marks_say_which_shards_are_complete(address):
-    run = RunDirectory(address)
-    assert run.work.marks("experts", "set") == set()
-    run.work.mark("experts", "set", "s", Mark(chunks={"a": (3, 1)}))
-    assert run.work.marks("experts", "set") == {"s"}
-    assert run.work.marks("predictions", "set") == set()
-    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 1)})
-
-
-def test_parts_hold_all_rows_and_are_described_truly(address, monkeypatch):
-    monkeypatch.setattr(parts, "PART_BYTES", 1500)
-    monkeypatch.setattr(parts, "ROW_GROUP", 5)
-    run = RunDirectory(address)
-    where = ("experts", "dataset=set")
-    given = [scored(start) for start in range(0, 30, 3)]
-    found = run.parts.write(where, tables.EXPERTS, given)
-    assert len(found) > 1
-    assert sum(part.rows for part in found) == 30
-    for part in found:
-        described = run.describe(part.path)
-        assert asdict(part) == asdict(described) | {"rows": part.rows}
-    read = pa.concat_tables(run.parts.read(*where))
-    assert read.equals(pa.concat_tables(given))
-    assert run.parts.write(where, tables.EXPERTS, given) == found
-
-
-def test_a_table_without_rows_is_a_part_with_its_columns(address):
-    run = RunDirectory(address)
-    [part] = run.parts.write(("rejects",), tables.REJECTS, [])
-    assert part.rows == 0
-    assert list(run.parts.read("rejects", columns=["reason"])) == []
-
-
-def fill(run: RunDirectory) -> None:
-    """Files of all kinds that a run writes."""
-    run.open(FINGERPRINT, "", {"set": {"s.tar": (3, "v")}})
-    run.work.commit("experts", "set", "s", "chunk", scored(0))
-    run.work.mark("experts", "set", "s", Mark(chunks={}))
-    for kind in ("experts", "predictions"):
-        run.parts.write((kind, "dataset=set"), tables.EXPERTS, [scored(0)])
-    run.parts.write(("rejects",), tables.REJECTS, [])
-    for name in ("report.json", "audit.json", "mixture.json", "classes.json", "fit.json", MANIFEST):
-        run.write_json(name, {})
-    for name in ("report.html", "csv/scores.csv", f"cache/{'a' * 32}/c.arrow"):
-        run.write_text(name, "x")
 
 
 def test_a_run_is_cleared_and_nothing_else(tmp_path, address):
@@ -276,13 +153,6 @@ def test_a_restart_does_not_follow_links(tmp_path, run):
     (tmp_path / "run" / "work" / "link").symlink_to(tmp_path / "elsewhere")
     run.clear()
     assert (tmp_path / "elsewhere" / "part-00000.parquet").exists()
-
-
-def test_work_that_is_not_ours_stays(tmp_path, run):
-    fill(run)
-    run.write_text("work/experts/set/s/notes.txt", "mine")
-    run.work.remove()
-    assert files_below(tmp_path / "run" / "work") == {"experts/set/s/notes.txt"}
 
 
 # The data of a run
@@ -371,99 +241,8 @@ def test_a_damaged_listing_is_told(run):
         run.open(FINGERPRINT, "", FILES)
 
 
-def test_a_chunk_that_is_missing_or_damaged_is_told_and_can_be_made_again(address):
-    run = RunDirectory(address)
-    run.work.commit("experts", "set", "s", "a", scored(0))
-    fs, path = run.path("work", "experts", "set", "s", "a.parquet")
-    whole = fs.cat_file(path)
-    for data in (whole[:-10], b"", b"x" * len(whole), whole[:40] + bytes(60) + whole[100:]):
-        fs.pipe_file(path, data)
-        with pytest.raises(UserError, match=r"a\.parquet.* damaged .*Run the same command again"):
-            run.work.read("experts", "set", "s", "a")
-        assert run.work.chunks("experts", "set", "s") == []  # so it is not taken for done
-        with pytest.raises(UserError, match=r"a\.parquet.* is missing\. Run the same command"):
-            run.work.read("experts", "set", "s", "a")
-    run.work.commit("experts", "set", "s", "a", scored(0))
-    assert run.work.read("experts", "set", "s", "a").equals(scored(0))
-
-
-def test_an_error_of_the_disk_deletes_no_chunk(run, monkeypatch):
-    run.work.commit("experts", "set", "s", "a", scored(0))
-    fs = run.path()[0]
-
-    def fails(*_, **__):
-        raise OSError(5, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(fs), "open", fails)
-        with pytest.raises(UserError, match="Input/output error"):
-            run.work.read("experts", "set", "s", "a")
-    assert run.work.read("experts", "set", "s", "a").equals(scored(0))
-
-
-def test_a_damaged_part_is_told(run):
-    [part] = run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored(0)])
-    run.write_text(part.path, "x")
-    with pytest.raises(UserError, match=r"part-00000\.parquet' is damaged"):
-        list(run.parts.read("experts", "dataset=set"))
-
-
-def test_committing_twice_writes_the_same_bytes(tmp_path, run):
-    path = tmp_path / "run" / "work" / "experts" / "set" / "s" / "chunk.parquet"
-    run.work.commit("experts", "set", "s", "chunk", scored(0))
-    before = path.read_bytes()
-    run.work.commit("experts", "set", "s", "chunk", scored(0))
-    assert path.read_bytes() == before
-    assert files_below(tmp_path / "run") == {"work/experts/set/s/chunk.parquet"}
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_commit_that_fails_midway_leaves_nothing(tmp_path, run, monkeypatch, step):
-    def fail(*_):
-        raise OSError("no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, step, fail)
-        with pytest.raises(UserError, match="no space"):
-            run.work.commit("experts", "set", "s", "chunk", scored(0))
-    assert files_below(tmp_path / "run") == set()
-    assert run.work.chunks("experts", "set", "s") == []
-
-
-def test_a_commit_that_fails_midway_leaves_what_was_there(run, monkeypatch):
-    run.work.commit("experts", "set", "s", "chunk", scored(0))
-
-    def fail(*_):
-        raise OSError("no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        with pytest.raises(UserError, match="no space"):
-            run.work.commit("experts", "set", "s", "chunk", scored(50))
-    assert run.work.read("experts", "set", "s", "chunk").equals(scored(0))
-
-
-def test_nobody_sees_a_part_of_a_file(tmp_path, run, monkeypatch):
-    listed = []
-    replace = os.replace
-
-    def look(source, target):
-        listed.append(run.work.chunks("experts", "set", "s"))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", look)
-    run.work.commit("experts", "set", "s", "chunk", scored(0))
-    assert listed == [[]]  # written in full by then, and not among the chunks
-    assert run.work.chunks("experts", "set", "s") == ["chunk"]
-
-
 def test_json_comes_back_as_it_was(address):
     run = RunDirectory(address)
     value = {"a": [1, 2.5, None], "b": {"c": "ä"}}
     run.write_json("report.json", value)
     assert run.read_json("report.json") == value
-
-
-def test_a_run_directory_survives_the_way_to_a_worker(run):
-    run.work.commit("experts", "set", "s", "chunk", scored(0))
-    assert pickle.loads(pickle.dumps(run)).work.chunks("experts", "set", "s") == ["chunk"]  # noqa: S301
