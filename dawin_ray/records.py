@@ -45,14 +45,17 @@ def read_record(kind: type[R], content: bytes, address: str) -> R:
     """
     try:
         values = json.loads(content)
-        version = values.pop("version", 0)
-    except (ValueError, TypeError, AttributeError) as error:
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__}, not an object")
+    except (ValueError, RecursionError) as error:
         raise _damaged(address, str(error)) from error
-    if not isinstance(version, int) or version > kind.VERSION:
-        raise UserError(
-            f"{address!r} has version {version}, and this program reads versions up to "
-            f"{kind.VERSION}: a newer dawin_ray wrote it. Use that one."
-        )
+    return of_json(kind, values, address)
+
+
+def of_json(kind: type[R], values: dict[str, Any], address: str) -> R:
+    """The record that `to_json` made values of. Raises as `read_record`."""
+    values = dict(values)
+    take_version(values, kind.VERSION, address)
     try:
         record: R = _adapter(kind).validate_python(values)
     except ValidationError as error:
@@ -60,6 +63,20 @@ def read_record(kind: type[R], content: bytes, address: str) -> R:
         place = ".".join(map(str, first["loc"])) or "it"
         raise _damaged(address, f"{place}: {first['msg']}") from error
     return record
+
+
+def take_version(values: dict[str, Any], newest: int, address: str) -> None:
+    """Take the version out of what a file holds; files of the first days have none.
+
+    Raises:
+        UserError: it is newer than `newest`.
+    """
+    version = values.pop("version", 0)
+    if not isinstance(version, int) or version > newest:
+        raise UserError(
+            f"{address!r} has version {version}, and this program reads versions up to {newest}: "
+            "a newer dawin_ray wrote it. Use that one."
+        )
 
 
 @cache

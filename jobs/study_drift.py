@@ -54,7 +54,7 @@ from dawin_ray.method.expertise import entropy
 from dawin_ray.method.fit import Fit, fit
 from dawin_ray.method.mixture import MixtureConfig
 from dawin_ray.models.experts import load_experts
-from dawin_ray.runs.fits import entry_of
+from dawin_ray.runs.fits import FitEntry, ScoredRows
 from dawin_ray.statistics.drift import DriftConfig, drift_of
 
 CLEAN, *SHIFTS = DATASETS
@@ -139,10 +139,15 @@ class Reference:
         log_expertise = -samples.entropies.astype(np.float64)
         coefficient, mixture = CoefficientConfig(), MixtureConfig(clusters=CLUSTERS)
         self.fit: Fit = fit(lambda: [log_expertise], len(NAMES), coefficient, mixture)
-        where = self._where(samples)
-        self.entry = entry_of(
-            self.fit, "", NAMES, samples.entropies, *where, samples.predictions, len(images.CLASSES)
+        coefficients, clusters = self._where(samples)
+        rows = ScoredRows(
+            entropy=samples.entropies,
+            coefficient=coefficients,
+            cluster=clusters,
+            expert_prediction=samples.predictions,
         )
+        entry = FitEntry.of(self.fit, NAMES, rows, count=len(images.CLASSES), classes="")
+        self.entry = dataclasses.asdict(entry)
 
     def _where(self, samples: Outputs) -> tuple[np.ndarray, np.ndarray]:
         shares = self.fit.coefficients(-samples.entropies.astype(np.float64))

@@ -153,6 +153,7 @@ def main(folder: Path) -> None:
     from dawin_ray.data.datasets import Shard
     from dawin_ray.data.formats.registry import count_samples, read_samples
     from dawin_ray.runs.directory import RunDirectory
+    from dawin_ray.runs.work import Work
 
     assert not ray.is_initialized()
     called: list[str] = []
@@ -167,9 +168,9 @@ def main(folder: Path) -> None:
         count_samples(shard, lambda sample, told=told: told.append((sample.error, sample.lost)))
         samples = [(s.image is None, s.error, s.broken, s.lost) for s in read_samples(shard)]
         own = []
-        for read in (RunDirectory.read, RunDirectory.count):
+        for read in (Work.read, Work.count):
             try:
-                read(RunDirectory(str(folder)), "experts", "set", "s", path.stem)
+                read(RunDirectory(str(folder)).work, "experts", "set", "s", path.stem)
             except Exception as error:  # noqa: BLE001  (it is printed)
                 own.append(f"{type(error).__name__}: {error}")
             path.write_bytes(content)  # a run deletes what is damaged

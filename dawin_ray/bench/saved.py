@@ -59,7 +59,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
 
 def _agreement(two: Job, one: Job) -> Figure:
     rows = [
-        pa.concat_tables(RunDirectory(job.run_dir).read_parts("predictions", "dataset=images"))
+        pa.concat_tables(RunDirectory(job.run_dir).parts.read("predictions", "dataset=images"))
         for job in (two, one)
     ]
     coefficients = [np.stack(table["coefficient"].to_pylist()).astype(float) for table in rows]

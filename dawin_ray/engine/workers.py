@@ -126,13 +126,13 @@ class Worker:
         where, before = (chunk.dataset, chunk.shard_key, chunk.name), self.scorer.merges
 
         def read(kind: Kind) -> pa.Table:
-            return self.run.read(kind, *where)
+            return self.run.work.read(kind, *where)
 
         made = self.scorer(chunk, read)
         if "experts" in self.stage.tables and chunk.rejects:
-            self.run.commit("rejects", *where, _rejects_of(chunk))
+            self.run.work.commit("rejects", *where, _rejects_of(chunk))
         for kind in self.stage.tables:
-            self.run.commit(kind, *where, made[kind])
+            self.run.work.commit(kind, *where, made[kind])
         return self.scorer.merges - before
 
     def _reached(self, done: int, total: int) -> None:

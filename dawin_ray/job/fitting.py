@@ -30,7 +30,15 @@ from dawin_ray.method import (
     entropy_quantiles,
     fit,
 )
-from dawin_ray.runs import FIT, MIXTURE, RunDirectory, document_of, entry_of
+from dawin_ray.runs import (
+    MIXTURE,
+    FitEntry,
+    GroupFit,
+    Mixtures,
+    RunDirectory,
+    SavedFits,
+    ScoredRows,
+)
 from dawin_ray.statistics import drift_of
 
 logger = logging.getLogger(__name__)
@@ -42,13 +50,7 @@ def fit_datasets(
     """The fit of each data set, from the rows of pass 1; all of them go into mixture.json."""
     job, names = prepared.job, list(prepared.shards)
     if run.exists(MIXTURE):  # pass 2 may have begun with it
-        written = run.read_json(MIXTURE)["fits"]
-        return {
-            name: fitted
-            for group in written.values()
-            for fitted in [Fit.from_dict(group)]
-            for name in group["datasets"]
-        }
+        return Mixtures.read(run).of_datasets
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
     reference = _reference(run, prepared)
     anchor = None if reference is None else reference.median
@@ -102,29 +104,33 @@ def write_fits(
 ) -> None:
     """mixture.json: the fit of each group of data sets, with what was warned of."""
     written = {
-        group: {"datasets": list(members), "warnings": list(warned.get(group, ()))}
-        | fits[members[0]].to_dict()
+        group: GroupFit(
+            datasets=tuple(members), warnings=tuple(warned.get(group, ())), fit=fits[members[0]]
+        )
         for group, members in groups.items()
     }
-    names = [expert.name for expert in prepared.job.experts]
-    run.write_json(MIXTURE, {"experts": names, "fits": written})
+    names = tuple(expert.name for expert in prepared.job.experts)
+    Mixtures(experts=names, fits=written).write(run)
 
 
 def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) -> None:
     """fit.json, for jobs that score new data of the same kind."""
-    names = [expert.name for expert in prepared.job.experts]
+    names = tuple(expert.name for expert in prepared.job.experts)
     entries = {
-        dataset: entry_of(
+        dataset: FitEntry.of(
             replace(fitted, beside={}),
-            prepared.fingerprint["classes"][dataset],
             names,
-            *_scored(run, prepared, dataset),
-            prepared.spec.classes[dataset].count,
-            prepared.texts[dataset],
+            _scored(run, prepared, dataset),
+            count=prepared.spec.classes[dataset].count,
+            classes=prepared.fingerprint["classes"][dataset],
+            texts=prepared.texts[dataset],
         )
         for dataset, fitted in fits.items()
     }
-    run.write_json(FIT, document_of(dawin_ray.__version__, names, prepared.identity, entries))
+    identity = dict(prepared.identity)
+    SavedFits(code=dawin_ray.__version__, names=names, identity=identity, datasets=entries).write(
+        run
+    )
 
 
 def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any] | None:
@@ -134,23 +140,33 @@ def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any] | None
     names, config = [expert.name for expert in prepared.job.experts], prepared.job.drift
     return {
         dataset: drift_of(
-            prepared.saved.entry, names, *_scored(run, prepared, dataset), config=config
+            prepared.saved.entry,
+            names,
+            rows.entropy,
+            rows.coefficient,
+            rows.cluster,
+            rows.expert_prediction,
+            config=config,
         )
         for dataset in prepared.shards
+        for rows in [_scored(run, prepared, dataset)]
     }
 
 
-def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> tuple[np.ndarray | None, ...]:
-    """Entropies [N, M], coefficients [N, M], clusters [N] or None, experts' predictions [N, M]."""
+def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> ScoredRows:
     columns = ["expert_entropy", "coefficient", "cluster", "expert_prediction"]
-    rows = pa.concat_tables(run.read_parts("predictions", f"dataset={dataset}", columns=columns))
+    rows = pa.concat_tables(run.parts.read("predictions", f"dataset={dataset}", columns=columns))
     count = len(prepared.job.experts)
     entropy, coefficient, expert_prediction = (
         tables.rows_of(rows[name], count)
         for name in ("expert_entropy", "coefficient", "expert_prediction")
     )
-    cluster = None if prepared.job.exact else rows["cluster"].to_numpy()
-    return entropy, coefficient, cluster, expert_prediction
+    return ScoredRows(
+        entropy=entropy,
+        coefficient=coefficient,
+        cluster=None if prepared.job.exact else rows["cluster"].to_numpy(),
+        expert_prediction=expert_prediction,
+    )
 
 
 def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:
@@ -168,6 +184,6 @@ def _log_expertise(
     run: RunDirectory, shards: Sequence[Shard], experts: int
 ) -> Iterator[np.ndarray]:
     for shard in shards:
-        for table in run.read_shard("experts", shard.dataset, shard.key, ["log_expertise"]):
+        for table in run.work.read_shard("experts", shard.dataset, shard.key, ["log_expertise"]):
             if table.num_rows:
                 yield tables.rows_of(table["log_expertise"], experts)

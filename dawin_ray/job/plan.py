@@ -17,7 +17,7 @@ from dawin_ray.job.prepare import Prepared
 from dawin_ray.method import Method
 from dawin_ray.models import as_values, described
 from dawin_ray.names import printable
-from dawin_ray.runs import SHOWN_BROKEN, SHOWN_REASONS, kind_of
+from dawin_ray.runs import SHOWN_BROKEN, SHOWN_REASONS, kind_of_reason
 
 
 def plan_of(prepared: Prepared) -> list[Any]:
@@ -128,7 +128,7 @@ class _Faults:
         if sample.broken:
             self.broken.append(sample)
         else:
-            self.rejects[kind_of(sample.error or "")] += 1
+            self.rejects[kind_of_reason(sample.error or "")] += 1
 
     def lines(self) -> list[str]:
         """A line for each broken shard and each kind of reject, as far as a person reads."""

@@ -95,7 +95,7 @@ class _Finished:
     def __call__(self, shard: Shard) -> Collection[str]:
         if self.state == "new":
             return ()
-        found = [self.run.chunks(kind, shard.dataset, shard.key) for kind in self.kinds]
+        found = [self.run.work.chunks(kind, shard.dataset, shard.key) for kind in self.kinds]
         return set(found[0]).intersection(*found)
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
-
-import pyarrow as pa
 
 import dawin_ray
-from dawin_ray.data import CropCache, DecodeImages, ReadChunks, Shard, plan_cache
+from dawin_ray.data import CropCache, DecodeImages, ReadChunks, plan_cache
 from dawin_ray.engine import Engine, Resources, Say, engine_of
 from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
@@ -29,27 +26,28 @@ from dawin_ray.runs import (
     DATA,
     FINGERPRINT,
     FIT,
-    MANIFEST,
+    JOB,
     MIXTURE,
     SHARDS,
     WORK,
+    Manifest,
+    Output,
+    Part,
     RunDirectory,
     Series,
     check_shard,
     check_usable,
-    checked,
+    compact,
     files_of,
     manifest_of,
+    write_class_names,
 )
-from dawin_ray.storage import Fence, exclusive, join
-from dawin_ray.tables import TABLES, Kind
+from dawin_ray.storage import Fence, exclusive
 
 CACHE_NOTE = "work/cache.json"
 
 
-def score(
-    prepared: Prepared, progress: Progress | None = None, *, restart: bool = False
-) -> Report:
+def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool = False) -> Report:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
@@ -70,11 +68,11 @@ def score(
     if job.mode == "append":
         return _append(prepared, progress, restart)
     if run.state(prepared.fingerprint, files_of(prepared.shards)) == "finished":
-        checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
+        Manifest.read(run)
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
         if run.exists(WORK):  # where the run ended between its manifest and this
             with exclusive(job.run_dir) as fence:
-                RunDirectory(job.run_dir, fence=fence).remove_work()
+                RunDirectory(job.run_dir, fence=fence).work.remove()
         return Report.read(run)
     with exclusive(job.run_dir) as fence, _session(prepared, progress.say) as session:
         run = RunDirectory(job.run_dir, fence=fence)
@@ -193,25 +191,24 @@ def _score(
         dataset: [check_shard(run, shard) for shard in of_set]
         for dataset, of_set in prepared.shards.items()
     }
-    outputs = _compact(run, prepared)
+    outputs: list[Part | Output] = [*compact(run, prepared.shards)]
     drift = drift_of_run(run, prepared)
     if drift is not None:
         session.engine.publish(drift, on)
     report = summarise(run, spec, prepared.shards, fits, on, passes.timings).with_drift(drift)
     report.write(run)
-    run.write_json(CLASSES, prepared.class_names)
+    write_class_names(run, prepared.class_names)
     save_fits(run, prepared, fits)
     write_page(run)
     listing = SHARDS if run.batch else DATA
-    own = ("job.yaml", FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *PAGE_FILES)
+    own = (JOB, FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *PAGE_FILES)
     outputs += [run.describe(name) for name in own]
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it
-    manifest = manifest_of(
-        prepared.fingerprint, prepared.shards, counts, outputs, session.precision
+    manifest_of(prepared.fingerprint, prepared.shards, counts, outputs, session.precision).write(
+        run
     )
-    run.write_json(MANIFEST, manifest)
-    run.remove_work()
+    run.work.remove()
     return report
 
 
@@ -239,24 +236,6 @@ def _fits_and_predictions(
         return fit_datasets(run, prepared, say)
     write_fits(run, prepared, {"saved": list(fits)}, fits, {})
     return fits
-
-
-def _compact(run: RunDirectory, prepared: Prepared) -> list[dict[str, Any]]:
-    """Put the chunks' files together; what was written, with its hashes."""
-    outputs = []
-
-    def tables_of(kind: Kind, shards: Iterable[Shard]) -> Iterator[pa.Table]:
-        for shard in shards:
-            yield from run.read_shard(kind, shard.dataset, shard.key)
-
-    for dataset, shards in prepared.shards.items():
-        for kind, schema in TABLES.items():
-            if kind != "rejects":
-                folder = (kind, f"dataset={dataset}")
-                outputs += run.write_parts(folder, schema, tables_of(kind, shards))
-    everything = itertools.chain.from_iterable(prepared.shards.values())
-    outputs += run.write_parts(("rejects",), TABLES["rejects"], tables_of("rejects", everything))
-    return outputs
 
 
 def _cache(

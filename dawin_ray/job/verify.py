@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,24 +17,26 @@ from dawin_ray.config import make_job
 from dawin_ray.data import FATAL, DecodeImages, Shard, chunk_name
 from dawin_ray.errors import UserError
 from dawin_ray.job.prepare import Prepared, prepare
-from dawin_ray.method import Fit
-from dawin_ray.models import load_experts
+from dawin_ray.models import Precision, load_experts
 from dawin_ray.passes import Predict, ScoreExperts
 from dawin_ray.runs import (
     BATCHES,
+    FIGURES_OF_LABELS,
+    JOB,
     LEDGER,
     MANIFEST,
-    MIXTURE,
-    OF_LABELS,
     SHARDS,
+    Manifest,
+    Mixtures,
     RunDirectory,
     Series,
-    differences,
+    SeriesManifest,
+    changed_files,
+    faults_of_manifest,
+    faults_of_outputs,
     files_of,
-    of_manifest,
-    of_outputs,
-    of_strangers,
     shards_of,
+    unlisted_files,
 )
 from dawin_ray.storage import join, unreadable
 
@@ -64,16 +66,16 @@ def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
         manifest = _manifest(run)
         wrong = _of_run(run, manifest, sample, random.Random(seed))
         if run.batch is None and _is_sealed(manifest):
-            wrong += of_strangers(run_dir, {MANIFEST, *_paths(manifest)})
+            wrong += unlisted_files(run_dir, {MANIFEST, *_paths(manifest)})
         return wrong
     return _of_series(Series(run_dir), sample, seed)
 
 
 def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
     whole = _manifest(series.run)
-    if wrong := list(of_manifest(whole, ("batches",))):
+    if wrong := list(faults_of_manifest(whole, ("batches",))):
         return wrong
-    wrong += of_outputs(series.run, {"outputs": whole.get("outputs", [])})
+    wrong += faults_of_outputs(series.run, SeriesManifest.read(series.run).outputs)
     listed = {MANIFEST, LEDGER, *_paths(whole)}
     seen: dict[tuple[str, str], str] = {}
     unknown = []
@@ -113,7 +115,7 @@ def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
         for name in strangers
         if name not in whole["batches"]
     ]
-    return wrong + list(of_strangers(series.address, listed, unknown))
+    return wrong + list(unlisted_files(series.address, listed, unknown))
 
 
 def _paths(manifest: Mapping[str, Any]) -> list[str]:
@@ -121,7 +123,7 @@ def _paths(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _is_sealed(manifest: Mapping[str, Any]) -> bool:
-    return not list(of_manifest(manifest))
+    return not list(faults_of_manifest(manifest))
 
 
 def _manifest(run: RunDirectory) -> dict[str, Any]:
@@ -137,13 +139,16 @@ def _manifest(run: RunDirectory) -> dict[str, Any]:
 
 
 def _of_run(
-    run: RunDirectory, manifest: Mapping[str, Any], sample: float, draw: random.Random
+    run: RunDirectory, content: Mapping[str, Any], sample: float, draw: random.Random
 ) -> list[str]:
-    wrong = list(of_manifest(manifest, ("outputs", "rows", "inputs", "fingerprint", "precision")))
+    wrong = list(
+        faults_of_manifest(content, ("outputs", "rows", "inputs", "fingerprint", "precision"))
+    )
     if wrong:  # nothing that it says can be believed
         return wrong
-    wrong += of_outputs(run, manifest)
-    fs, path = run.path("job.yaml")
+    manifest = Manifest.read(run)
+    wrong += faults_of_outputs(run, manifest.outputs, manifest.rows)
+    fs, path = run.path(JOB)
     try:
         prepared = prepare(make_job(yaml.safe_load(fs.cat_file(path)), path))
     except (OSError, yaml.YAMLError, TypeError) as error:
@@ -158,15 +163,15 @@ def _of_run(
     return wrong
 
 
-def _of_inputs(run: RunDirectory, prepared: Prepared, manifest: Mapping[str, Any]) -> Iterator[str]:
-    theirs, ours = manifest["fingerprint"], json.loads(json.dumps(prepared.fingerprint))
+def _of_inputs(run: RunDirectory, prepared: Prepared, manifest: Manifest) -> Iterator[str]:
+    theirs, ours = manifest.fingerprint, json.loads(json.dumps(prepared.fingerprint))
     then = None
     if not run.batch:
         try:
             then = run.files()
         except UserError as error:
             yield str(error)
-    named = [] if then is None else differences(then, files_of(prepared.shards))
+    named = [] if then is None else changed_files(then, files_of(prepared.shards))
     yield from (f"data: {line}" for line in named)
     for key in ("code", "checkpoints", "classes", "data", "inputs", "preprocessing"):
         if theirs.get(key) != ours.get(key) and not (key == "data" and named):
@@ -176,19 +181,18 @@ def _of_inputs(run: RunDirectory, prepared: Prepared, manifest: Mapping[str, Any
 def _of_rescoring(
     run: RunDirectory,
     prepared: Prepared,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     sample: float,
     draw: random.Random,
 ) -> Iterator[str]:
     job = prepared.job
-    spec = replace(prepared.spec, precision=manifest["precision"])
-    groups = run.read_json(MIXTURE)["fits"].values()
-    fits = {name: Fit.from_dict(group) for group in groups for name in group["datasets"]}
+    spec = replace(prepared.spec, precision=cast("Precision", manifest.precision))
+    fits = Mixtures.read(run).of_datasets
     experts = load_experts(spec.model)
     score = ScoreExperts(spec, experts)
     predict = Predict(spec, fits, experts)
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
-    rejects = run.read_parts("rejects", columns=["reason"])
+    rejects = run.parts.read("rejects", columns=["reason"])
     if any(why.startswith(FATAL) for t in rejects for why in t["reason"].to_pylist()):
         decode = decode.alone()  # or the same image would end this process
     for shard, names, start in _drawn(prepared, manifest, sample, draw):
@@ -196,21 +200,21 @@ def _of_rescoring(
         for chunk in decode(shard, set(names) - {name}):
             again = predict(chunk, score(chunk))
             stored = _stored(run, shard.dataset, set(chunk.sample_ids))
-            yield from _of_rows(shard, again, stored, TOLERANCE[manifest["precision"]])
+            yield from _of_rows(shard, again, stored, TOLERANCE[manifest.precision])
 
 
 def _drawn(
-    prepared: Prepared, manifest: Mapping[str, Any], sample: float, draw: random.Random
+    prepared: Prepared, manifest: Manifest, sample: float, draw: random.Random
 ) -> list[tuple[Shard, list[str], int]]:
     """Chunks that hold about `sample` of the samples: shard, names of its chunks, start."""
     size = prepared.job.compute.chunk_size
     chunks, total = [], 0
     for dataset, shards in prepared.shards.items():
         now = {file: at for s in prepared.sources[dataset].shards() for file, at in s.files.items()}
-        for shard, entry in zip(shards, manifest["inputs"][dataset], strict=True):
+        for shard, entry in zip(shards, manifest.inputs[dataset], strict=True):
             if any(now.get(file) != at for file, at in shard.files.items()):
                 continue  # as it was when it was scored, it is there no more
-            read = entry["rows"] + entry["rejects"]
+            read = entry.rows + entry.rejects
             starts = range(0, read, size)
             names = [chunk_name(shard, start) for start in starts]
             chunks += [(shard, names, start, min(size, read - start)) for start in starts]
@@ -228,7 +232,7 @@ def _drawn(
 def _stored(run: RunDirectory, dataset: str, ids: set[str]) -> dict[str, dict[str, Any]]:
     """The rows of these samples in the run's predictions, by id."""
     found: dict[str, dict[str, Any]] = {}
-    for table in run.read_parts("predictions", f"dataset={dataset}"):
+    for table in run.parts.read("predictions", f"dataset={dataset}"):
         mask = [name in ids for name in table["sample_id"].to_pylist()]
         found |= {row["sample_id"]: row for row in table.filter(pa.array(mask)).to_pylist()}
     return found
@@ -264,7 +268,7 @@ def _is_no_number(column: str, row: Mapping[str, Any]) -> bool:
     value = row[column]
     if value is None or isinstance(value, str):
         return False
-    if row["label"] is None and column.rpartition("_")[2] in OF_LABELS:
+    if row["label"] is None and column.rpartition("_")[2] in FIGURES_OF_LABELS:
         return False
     return not np.isfinite(np.asarray(value, dtype=np.float64)).all()
 

@@ -12,7 +12,7 @@ from dawin_ray.passes import LABELS
 from dawin_ray.report.figures import DAWIN
 from dawin_ray.report.tally import DatasetReport, Report
 from dawin_ray.report.words import NOTHING, shown_percent
-from dawin_ray.runs import words_of
+from dawin_ray.runs import words_of_broken
 
 HEADINGS = {EVEN: "even", DAWIN: "DaWin"}
 
@@ -79,7 +79,7 @@ def footer_of(report: Report) -> str:
             *[
                 f"broken       {line}"
                 for row in report.datasets
-                for line in words_of(row.dataset, row.broken)
+                for line in words_of_broken(row.dataset, row.broken)
             ],
             *[
                 f"drift        {dataset}: {found.words}"

@@ -17,9 +17,9 @@ import yaml
 from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
-from dawin_ray.method import Fit, Method, Mixture
+from dawin_ray.method import Method, Mixture
 from dawin_ray.report.figures import DAWIN
-from dawin_ray.runs import BATCHES, CLASSES, MIXTURE, RunDirectory
+from dawin_ray.runs import BATCHES, JOB, MIXTURE, Mixtures, RunDirectory, read_class_names
 from dawin_ray.storage import join
 
 REPORT = "report.json"
@@ -40,7 +40,7 @@ class FinishedRun:
         Raises:
             UserError: there is no run, or it has not come to its predictions, or it is damaged.
         """
-        return cls(run=run, job=job_of(run), class_names=run.read_json(CLASSES))
+        return cls(run=run, job=job_of(run), class_names=read_class_names(run))
 
     @property
     def address(self) -> str:
@@ -75,17 +75,13 @@ class FinishedRun:
     @cached_property
     def mixtures(self) -> dict[str, Mixture | None]:
         """The fitted mixture of each data set; None in the exact mode."""
-        return {
-            name: Fit.from_dict(fit).mixture
-            for fit in self.run.read_json(MIXTURE)["fits"].values()
-            for name in fit["datasets"]
-        }
+        return {name: fit.mixture for name, fit in Mixtures.read(self.run).of_datasets.items()}
 
     @cached_property
     def rejects(self) -> Counter[str]:
         """How many rejects each data set has."""
         counts: Counter[str] = Counter()
-        for table in self.run.read_parts("rejects", columns=["dataset"]):
+        for table in self.run.parts.read("rejects", columns=["dataset"]):
             counts.update(table["dataset"].to_pylist())
         return counts
 
@@ -118,7 +114,7 @@ class Columns:
 
         def column(kind: str, name: str) -> pa.ChunkedArray:
             # one at a time: together they would be held twice
-            return pa.concat_tables(run.read_parts(kind, folder, columns=[name]))[name]
+            return pa.concat_tables(run.parts.read(kind, folder, columns=[name]))[name]
 
         sample_id = column("predictions", "sample_id")
         if not column("experts", "sample_id").equals(sample_id):
@@ -170,7 +166,7 @@ def job_of(run: RunDirectory) -> Job:
         UserError: there is none, or it has not come to its predictions.
     """
     try:
-        text = run.read_text("job.yaml")
+        text = run.read_text(JOB)
         complete = run.exists(MIXTURE) and run.exists(REPORT)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -187,6 +183,6 @@ def job_of(run: RunDirectory) -> Job:
             "Finish it with dawin-ray run."
         )
     try:
-        return make_job(yaml.safe_load(text), join(run.address, "job.yaml"))
+        return make_job(yaml.safe_load(text), join(run.address, JOB))
     except yaml.YAMLError as error:
-        raise run.damaged("job.yaml", error) from error
+        raise run.damaged(JOB, error) from error

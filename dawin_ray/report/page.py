@@ -25,10 +25,9 @@ from dawin_ray.runs import (
     CSV,
     MANIFEST,
     PAGE,
+    Manifest,
     RunDirectory,
-    checked,
     reseal,
-    words_of,
 )
 from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES, Interval
 from dawin_ray.storage import configure, join
@@ -56,7 +55,7 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> Audit:
     """
     finished = FinishedRun.of(run)
     if sealed := run.exists(MANIFEST):
-        checked(run.read_json(MANIFEST), join(run.address, MANIFEST))
+        Manifest.read(run)  # nothing is written over one that was changed
     found = audit(finished)
     found.write(run)
     for name, frame in tables_of(found).items():
@@ -89,7 +88,7 @@ def page_of(
         pictures=drawn,
         sheets=sheets,
         drift=report.drift or {},
-        broken=[line for row in report.datasets for line in words_of(row.dataset, row.broken)],
+        broken=[line for row in report.datasets for line in words_of_broken(row.dataset, row.broken)],
         address=address,
         code=dawin_ray.__version__,
         conventions={

@@ -61,7 +61,7 @@ def _datasets(run: RunDirectory) -> list[str]:
 def _table(run: RunDirectory, dataset: str, columns: Sequence[str] | None) -> pa.Table:
     names = tables.PREDICTIONS.names if columns is None else list(columns)
     schema = pa.schema([tables.PREDICTIONS.field(name) for name in names])
-    parts = list(run.read_parts("predictions", f"dataset={dataset}", columns=names))
+    parts = list(run.parts.read("predictions", f"dataset={dataset}", columns=names))
     rows = sum(part.num_rows for part in parts)
     table = pa.concat_tables([schema.empty_table(), *parts])
     places = {"dataset": dataset} | ({"batch": run.batch} if run.batch else {})

@@ -18,8 +18,7 @@ from dawin_ray.method import EVEN, Fit, Mixture
 from dawin_ray.passes import ScoringSpec
 from dawin_ray.report.figures import DAWIN
 from dawin_ray.report.finished import REPORT
-from dawin_ray.runs import COLUMNS as COLUMNS_OF_BROKEN
-from dawin_ray.runs import BrokenShard, RunDirectory, broken_shards
+from dawin_ray.runs import BROKEN_COLUMNS, BrokenShard, RunDirectory, broken_shards
 from dawin_ray.storage import join
 
 COLUMNS = [
@@ -179,7 +178,7 @@ def summarise(
     datasets = []
     for dataset in shards:
         tally = _Tally(names, fits[dataset].mixture, even=spec.baselines.even_interpolation)
-        for table in run.read_parts("predictions", f"dataset={dataset}", columns=COLUMNS):
+        for table in run.parts.read("predictions", f"dataset={dataset}", columns=COLUMNS):
             if table.num_rows:
                 tally.add(table)
         busy = sum(timing.seconds.get(dataset, 0) for timing in timings.values()) / on.actors
@@ -222,7 +221,7 @@ def summarise(
         ),
         run_dir=run.address,
         batch=run.batch,
-        predictions=join(run.root, run.folder("predictions", "dataset=NAME")),
+        predictions=join(run.root, run.parts.folder("predictions", "dataset=NAME")),
     )
 
 
@@ -232,7 +231,7 @@ def _rejects_of(
     """By data set: how many rejects, and the broken shards among them."""
     counts: Counter[str] = Counter()
     broken: dict[str, list[pa.Table]] = {dataset: [] for dataset in shards}
-    for table in run.read_parts("rejects", columns=["dataset", *COLUMNS_OF_BROKEN]):
+    for table in run.parts.read("rejects", columns=["dataset", *BROKEN_COLUMNS]):
         counts.update(table["dataset"].to_pylist())
         table = table.filter(table["broken"])
         for dataset in set(table["dataset"].to_pylist()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-COLUMNS = ["shard", "reason", "broken", "lost"]  # of the rejects
+BROKEN_COLUMNS = ["shard", "reason", "broken", "lost"]  # of the rejects
 
 SHOWN_BROKEN = 10  # shards that are named where a person reads
 
@@ -34,7 +34,7 @@ def broken_shards(rejects: Iterable[pa.Table], *, counted: bool) -> list[BrokenS
     reasons: dict[str, str] = {}
     losses: dict[str, list[int | None]] = {}
     for table in rejects:
-        for row in table.select(COLUMNS).filter(table["broken"]).to_pylist():
+        for row in table.select(BROKEN_COLUMNS).filter(table["broken"]).to_pylist():
             reasons.setdefault(row["shard"], row["reason"])
             losses.setdefault(row["shard"], []).append(row["lost"])
     return [
@@ -54,7 +54,7 @@ def lost_at_least(shards: Sequence[BrokenShard]) -> int:
     return sum(max(shard.lost or 0, 1) for shard in shards)
 
 
-def words_of(dataset: str, shards: Sequence[BrokenShard]) -> list[str]:
+def words_of_broken(dataset: str, shards: Sequence[BrokenShard]) -> list[str]:
     """The broken shards of a data set, a line each, the first SHOWN_BROKEN of them."""
     lines = [
         f"{dataset}: {shard.shard}: {words_of_loss(shard)} lost: {shard.reason}"

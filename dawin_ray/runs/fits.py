@@ -1,9 +1,9 @@
-"""fit.json: a run's fits and the figures behind them, small enough to keep, for jobs to come.
+"""Fits on disk: mixture.json of what a run fitted or applied, fit.json of the same for later jobs.
 
-A job with `fit: {from: RUN, dataset: NAME}` reads offset and mixture from it and fits nothing, so
-that one pass is enough: new data are decoded once, and no row waits for the others. It is refused
-where experts, classes, preprocessing or coefficients are not those of the fit. The figures are the
-reference that `drift` holds later data against.
+A job with `fit: {from: RUN, dataset: NAME}` reads offset and mixture from a fit.json and fits
+nothing, so that one pass is enough: new data are decoded once, and no row waits for the others. It
+is refused where experts, classes, preprocessing or coefficients are not those of the fit. The
+figures beside a fit are the reference that `drift` holds later data against.
 
 Shapes: N samples, M experts.
 """
@@ -14,20 +14,91 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator
 
 from dawin_ray.errors import UserError
 from dawin_ray.method import REFERENCE_TAIL, Fit, Reference
+from dawin_ray.records import of_json
+from dawin_ray.runs.folder import RunFolder
+from dawin_ray.runs.layout import FIT, MIXTURE
 from dawin_ray.settings import Settings
 from dawin_ray.statistics import disagreements, summary_of
 from dawin_ray.storage import join, read_bytes
 
-FIT = "fit.json"
 
-VERSION = 3
+def _fit_of(values: Any) -> Fit:
+    """The fit that `to_dict` wrote; what it is not is a ValueError, as pydantic wants it."""
+    try:
+        return Fit.from_dict(values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no fit: {error!r}") from error
+
+
+FitOnDisk = Annotated[Fit, PlainValidator(_fit_of), PlainSerializer(Fit.to_dict)]
+
+# mixture.json
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupFit:
+    """A fit, the data sets that it is for, and what was warned of while it was made."""
+
+    datasets: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    fit: Fit
+
+    @classmethod
+    def of_json(cls, values: Any) -> GroupFit:
+        """What `to_json` made; raises ValueError where it cannot be."""
+        fit = _fit_of(values)
+        try:
+            datasets, warnings = values["datasets"], values["warnings"]
+            return cls(datasets=tuple(datasets), warnings=tuple(warnings), fit=fit)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no fit of data sets: {error!r}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """As the file has it: the fit's own keys beside the others."""
+        own = {"datasets": list(self.datasets), "warnings": list(self.warnings)}
+        return own | self.fit.to_dict()
+
+
+GroupOnDisk = Annotated[
+    GroupFit, PlainValidator(GroupFit.of_json), PlainSerializer(GroupFit.to_json)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixtures:
+    """mixture.json: the fit of each group of data sets."""
+
+    VERSION: ClassVar[int] = 1
+    experts: tuple[str, ...]  # names
+    fits: dict[str, GroupOnDisk]
+
+    @property
+    def of_datasets(self) -> dict[str, Fit]:
+        """Each data set's fit; data sets of a group have the same one."""
+        return {name: group.fit for group in self.fits.values() for name in group.datasets}
+
+    @classmethod
+    def read(cls, run: RunFolder) -> Mixtures:
+        """Those of a run.
+
+        Raises:
+            UserError: the file is damaged, or a newer version wrote it.
+        """
+        return run.read_record(cls, MIXTURE)
+
+    def write(self, run: RunFolder) -> None:
+        """Into a run."""
+        run.write_record(MIXTURE, self)
+
+
+# fit.json
 
 
 class SavedFitConfig(Settings):
@@ -45,67 +116,101 @@ class SavedFitConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredRows:
+    """How a data set's samples lay: of each sample, and of each expert."""
+
+    entropy: np.ndarray  # in nats, [N, M]
+    coefficient: np.ndarray  # they sum to 1, [N, M]
+    cluster: np.ndarray | None  # [N]; None in the exact mode
+    expert_prediction: np.ndarray  # classes, [N, M]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitEntry:
+    """A data set's part of fit.json: its fit, what that holds for, and how its samples lay."""
+
+    fit: FitOnDisk
+    classes: str  # digest
+    texts: dict[str, str]  # digests of a zero-shot head's class names and templates
+    entropy: dict[str, dict[str, Any]]  # by expert, of `statistics.summary_of`
+    coefficient: dict[str, dict[str, Any]]
+    clusters: tuple[int, ...] | None  # samples of each; None in the exact mode
+    disagreements: int
+
+    @classmethod
+    def of(
+        cls,
+        fit: Fit,
+        names: Sequence[str],
+        rows: ScoredRows,
+        *,
+        count: int,
+        classes: str,
+        texts: Mapping[str, str] | None = None,
+    ) -> FitEntry:
+        """Of the experts' `names`, and of `count` classes: entropies lie in [0, ln count]."""
+        most = float(np.log(max(count, 2)))
+        clusters = None
+        if rows.cluster is not None and fit.mixture is not None:
+            sizes = np.bincount(rows.cluster, minlength=len(fit.mixture.weights))
+            clusters = tuple(sizes.tolist())
+        return cls(
+            fit=fit,
+            classes=classes,
+            texts=dict(texts or {}),
+            entropy=_summaries(names, rows.entropy, most),
+            coefficient=_summaries(names, rows.coefficient, 1.0),
+            clusters=clusters,
+            disagreements=disagreements(rows.expert_prediction),
+        )
+
+
+def _summaries(names: Sequence[str], values_NM: np.ndarray, most: float) -> dict[str, Any]:
+    return {name: summary_of(values_NM[:, i], (0.0, most)) for i, name in enumerate(names)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedFits:
+    """fit.json: a run's fits and the figures behind them, small enough to keep."""
+
+    VERSION: ClassVar[int] = 3
+    code: str
+    names: tuple[str, ...]  # of the experts
+    identity: dict[str, Any]  # what they hold for, besides classes and texts of a data set
+    datasets: dict[str, FitEntry]
+
+    @classmethod
+    def read(cls, address: str) -> tuple[SavedFits, dict[str, Any]]:
+        """The file at an address, and its values as JSON has them.
+
+        Raises:
+            UserError: it is missing, damaged, or of another version.
+        """
+        content = read_bytes(address, "saved fit")
+        try:
+            values = json.loads(content)
+            version = values["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(address, error) from error
+        if version != cls.VERSION:
+            raise UserError(
+                f"The saved fit {address!r} has version {version}, and this program reads version "
+                f"{cls.VERSION}. Make it again: run the job that it came from with this version."
+            )
+        return of_json(cls, values, address), values
+
+    def write(self, run: RunFolder) -> None:
+        """Into a run."""
+        run.write_record(FIT, self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saved:
     """A fit of another run, as a job reads it."""
 
     fit: Fit
     digest: str  # of the entry
-    entry: Mapping[str, Any]  # what `entry_of` made of the fit's data set
-
-
-def document_of(
-    code: str,
-    names: Sequence[str],
-    identity: Mapping[str, Any],
-    datasets: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """The content of fit.json; `datasets` have what `entry_of` makes."""
-    return {
-        "version": VERSION, "code": code, "names": list(names), "identity": dict(identity),
-        "datasets": dict(datasets),
-    }  # fmt: skip
-
-
-def entry_of(
-    fit: Fit,
-    classes: str,
-    names: Sequence[str],
-    entropy_NM: np.ndarray,
-    coefficient_NM: np.ndarray,
-    cluster_N: np.ndarray | None,
-    expert_prediction_NM: np.ndarray,
-    count: int,
-    texts: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """A data set's part of fit.json: its fit, and how its samples lay.
-
-    Args:
-        fit: its fit.
-        classes: digest of its classes.
-        names: of the experts.
-        entropy_NM: in nats.
-        coefficient_NM: they sum to 1.
-        cluster_N: each sample's cluster; None in the exact mode.
-        expert_prediction_NM: each expert's class.
-        count: of its classes; entropies lie in [0, ln count].
-        texts: digests of its zero-shot head's class names and templates; none of a trained head.
-    """
-    most = float(np.log(max(count, 2)))
-    return {
-        "fit": fit.to_dict(),
-        "classes": classes,
-        "texts": dict(texts or {}),
-        "entropy": {
-            name: summary_of(entropy_NM[:, i], (0.0, most)) for i, name in enumerate(names)
-        },
-        "coefficient": {
-            name: summary_of(coefficient_NM[:, i], (0.0, 1.0)) for i, name in enumerate(names)
-        },
-        "clusters": None
-        if cluster_N is None
-        else np.bincount(cluster_N, minlength=len(fit.mixture.weights)).tolist(),
-        "disagreements": disagreements(expert_prediction_NM),
-    }
+    entry: Mapping[str, Any]  # the data set's part of fit.json, as JSON has it
 
 
 def load_saved(
@@ -124,13 +229,12 @@ def load_saved(
             of other experts, classes, preprocessing or coefficients; the message shows what
             differs.
     """
-    entry = _entry(config.address, config.dataset, identity, classes, texts)
-    try:
-        fit = Fit.from_dict(entry["fit"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(config.address, error) from error
-    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-    return Saved(fit=fit, digest=digest, entry=entry)
+    saved, values = SavedFits.read(config.address)
+    entry = _entry(saved, config.address, config.dataset)
+    _check_holds(saved, config.address, config.dataset, identity, classes, texts or {})
+    plain = values["datasets"][config.dataset]
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return Saved(fit=entry.fit, digest=digest, entry=plain)
 
 
 def saved_reference(
@@ -145,15 +249,17 @@ def saved_reference(
         UserError: as `load_saved`; the coefficients' settings may differ.
     """
     address, _, dataset = reference.partition("#")
+    saved, _ = SavedFits.read(address)
+    entry = _entry(saved, address, dataset)
     identity = {key: value for key, value in identity.items() if key != "coefficient"}
-    entry = _entry(address, dataset, identity, classes, texts)
+    _check_holds(saved, address, dataset, identity, classes, texts or {})
     try:
         median, tail = (
-            np.array([e["quantiles"][str(q)] for e in entry["entropy"].values()])
+            np.array([e["quantiles"][str(q)] for e in entry.entropy.values()])
             for q in (0.5, REFERENCE_TAIL)
         )
         return Reference(median=median, tail=tail)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise _damaged(address, error) from error
 
 
@@ -164,37 +270,25 @@ def _damaged(address: str, error: Exception) -> UserError:
     )
 
 
-def _entry(
+def _entry(saved: SavedFits, address: str, dataset: str) -> FitEntry:
+    if (entry := saved.datasets.get(dataset)) is None:
+        raise UserError(
+            f"The saved fit {address!r} has no data set '{dataset}'; it has "
+            f"{', '.join(saved.datasets)}."
+        )
+    return entry
+
+
+def _check_holds(
+    saved: SavedFits,
     address: str,
     dataset: str,
     identity: Mapping[str, Any],
     classes: Iterable[tuple[str, str]],
-    texts: Mapping[str, Mapping[str, str]] | None,
-) -> Mapping[str, Any]:
-    """A data set's part of a fit.json, checked against the job."""
-    data = read_bytes(address, "saved fit")
-    try:
-        document = json.loads(data)
-        version = document["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(address, error) from error
-    if version != VERSION:
-        raise UserError(
-            f"The saved fit {address!r} has version {version}, and this program reads version "
-            f"{VERSION}. Make it again: run the job that it came from with this version."
-        )
-    try:
-        datasets, theirs = document["datasets"], document["identity"]
-        entry = datasets.get(dataset)
-        their_classes, their_texts = ({}, {}) if entry is None else (
-            entry["classes"], dict(entry["texts"])
-        )  # fmt: skip
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(address, error) from error
-    if entry is None:
-        raise UserError(
-            f"The saved fit {address!r} has no data set '{dataset}'; it has {', '.join(datasets)}."
-        )
+    texts: Mapping[str, Mapping[str, str]],
+) -> None:
+    """The job is one that the fit holds for."""
+    entry, theirs = saved.datasets[dataset], saved.identity
     differing = [
         f"  {key}: {theirs.get(key)} there, {identity[key]} here"
         for key in identity
@@ -203,13 +297,13 @@ def _entry(
     differing += [
         f"  classes of '{name}': others than those of '{dataset}' there"
         for name, digest in classes
-        if digest != their_classes
+        if digest != entry.classes
     ]
     differing += [
-        f"  {kind} of '{name}': {their_texts.get(kind)} there, {digests.get(kind)} here"
-        for name, digests in (texts or {}).items()
-        for kind in sorted({*their_texts, *digests})
-        if their_texts.get(kind) != digests.get(kind)
+        f"  {kind} of '{name}': {entry.texts.get(kind)} there, {digests.get(kind)} here"
+        for name, digests in texts.items()
+        for kind in sorted({*entry.texts, *digests})
+        if entry.texts.get(kind) != digests.get(kind)
     ]
     if differing:
         raise UserError(
@@ -218,4 +312,3 @@ def _entry(
             + "\nApply it to the same experts, classes, class names, templates, preprocessing and "
             "coefficients, or fit anew."
         )
-    return entry

@@ -50,7 +50,7 @@ def unpack(data: bytes) -> Files:
     return files
 
 
-def differences(then: Files, now: Files) -> list[str]:
+def changed_files(then: Files, now: Files) -> list[str]:
     """A line for each of the first files that are not as they were, and how many there are."""
     kinds: dict[str, list[str]] = {"changed": [], "new": [], "gone": []}
     for dataset in {**then, **now}:

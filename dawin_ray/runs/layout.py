@@ -8,9 +8,11 @@ from collections.abc import Collection
 
 from dawin_ray.storage import LOCK
 
-FINGERPRINT, MIXTURE, MANIFEST = "fingerprint.json", "mixture.json", "manifest.json"
+JOB, FINGERPRINT, MIXTURE, MANIFEST = (
+    "job.yaml", "fingerprint.json", "mixture.json", "manifest.json",
+)  # fmt: skip
 
-CLASSES, AUDIT, PAGE, CSV = "classes.json", "audit.json", "report.html", "csv"
+CLASSES, FIT, AUDIT, PAGE, CSV = "classes.json", "fit.json", "audit.json", "report.html", "csv"
 
 WORK, CACHE = "work", "cache"
 
@@ -19,8 +21,8 @@ BATCHES, SHARDS, LEDGER = "batches", "shards.jsonl", "ledger.json"
 DATA = "data.jsonl.gz"
 
 _FILES = {
-    FINGERPRINT, MIXTURE, MANIFEST, CLASSES, AUDIT, PAGE, SHARDS, LEDGER, DATA, "job.yaml",
-    "report.json", "fit.json",
+    JOB, FINGERPRINT, MIXTURE, MANIFEST, CLASSES, FIT, AUDIT, PAGE, SHARDS, LEDGER, DATA,
+    "report.json",
 }  # fmt: skip
 
 # Folders in which a file of somebody else's would be taken for one of the run's.

@@ -13,8 +13,12 @@ from typing import Any
 
 from dawin_ray.data import ChunkSummary, Shard
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.usable import RowsLostError, sound_shards
+from dawin_ray.runs.work import Mark
 from dawin_ray.tables import Kind
+
+
+class RowsLostError(RuntimeError):
+    """Rows read are not rows predicted plus rows rejected: a fault of ours, never ignored."""
 
 
 @dataclass
@@ -33,7 +37,7 @@ class PassLedger:
         self.run, self.kinds = run, kinds
         self.shards = [(shard.dataset, shard.key) for shard in shards]
         datasets = dict.fromkeys(shard.dataset for shard in shards)
-        self.marked = {(d, key) for d in datasets for key in sound_shards(run, kinds, d)}
+        self.marked = {(d, key) for d in datasets for key in _sound_shards(run, kinds, d)}
         self.remaining = [s for s in shards if (s.dataset, s.key) not in self.marked]
         self.open: dict[tuple[str, str], _Open] = {}
 
@@ -63,11 +67,12 @@ class PassLedger:
                 )
         for chunk in shard.end["before"]:  # of an earlier try, whose counts are in its files
             shard.done[chunk] = (
-                self.run.count(self.kinds[-1], *where, chunk),
-                self.run.count("rejects", *where, chunk),
+                self.run.work.count(self.kinds[-1], *where, chunk),
+                self.run.work.count("rejects", *where, chunk),
             )
+        mark = Mark(chunks=dict(sorted(shard.done.items())))
         for kind in self.kinds:
-            self.run.mark(kind, *where, {"chunks": dict(sorted(shard.done.items()))})
+            self.run.work.mark(kind, *where, mark)
         self.marked.add(where)
         del self.open[where]
 
@@ -82,3 +87,71 @@ class PassLedger:
                 f"the pass ended, but {len(missing)} shards of {self.run.address} did not, such as "
                 f"{missing[0]}"
             )
+
+
+def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
+    """Rows and rejects of a shard, the same in both passes, by chunk and with unique ids.
+
+    Raises:
+        RowsLostError: naming the shard and what differs.
+    """
+    where = (shard.dataset, shard.key)
+    first = run.work.read_mark("experts", *where).chunks
+    second = run.work.read_mark("predictions", *where).chunks
+    names = f"shard '{shard.name}' of data set '{shard.dataset}' in {run.address}"
+    if first.keys() != second.keys():
+        raise RowsLostError(f"{names}: pass 2 has other chunks than pass 1")
+    rows = rejects = 0
+    ids: set[str] = set()
+    for chunk, (scored, rejected) in first.items():
+        rows, rejects = rows + scored, rejects + rejected
+        found = _ids(run, "predictions", where, chunk)
+        refused = _ids(run, "rejects", where, chunk) if rejected else []
+        if (len(found), len(refused)) != (scored, rejected):
+            raise RowsLostError(
+                f"{names}: of chunk {chunk} {scored} samples were scored and {rejected} rejected, "
+                f"but there are {len(found)} predictions and {len(refused)} rejects"
+            )
+        ids.update(found, refused)
+    if len(ids) != rows + rejects:
+        raise RowsLostError(f"{names}: {rows + rejects} samples have only {len(ids)} names")
+    return rows, rejects
+
+
+def _ids(run: RunDirectory, kind: Kind, where: tuple[str, str], chunk: str) -> list[str]:
+    column = run.work.read(kind, *where, chunk, ["sample_id"])["sample_id"]
+    ids: list[str] = column.to_pylist()
+    return ids
+
+
+def _sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set[str]:
+    """Keys of the shards whose marks hold: every chunk that they name is there.
+
+    Of others the marks go, and with them what there is of a chunk that has lost a file, so that it
+    is made again.
+    """
+    work = run.work
+    with_rejects: tuple[Kind, ...] = (*kinds, "rejects")
+    there = {kind: work.all_chunks(kind, dataset) for kind in with_rejects}
+
+    def is_whole(key: str) -> bool:
+        first, *others = (work.find_mark(kind, dataset, key) for kind in kinds)
+        if first is None or any(mark != first for mark in others):
+            return False
+        spoilt = [
+            chunk
+            for chunk, (_, rejected) in first.chunks.items()
+            for needed in [with_rejects if rejected else kinds]
+            if not all(chunk in there[kind].get(key, ()) for kind in needed)
+        ]
+        for chunk in spoilt:
+            for kind in kinds:
+                work.remove_chunk(kind, dataset, key, chunk)
+        return not spoilt
+
+    marked = work.marks(kinds[-1], dataset)
+    sound = set(filter(is_whole, marked))
+    for key in marked - sound:
+        for kind in kinds:
+            work.remove_mark(kind, dataset, key)
+    return sound

@@ -7,7 +7,10 @@ the run directory though nothing lists it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+import posixpath
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.folder import Output, Part, RunFolder
 from dawin_ray.runs.layout import BATCHES, MANIFEST, is_transient
-from dawin_ray.runs.manifest import seal_of
+from dawin_ray.runs.manifest import Rows, seal_of
 from dawin_ray.storage import (
     ParquetFileError,
     content_errors,
@@ -27,12 +31,12 @@ from dawin_ray.storage import (
     unreadable,
 )
 
-OF_LABELS = ("nll", "brier")  # figures that are no number where there is no label
+FIGURES_OF_LABELS = ("nll", "brier")  # figures that are no number where there is no label
 
 SHOWN_STRANGERS = 20
 
 
-def of_manifest(manifest: Mapping[str, Any], keys: Collection[str] = ()) -> Iterator[str]:
+def faults_of_manifest(manifest: Mapping[str, Any], keys: Collection[str] = ()) -> Iterator[str]:
     """Whether a manifest is what was written, and has what one must have."""
     if manifest.get("seal") != seal_of(manifest):
         yield f"{MANIFEST} was changed: its seal is not that of its content"
@@ -40,49 +44,29 @@ def of_manifest(manifest: Mapping[str, Any], keys: Collection[str] = ()) -> Iter
         yield f"{MANIFEST} is none of a finished run: it has no {', no '.join(lacking)}"
 
 
-def of_outputs(run: RunDirectory, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Whether the files that a manifest lists are there and as they were, and hold numbers."""
-    rows: dict[str, int] = {}
-    for output in manifest["outputs"]:
-        fs, path = run.output(output["path"])
-        try:
-            data = fs.cat_file(path)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            yield f"{output['path']} is missing"
-            continue
-        except Exception as error:  # every storage client has its own exceptions
-            raise unreadable(path, "file of the run", error) from error
-        if hashlib.sha256(data).hexdigest() != output["sha256"]:
-            yield f"{output['path']} was changed: its sha256 is not the manifest's"
-            continue
-        if "rows" in output:
-            try:
-                with content_errors():
-                    file = open_parquet(pa.BufferReader(data))
-                    empty = _no_numbers(file)
-            except ParquetFileError as error:
-                yield f"{output['path']} is no Parquet that a run wrote: {error}"
-                continue
-            found = file.metadata.num_rows
-            if found != output["rows"]:
-                yield f"{output['path']} has {found} rows; the manifest says {output['rows']}"
-            folder = output["path"].rsplit("/", 1)[0]
-            rows[folder] = rows.get(folder, 0) + found
-            for column, count in empty.items():
-                yield f"{output['path']}: {column} of {count:,} rows is no number"
-    for dataset, counts in manifest.get("rows", {}).items():
-        for kind in ("experts", "predictions"):
-            found = rows.get(run.folder(kind, f"dataset={dataset}"), 0)
-            if found != counts["predictions"]:
-                yield f"{kind} of '{dataset}': {found} rows; the manifest says {counts}"
-    if "rows" in manifest:
-        rejects = sum(counts["rejects"] for counts in manifest["rows"].values())
-        found = rows.get(run.folder("rejects"), 0)
-        if found != rejects:
-            yield f"rejects: {found} rows; the manifest says {rejects}"
+def faults_of_outputs(
+    run: RunDirectory,
+    outputs: Iterable[Part | Output],
+    rows: Mapping[str, Rows] | None = None,
+) -> Iterator[str]:
+    """Whether the files that a manifest lists are there and as they were, and hold numbers.
+
+    With `rows`, also whether they hold as many of each data set as the manifest says.
+    """
+    found: Counter[str] = Counter()
+    for output in outputs:
+        content = _content(run, output)
+        if content is None:
+            yield f"{output.path} is missing"
+        elif hashlib.sha256(content).hexdigest() != output.sha256:
+            yield f"{output.path} was changed: its sha256 is not the manifest's"
+        elif isinstance(output, Part):
+            found[posixpath.dirname(output.path)] += yield from _of_part(output, content)
+    if rows is not None:
+        yield from _of_counts(run, found, rows)
 
 
-def of_strangers(
+def unlisted_files(
     root: str, listed: Collection[str], unknown: Collection[str] = ()
 ) -> Iterator[str]:
     """Files below a run directory, at any depth, that no manifest lists.
@@ -106,6 +90,46 @@ def of_strangers(
         yield f"and {len(found) - SHOWN_STRANGERS:,} more files are not in the manifest"
 
 
+def _content(run: RunFolder, output: Output) -> bytes | None:
+    fs, path = run.output(output.path)
+    try:
+        content: bytes = fs.cat_file(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    except Exception as error:  # every storage client has its own exceptions
+        raise unreadable(path, "file of the run", error) from error
+    return content
+
+
+def _of_part(part: Part, content: bytes) -> Generator[str, None, int]:
+    """Faults of a part; how many rows it has."""
+    try:
+        with content_errors():
+            file = open_parquet(pa.BufferReader(content))
+            empty = _no_numbers(file)
+    except ParquetFileError as error:
+        yield f"{part.path} is no Parquet that a run wrote: {error}"
+        return 0
+    rows = int(file.metadata.num_rows)
+    if rows != part.rows:
+        yield f"{part.path} has {rows} rows; the manifest says {part.rows}"
+    for column, count in empty.items():
+        yield f"{part.path}: {column} of {count:,} rows is no number"
+    return rows
+
+
+def _of_counts(run: RunDirectory, found: Counter[str], rows: Mapping[str, Rows]) -> Iterator[str]:
+    for dataset, counts in rows.items():
+        for kind in ("experts", "predictions"):
+            there = found[run.parts.folder(kind, f"dataset={dataset}")]
+            if there != counts.predictions:
+                yield f"{kind} of '{dataset}': {there} rows; the manifest says {asdict(counts)}"
+    rejects = sum(counts.rejects for counts in rows.values())
+    there = found[run.parts.folder("rejects")]
+    if there != rejects:
+        yield f"rejects: {there} rows; the manifest says {rejects}"
+
+
 def _no_numbers(file: pq.ParquetFile) -> dict[str, int]:
     """Columns with NaN or infinities that have no reason, and the number of such rows."""
     names = [field.name for field in file.schema_arrow if _is_floating(field.type)]
@@ -115,7 +139,7 @@ def _no_numbers(file: pq.ParquetFile) -> dict[str, int]:
         table = file.read_row_group(group, columns=[*names, *(["label"] if labelled else [])])
         for name in names:
             column = table[name].combine_chunks()
-            if name.rpartition("_")[2] in OF_LABELS:
+            if name.rpartition("_")[2] in FIGURES_OF_LABELS:
                 if not labelled:
                     continue
                 column = column.filter(pc.is_valid(table["label"].combine_chunks()))
@@ -127,4 +151,4 @@ def _no_numbers(file: pq.ParquetFile) -> dict[str, int]:
 
 
 def _is_floating(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind.value_type if pa.types.is_list(kind) else kind)
+    return bool(pa.types.is_floating(kind.value_type if pa.types.is_list(kind) else kind))

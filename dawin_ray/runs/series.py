@@ -24,9 +24,10 @@ from __future__ import annotations
 import calendar
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -34,13 +35,15 @@ import pyarrow.compute as pc
 
 from dawin_ray.data import Shard, Source
 from dawin_ray.errors import UserError
-from dawin_ray.runs.batch_ledger import BatchLedger
-from dawin_ray.runs.directory import RunDirectory, described_bytes
+from dawin_ray.runs.batch_ledger import BatchLedger, name_of
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.folder import Output, Part, output_of
 from dawin_ray.runs.inventory import Files, files_of
 from dawin_ray.runs.layout import (
     BATCHES,
     CSV,
     FINGERPRINT,
+    JOB,
     LEDGER,
     MANIFEST,
     MIXTURE,
@@ -48,7 +51,7 @@ from dawin_ray.runs.layout import (
     SHARDS,
     is_ours,
 )
-from dawin_ray.runs.manifest import input_of, sealed
+from dawin_ray.runs.manifest import Input, Manifest, Rows, SeriesManifest
 from dawin_ray.storage import Fence, delete, files_below, filesystem, join
 
 BATCH_NAME = "%Y-%m-%dT%H%M"  # UTC
@@ -102,7 +105,7 @@ class Series:
             found += [begun] if begun.exists(MANIFEST) else []
         for batch in found:
             ledger.check(batch)
-        return sorted(found, key=lambda batch: batch.batch)
+        return sorted(found, key=name_of)
 
     def strangers(self) -> list[str]:
         """Names in batches/ that are none of the directory's batches."""
@@ -127,10 +130,7 @@ class Series:
         found = {}
         for dataset, source in sources.items():
             known = scored.get(dataset, {})
-            shards = source.shards(
-                lambda name, size, version, known=known: known.get(name) != (size, version)
-            )
-            if shards:
+            if shards := source.shards(partial(_is_other, known)):
                 found[dataset] = shards
         return found
 
@@ -142,13 +142,13 @@ class Series:
         self.adopt()
         batch = self.begun()
         if batch is not None:
-            batch.remove_parts()
+            batch.parts.remove()
             batch.remove(MIXTURE)  # it is of the rows that there were
             new = {(s.dataset, s.key): s.to_json() for of_set in shards.values() for s in of_set}
             for of_set in shards_of(batch).values():
                 for old in of_set:
                     if new.get((old.dataset, old.key)) != old.to_json():
-                        batch.remove_shard(old.dataset, old.key)
+                        batch.work.remove_shard(old.dataset, old.key)
         else:
             ledger = BatchLedger.read(self.run)
             names = {*self.run.folders(BATCHES), *ledger.batches}
@@ -169,11 +169,12 @@ class Series:
     def abandon(self) -> None:
         """Delete a batch that was begun, as all that it was to score is gone or scored."""
         if (batch := self.begun()) is not None:
-            batch.remove_parts()
+            batch.parts.remove()
             fs, root = filesystem(self.address)
-            folder = join(BATCHES, batch.batch)
+            name = name_of(batch)
+            folder = join(BATCHES, name)
             found = [join(folder, path) for path in files_below(fs, join(root, folder))]
-            delete(fs, root, [path for path in found if is_ours(path, [batch.batch])])
+            delete(fs, root, [path for path in found if is_ours(path, [name])])
             BatchLedger.read(self.run).began(None).write(self.run)
 
     def settle(self) -> int:
@@ -199,18 +200,24 @@ class Series:
     @contextmanager
     def altering(self, batch: RunDirectory) -> Iterator[None]:
         """Note that a batch is altered, before and after."""
-        BatchLedger.read(self.run).alters(batch.batch).write(self.run)
+        BatchLedger.read(self.run).alters(name_of(batch)).write(self.run)
         yield
         BatchLedger.read(self.run).knows(batch).write(self.run)
 
     def finish(self, code: str) -> None:
         """Write the manifest of the whole: seals of its batches, hashes of its own files."""
         self.adopt()
-        seals = {b: noted["manifest"] for b, noted in BatchLedger.read(self.run).batches.items()}
-        own = ("job.yaml", FINGERPRINT, LEDGER, PAGE, join(CSV, "drift.csv"))
-        outputs = [self.run.describe(name) for name in own if self.run.exists(name)]
-        content = {"code": code, "batches": dict(sorted(seals.items())), "outputs": outputs}
-        self.run.write_json(MANIFEST, sealed(content))
+        noted = BatchLedger.read(self.run).batches
+        own = (JOB, FINGERPRINT, LEDGER, PAGE, join(CSV, "drift.csv"))
+        SeriesManifest(
+            code=code,
+            batches={name: of_batch.manifest for name, of_batch in sorted(noted.items())},
+            outputs=tuple(self.run.describe(name) for name in own if self.run.exists(name)),
+        ).write(self.run)
+
+
+def _is_other(known: Mapping[str, tuple[int, str]], name: str, size: int, version: str) -> bool:
+    return known.get(name) != (size, version)
 
 
 def _name_after(names: Sequence[str]) -> str:
@@ -249,7 +256,7 @@ def _write_shards(batch: RunDirectory, shards: Mapping[str, Collection[Shard]]) 
 def _unread(batch: RunDirectory) -> Iterator[tuple[str, str]]:
     """Data sets and names of the images of folders that could not be read."""
     folders = {d for d, of_set in shards_of(batch).items() if of_set[0].format == "folder"}
-    for table in batch.read_parts("rejects", columns=["dataset", "sample_id", "reason"]):
+    for table in batch.parts.read("rejects", columns=["dataset", "sample_id", "reason"]):
         for row in table.to_pylist():
             if row["dataset"] in folders and (row["reason"] or "").startswith(UNREAD):
                 yield row["dataset"], row["sample_id"]
@@ -272,32 +279,33 @@ def _take_out(
 
     The ledger goes last: until then the same is done once more.
     """
-    manifest = batch.read_json(MANIFEST)
-    described = {output["path"]: output for output in manifest["outputs"]}
+    manifest = Manifest.read(batch)
     left = {
         dataset: [kept for shard in of_set if (kept := shard.without(again[dataset]))]
         for dataset, of_set in shards.items()
     }
 
-    def rewrite(folder: tuple[str, ...], keep: Callable[[pa.Table], pa.Array]) -> None:
-        described.update((part["path"], part) for part in batch.rewrite_parts(folder, keep))
+    def others(dataset: str | None, table: pa.Table) -> pa.Array:
+        return pc.invert(_of_files(table, shards, again, dataset))
 
-    rewrite(("rejects",), lambda table: pc.invert(_of_files(table, shards, again)))
+    outputs: list[Part | Output] = []
+    outputs += batch.parts.rewrite(("rejects",), partial(others, None))
     for dataset in shards:
         for kind in ("experts", "predictions"):
             folder = (kind, f"dataset={dataset}")
-            rewrite(folder, lambda table, d=dataset: pc.invert(_of_files(table, shards, again, d)))
-    inputs, rows = manifest["inputs"], manifest["rows"]
-    for dataset, of_set in left.items():
-        inputs[dataset] = _inputs(batch, dataset, of_set, inputs[dataset])
-        rows[dataset] = {
-            "predictions": sum(entry["rows"] for entry in inputs[dataset]),
-            "rejects": sum(entry["rejects"] for entry in inputs[dataset]),
-        }
-    own = join(BATCHES, batch.batch, SHARDS)
-    if own in described:
-        described[own] = {"path": own, **described_bytes(_text_of(left).encode())}
-    batch.write_json(MANIFEST, sealed({**manifest, "outputs": list(described.values())}))
+            outputs += batch.parts.rewrite(folder, partial(others, dataset))
+    own = join(BATCHES, name_of(batch), SHARDS)
+    if own in {output.path for output in manifest.outputs}:
+        outputs.append(output_of(own, _text_of(left).encode()))
+    entries = {
+        dataset: _inputs(batch, dataset, of_set, manifest.inputs[dataset])
+        for dataset, of_set in left.items()
+    }
+    replace(
+        manifest.with_outputs(outputs),
+        inputs={**manifest.inputs, **entries},
+        rows={**manifest.rows, **{name: Rows.of(found) for name, found in entries.items()}},
+    ).write(batch)
     _write_shards(batch, left)
 
 
@@ -324,24 +332,28 @@ def _of_files(
 
 
 def _inputs(
-    batch: RunDirectory, dataset: str, shards: list[Shard], before: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+    batch: RunDirectory, dataset: str, shards: list[Shard], before: Sequence[Input]
+) -> tuple[Input, ...]:
     """The manifest's entries for what is left of a data set's shards."""
-    known = {entry["shard"]: entry for entry in before}
+    known = {entry.shard: entry for entry in before}
     rejected: set[str] | None = None
     entries = []
     for shard in shards:
         entry = known[shard.name]
-        if entry["version"] != shard.version:  # a folder's, of which some images are gone
+        if entry.version != shard.version:  # a folder's, of which some images are gone
             if rejected is None:
-                tables = batch.read_parts("rejects", columns=["dataset", "sample_id"])
-                rejected = {
-                    row["sample_id"]
-                    for table in tables
-                    for row in table.to_pylist()
-                    if row["dataset"] == dataset
-                }
+                rejected = _rejected(batch, dataset)
             lost = sum(name in rejected for name in shard.files)
-            entry = input_of(shard, len(shard.files) - lost, lost)
+            entry = Input.of(shard, len(shard.files) - lost, lost)
         entries.append(entry)
-    return entries
+    return tuple(entries)
+
+
+def _rejected(batch: RunDirectory, dataset: str) -> set[str]:
+    """Names of a data set's rejects."""
+    return {
+        row["sample_id"]
+        for table in batch.parts.read("rejects", columns=["dataset", "sample_id"])
+        for row in table.to_pylist()
+        if row["dataset"] == dataset
+    }

@@ -16,7 +16,7 @@ from dawin_ray.storage.files import (
     unreadable,
     write_whole,
 )
-from dawin_ray.storage.folders import delete, files_below
+from dawin_ray.storage.folders import delete, files_below, files_in, folders_in
 from dawin_ray.storage.lock import LOCK, Fence, exclusive
 from dawin_ray.storage.parquet import (
     WRITE,
@@ -45,7 +45,9 @@ __all__ = [
     "delete",
     "exclusive",
     "files_below",
+    "files_in",
     "filesystem",
+    "folders_in",
     "is_local",
     "join",
     "lfs_pointer",

@@ -42,6 +42,27 @@ def _local_files(root: str, follow: bool) -> Iterator[str]:
             yield os.path.relpath(os.path.join(folder, name), root)
 
 
+def files_in(fs: Any, folder: str, suffix: str) -> list[str]:
+    """Paths of the files in a folder whose names end so, sorted; none where it is not there.
+
+    No glob: the names of folders may hold `[` or `*`.
+    """
+    try:
+        found = fs.ls(folder, detail=False, refresh=True)  # other processes write there
+    except FileNotFoundError:
+        return []
+    return sorted(path for path in found if path.endswith(suffix))
+
+
+def folders_in(fs: Any, folder: str) -> list[str]:
+    """Paths of the folders in a folder, sorted; none where it is not there."""
+    try:
+        found = fs.ls(folder, detail=True, refresh=True)
+    except FileNotFoundError:
+        return []
+    return sorted(entry["name"].rstrip("/") for entry in found if entry["type"] == "directory")
+
+
 def delete(fs: Any, root: str, paths: Iterable[str]) -> None:
     """Delete files, given from `root`, and the folders below it that are empty then."""
     paths = list(paths)

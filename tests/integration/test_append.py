@@ -240,7 +240,7 @@ def test_ten_days_with_all_that_happens_in_them(small, fit, local_ray, tries, tm
         if day == 9:  # killed between the batch's manifest and the removal of old rows
             feed.tar("05-b")
             expected += IMAGES
-            killed("dawin_ray.runs.directory:RunDirectory.rewrite_parts", 2)
+            killed("dawin_ray.runs.parts:Parts.rewrite", 2)
             scored += streamed(batches(run_dir)[-1])
             before = batches(run_dir)
             assert "all files are scored" in append(job)

@@ -22,14 +22,14 @@ POINTS = [
     ("first chunk of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 1),
     # even where the actors were done before the driver died, three shards end in this pass
     ("middle of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 3),
-    ("a shard's mark of pass 1", "dawin_ray.runs.directory:RunDirectory.mark", 1),
+    ("a shard's mark of pass 1", "dawin_ray.runs.work:Work.mark", 1),
     ("fit", "dawin_ray.job.fitting:fit", 1),
-    ("mixture.json", "dawin_ray.runs.directory:RunDirectory.write_json", 1),
+    ("mixture.json", "dawin_ray.runs.folder:RunFolder.write_json", 1),
     ("first chunk of pass 2", "dawin_ray.runs.ledger:PassLedger.add", 1),
-    ("a shard's mark of pass 2", "dawin_ray.runs.directory:RunDirectory.mark", 2),
-    ("compaction", "dawin_ray.runs.directory:RunDirectory.write_parts", 3),
+    ("a shard's mark of pass 2", "dawin_ray.runs.work:Work.mark", 2),
+    ("compaction", "dawin_ray.runs.parts:Parts.write", 3),
     ("manifest", "dawin_ray.job.score:manifest_of", 1),
-    ("removal of work", "dawin_ray.runs.directory:RunDirectory.remove_work", 1),
+    ("removal of work", "dawin_ray.runs.work:Work.remove", 1),
 ]
 
 

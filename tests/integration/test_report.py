@@ -499,9 +499,9 @@ def test_a_million_rows_take_less_than_two_gigabytes(small, audited, tmp_path):
             yield tables.table(tables.PREDICTIONS, columns)
 
     run = RunDirectory(str(run_dir))
-    run.write_parts(("experts", "dataset=one"), tables.EXPERTS, chunks("experts"))
-    run.write_parts(("predictions", "dataset=one"), tables.PREDICTIONS, chunks("predictions"))
-    run.write_parts(("rejects",), tables.REJECTS, [])
+    run.parts.write(("experts", "dataset=one"), tables.EXPERTS, chunks("experts"))
+    run.parts.write(("predictions", "dataset=one"), tables.PREDICTIONS, chunks("predictions"))
+    run.parts.write(("rejects",), tables.REJECTS, [])
     done = subprocess.run(
         [sys.executable, "-c", BIG, str(run_dir)], capture_output=True, text=True, check=False
     )

@@ -23,7 +23,7 @@ from dawin_ray import tables
 from dawin_ray.cli import app
 from dawin_ray.engine import local, ray_stream
 from dawin_ray.job.running import Passes
-from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.work import Work
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -268,13 +268,13 @@ def test_an_unfinished_run_is_resumed_and_done_work_is_kept(unfinished, first, m
     for path in [*lost, *marks.rglob("experts/folder/*"), *marks.rglob("predictions/folder/*")]:
         path.unlink()
     after = {}
-    whole = RunDirectory.remove_work
+    whole = Work.remove
 
-    def look(run):
+    def look(work):
         after.update({p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files})
-        whole(run)
+        whole(work)
 
-    monkeypatch.setattr(RunDirectory, "remove_work", look)
+    monkeypatch.setattr(Work, "remove", look)
     result = run(job)
 
     assert "unfinished" in result.output

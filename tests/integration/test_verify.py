@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,7 +97,7 @@ def test_a_prediction_edited_by_hand_is_found_even_with_its_hashes(run_dir):
     run, manifest = RunDirectory(str(run_dir)), json.loads((run_dir / "manifest.json").read_text())
     for output in manifest["outputs"]:
         if output["path"] == "predictions/dataset=set/part-00000.parquet":
-            output |= run.describe(output["path"])
+            output |= asdict(run.describe(output["path"]))
     manifest["seal"] = seal_of(manifest)
     (run_dir / "manifest.json").write_text(json.dumps(manifest))
     result = verify(run_dir)

@@ -10,11 +10,13 @@ from scipy import stats
 
 from dawin_ray.method.fit import Fit
 from dawin_ray.method.mixture import Mixture
-from dawin_ray.runs.fits import entry_of
+from dawin_ray.records import to_json
+from dawin_ray.runs.fits import FitEntry, SavedFits, ScoredRows
 from dawin_ray.statistics.distribution import summary_of
 from dawin_ray.statistics.drift import DriftConfig, drift_of
 
 CLASSES = 10
+ROWS = ("entropy", "coefficient", "cluster", "expert_prediction")
 NO_LEAST = {"min_psi": 0, "min_wasserstein": 0, "min_occupancy": 0, "min_disagreement": 0}
 
 
@@ -36,7 +38,10 @@ class Batch:
             mean_log_likelihood=0.0, converged=True, iterations=1, samples=len(self.entropies),
         )  # fmt: skip
         fit = Fit(samples=len(self.entropies), mixture=mixture)
-        return json.loads(json.dumps(entry_of(fit, "digest", self.names, *self, CLASSES)))
+        rows = ScoredRows(**dict(zip(ROWS, self, strict=True)))
+        entry = FitEntry.of(fit, self.names, rows, count=CLASSES, classes="digest")
+        saved = SavedFits(code="1", names=(), identity={}, datasets={"set": entry})
+        return json.loads(json.dumps(to_json(saved)))["datasets"]["set"]
 
     def __iter__(self):
         return iter((self.entropies, self.coefficients, self.clusters, self.predictions))

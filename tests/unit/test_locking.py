@@ -14,6 +14,7 @@ import pytest
 
 from dawin_ray.errors import UserError
 from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.work import Mark
 from dawin_ray.storage import lock as locking
 from dawin_ray.storage.lock import LOCK, Fence, exclusive
 from dawin_ray.storage.objects import StoredObject
@@ -128,7 +129,7 @@ def test_a_holder_that_lost_its_lease_writes_no_more(tmp_path, lease):
             write_lease(lease, "thief")
             with pytest.raises(UserError, match=r"lost the run_dir.*process 7 on thief"):
                 run.write_json("b.json", {})
-            run.mark("experts", "set", "s", {})
+            run.work.mark("experts", "set", "s", Mark(chunks={}))
 
     with pytest.raises(UserError, match="lost the run_dir"):
         hold()

@@ -33,8 +33,9 @@ from dawin_ray.method.samplewise.classifier import SamplewiseClassifier
 from dawin_ray.models.experts import load_experts
 from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.passes.predictions import Float32Sample, Predict
+from dawin_ray.records import write_record
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.fits import document_of, entry_of
+from dawin_ray.runs.fits import FitEntry, SavedFits, ScoredRows
 from dawin_ray.storage.files import filesystem, write_whole
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
@@ -84,12 +85,15 @@ def saved_fit(small, datasets, tmp_path, **sections) -> dict:
     prepared = prepare(make_job(small.job(tmp_path / "fitted", datasets, **sections)))
     draw = np.random.default_rng(0).random((60, 2))
     classes = prepared.fingerprint["classes"]["set"]
-    rows = (draw, draw / draw.sum(axis=1, keepdims=True), None, (draw > 0.5).astype(int), CLASSES)
-    entry = entry_of(Fit(), classes, ["expert_0", "expert_1"], *rows)
-    names = ["expert_0", "expert_1"]
-    document = document_of(dawin_ray.__version__, names, prepared.identity, {"set": entry})
-    path = tmp_path / "fit.json"
-    path.write_text(json.dumps(document))
+    rows = ScoredRows(
+        entropy=draw, coefficient=draw / draw.sum(axis=1, keepdims=True), cluster=None,
+        expert_prediction=(draw > 0.5).astype(int),
+    )  # fmt: skip
+    names, identity = ("expert_0", "expert_1"), dict(prepared.identity)
+    entry = FitEntry.of(Fit(), names, rows, count=CLASSES, classes=classes)
+    code, path = dawin_ray.__version__, tmp_path / "fit.json"
+    saved = SavedFits(code=code, names=names, identity=identity, datasets={"set": entry})
+    path.write_bytes(write_record(saved))
     return {"from": str(path), "dataset": "set"}
 
 

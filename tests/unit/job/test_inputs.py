@@ -18,8 +18,9 @@ from dawin_ray.models import architecture as architectures
 from dawin_ray.models import heads
 from dawin_ray.models.experts import load_experts
 from dawin_ray.models.found import find_models
+from dawin_ray.records import write_record
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.fits import document_of, entry_of
+from dawin_ray.runs.fits import FitEntry, SavedFits, ScoredRows
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,
@@ -210,14 +211,21 @@ def test_a_worker_refuses_other_weights_under_the_name_of_a_tag(case, monkeypatc
 def save_fit(prepared: Prepared, path) -> None:
     draw = np.random.default_rng(0)
     entropies, shares = draw.random((9, 2)), draw.dirichlet([1, 1], 9)
+    rows = ScoredRows(
+        entropy=entropies, coefficient=shares, cluster=None,
+        expert_prediction=np.zeros((9, 2), int),
+    )  # fmt: skip
+    names = ("e0", "e1")
     entries = {
-        name: entry_of(
-            Fit(), prepared.fingerprint["classes"][name], ["e0", "e1"], entropies, shares, None,
-            np.zeros((9, 2), int), prepared.spec.classes[name].count, prepared.texts[name],
+        name: FitEntry.of(
+            Fit(), names, rows, count=prepared.spec.classes[name].count,
+            classes=prepared.fingerprint["classes"][name], texts=prepared.texts[name],
         )
         for name in prepared.shards
     }  # fmt: skip
-    path.write_text(json.dumps(document_of("0", ["e0", "e1"], prepared.identity, entries)))
+    identity = dict(prepared.identity)
+    saved = SavedFits(code="0", names=names, identity=identity, datasets=entries)
+    path.write_bytes(write_record(saved))
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)

@@ -9,8 +9,8 @@ from dawin_ray import tables
 from dawin_ray.job.verify import _is_no_number
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
-from dawin_ray.runs.manifest import reseal, sealed
-from dawin_ray.runs.seals import of_manifest, of_outputs, of_strangers
+from dawin_ray.runs.manifest import Manifest, Rows, reseal
+from dawin_ray.runs.seals import faults_of_manifest, faults_of_outputs, unlisted_files
 from dawin_ray.storage.folders import files_below
 
 COLUMNS = {
@@ -26,29 +26,35 @@ def run(tmp_path) -> RunDirectory:
     return RunDirectory(str(tmp_path / "run"))
 
 
-def write(run: RunDirectory, **columns) -> dict:
+def write(run: RunDirectory, **columns) -> Manifest:
     """A finished run of two predictions, and its manifest."""
     table = tables.table(tables.PREDICTIONS, COLUMNS | columns)
     scored = tables.table(tables.EXPERTS, {"sample_id": ["a", "b"], "label": [1, None]})
-    outputs = run.write_parts(("predictions", "dataset=set"), tables.PREDICTIONS, [table])
-    outputs += run.write_parts(("experts", "dataset=set"), tables.EXPERTS, [scored])
-    outputs += run.write_parts(("rejects",), tables.REJECTS, [])
+    outputs = run.parts.write(("predictions", "dataset=set"), tables.PREDICTIONS, [table])
+    outputs += run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored])
+    outputs += run.parts.write(("rejects",), tables.REJECTS, [])
     run.write_json("audit.json", {"a": 1})
     run.write_text("csv/scores.csv", "a")
     outputs += [run.describe(name) for name in ("audit.json", "csv/scores.csv")]
-    manifest = sealed({"outputs": outputs, "rows": {"set": {"predictions": 2, "rejects": 0}}})
-    run.write_json(MANIFEST, manifest)
-    return manifest
+    Manifest(
+        code="1", libraries={}, precision="float32", fingerprint={}, inputs={},
+        rows={"set": Rows(predictions=2, rejects=0)}, outputs=tuple(outputs),
+    ).write(run)  # fmt: skip
+    return Manifest.read(run)
+
+
+def faults(run: RunDirectory, manifest: Manifest):
+    return faults_of_outputs(run, manifest.outputs, manifest.rows)
 
 
 def listed(manifest) -> set[str]:
-    return {MANIFEST, *(output["path"] for output in manifest["outputs"])}
+    return {MANIFEST, *(output.path for output in manifest.outputs)}
 
 
 def test_a_sound_run_has_no_faults(run):
     manifest = write(run)
-    assert list(of_manifest(manifest)) == list(of_outputs(run, manifest)) == []
-    assert list(of_strangers(run.address, listed(manifest))) == []
+    assert list(faults_of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []
+    assert list(unlisted_files(run.address, listed(manifest))) == []
 
 
 @pytest.mark.parametrize(
@@ -63,10 +69,10 @@ def test_a_sound_run_has_no_faults(run):
     ],
 )
 def test_figures_that_are_no_numbers_are_found(run, columns, told):
-    faults = list(of_outputs(run, write(run, **columns)))
-    assert len(faults) == 1
-    assert told in faults[0]
-    assert "is no number" in faults[0]
+    found = list(faults(run, write(run, **columns)))
+    assert len(found) == 1
+    assert told in found[0]
+    assert "is no number" in found[0]
 
 
 def test_a_row_knows_where_no_number_is_right():
@@ -84,7 +90,7 @@ def test_every_listed_file_is_looked_at(run, name, how):
         run.write_text(name, "better!")
     else:
         run.remove(name)
-    [fault] = of_outputs(run, manifest)
+    [fault] = faults(run, manifest)
     assert fault.startswith(f"{name} {'was changed' if how == 'changed' else 'is missing'}")
 
 
@@ -99,14 +105,14 @@ def test_every_listed_file_is_looked_at(run, name, how):
 def test_a_file_that_nothing_lists_is_found(run, name):
     manifest = write(run)
     run.write_text(name, "x")
-    assert list(of_strangers(run.address, listed(manifest))) == [f"{name} is not in the manifest"]
+    assert list(unlisted_files(run.address, listed(manifest))) == [f"{name} is not in the manifest"]
 
 
 def test_locks_temporary_files_work_and_crops_are_no_strangers(run):
     manifest = write(run)
     for name in (".lock", f"predictions/.part-00000.parquet.{'0' * 32}.tmp", "work/a", "cache/b/c"):
         run.write_text(name, "x")
-    assert list(of_strangers(run.address, listed(manifest))) == []
+    assert list(unlisted_files(run.address, listed(manifest))) == []
 
 
 def test_links_are_followed_and_end(tmp_path, run):
@@ -114,11 +120,11 @@ def test_links_are_followed_and_end(tmp_path, run):
     manifest = write(run)
     os.rename(tmp_path / "run" / "predictions", tmp_path / "other_disk")
     os.symlink(tmp_path / "other_disk", tmp_path / "run" / "predictions")
-    assert list(of_strangers(run.address, listed(manifest))) == []
+    assert list(unlisted_files(run.address, listed(manifest))) == []
     (tmp_path / "other_disk" / "x.parquet").write_text("x")
     os.symlink(tmp_path / "run", tmp_path / "run" / "experts" / "loop")
     assert "predictions/x.parquet is not in the manifest" in list(
-        of_strangers(run.address, listed(manifest))
+        unlisted_files(run.address, listed(manifest))
     )
     fs, root = run.path()
     assert "predictions" in files_below(fs, root)  # not followed where files are deleted
@@ -128,7 +134,7 @@ def test_of_a_batch_whose_manifest_is_lost_nothing_more_is_said(run):
     manifest = write(run)
     for name in ("batches/x/report.html", "predictions/dataset=set/batch=x/p", "batches/y/a"):
         run.write_text(name, "x")
-    found = list(of_strangers(run.address, listed(manifest), ["x"]))
+    found = list(unlisted_files(run.address, listed(manifest), ["x"]))
     assert found == ["batches/y/a is not in the manifest"]
 
 
@@ -136,7 +142,7 @@ def test_many_strangers_are_counted(run):
     manifest = write(run)
     for i in range(50):
         run.write_text(f"predictions/{i:02d}", "x")
-    faults = list(of_strangers(run.address, listed(manifest)))
+    faults = list(unlisted_files(run.address, listed(manifest)))
     assert len(faults) == 21
     assert faults[-1] == "and 30 more files are not in the manifest"
 
@@ -145,5 +151,5 @@ def test_a_file_that_was_made_again_is_sealed_again(run):
     write(run)
     run.write_json("audit.json", {"a": 2})
     reseal(run, ["audit.json"])
-    manifest = run.read_json(MANIFEST)
-    assert list(of_manifest(manifest)) == list(of_outputs(run, manifest)) == []
+    manifest = Manifest.read(run)
+    assert list(faults_of_manifest(run.read_json(MANIFEST))) == list(faults(run, manifest)) == []

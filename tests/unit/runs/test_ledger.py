@@ -9,8 +9,9 @@ from dawin_ray.data.chunks import ChunkSummary
 from dawin_ray.data.datasets import Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.ledger import PassLedger
-from dawin_ray.runs.usable import RowsLostError, check_shard, check_usable
+from dawin_ray.runs.ledger import PassLedger, RowsLostError, check_shard
+from dawin_ray.runs.usable import check_usable
+from dawin_ray.runs.work import Mark
 
 SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")
 OTHER = Shard(dataset="set", name="t.tar", address="", format="webdataset", bytes=9, key="t")
@@ -36,7 +37,7 @@ def end(read: dict[str, int], before: tuple[str, ...] = (), shard: str = "s") ->
 def commit(run: RunDirectory, kind: str, name: str, ids: list[str]) -> None:
     schema = {"experts": tables.EXPERTS, "predictions": tables.PREDICTIONS,
               "rejects": tables.REJECTS}[kind]  # fmt: skip
-    run.commit(kind, "set", "s", name, tables.table(schema, {"sample_id": ids}))
+    run.work.commit(kind, "set", "s", name, tables.table(schema, {"sample_id": ids}))
 
 
 ORDERS = [
@@ -51,17 +52,17 @@ def test_a_shard_is_marked_with_its_last_summary_whatever_it_is(run, order):
     ledger = PassLedger(run, ["experts"], [SHARD])
     for summary in order[:-1]:
         ledger.add(summary)
-        assert run.marks("experts", "set") == set()
+        assert run.work.marks("experts", "set") == set()
     with pytest.raises(RowsLostError, match=r"1 shards of .* did not"):
         ledger.check_complete()
     ledger.add(order[-1])
-    assert run.read_mark("experts", "set", "s") == {"chunks": {"a": [3, 0], "b": [1, 1]}}
+    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 0), "b": (1, 1)})
     ledger.check_complete()
     assert not ledger.open  # nothing is remembered of a shard that is complete
 
 
 def test_marked_shards_do_not_remain(run):
-    run.mark("experts", "set", "t", {"chunks": {}})
+    run.work.mark("experts", "set", "t", Mark(chunks={}))
     assert PassLedger(run, ["experts"], [SHARD, OTHER]).remaining == [SHARD]
 
 
@@ -71,7 +72,7 @@ def test_chunks_of_an_earlier_try_are_counted_from_their_files(run):
     ledger = PassLedger(run, ["experts"], [SHARD])
     ledger.add(end({"b": 1}, before=("a",)))
     ledger.add(chunk("b", 1))
-    assert run.read_mark("experts", "set", "s")["chunks"] == {"a": [2, 1], "b": [1, 0]}
+    assert run.work.read_mark("experts", "set", "s").chunks == {"a": (2, 1), "b": (1, 0)}
 
 
 def test_a_task_that_ran_twice_changes_nothing(run):
@@ -79,7 +80,7 @@ def test_a_task_that_ran_twice_changes_nothing(run):
     for summary in [*ORDERS[0], *ORDERS[0]]:
         ledger.add(summary)
     ledger.check_complete()
-    assert run.read_mark("experts", "set", "s")["chunks"] == {"a": [3, 0], "b": [1, 1]}
+    assert run.work.read_mark("experts", "set", "s").chunks == {"a": (3, 0), "b": (1, 1)}
 
 
 def test_a_chunk_that_lost_a_row_is_named(run):
@@ -91,7 +92,7 @@ def test_a_chunk_that_lost_a_row_is_named(run):
 
 def finished(run: RunDirectory, predictions: list[str], rejects: list[str]) -> None:
     for kind in ("experts", "predictions"):
-        run.mark(kind, "set", "s", {"chunks": {"a": [2, 1]}})
+        run.work.mark(kind, "set", "s", Mark(chunks={"a": (2, 1)}))
     commit(run, "predictions", "a", predictions)
     commit(run, "rejects", "a", rejects)
 
@@ -119,7 +120,7 @@ def test_a_violated_count_names_the_shard(run, predictions, rejects, message):
 
 def test_passes_that_differ_are_found(run):
     finished(run, ["1", "2"], ["3"])
-    run.mark("predictions", "set", "s", {"chunks": {"b": [2, 1]}})
+    run.work.mark("predictions", "set", "s", Mark(chunks={"b": (2, 1)}))
     with pytest.raises(RowsLostError, match="pass 2 has other chunks than pass 1"):
         check_shard(run, SHARD)
 
@@ -136,8 +137,8 @@ def broken(run: RunDirectory, shard: str, rows: int, lost: int | None, parts: in
         "broken": [True] * parts,
         "lost": [lost] * parts,
     }
-    run.commit("rejects", "set", shard, "a", tables.table(tables.REJECTS, columns))
-    run.mark("experts", "set", shard, {"chunks": {"a": [rows, parts]}})
+    run.work.commit("rejects", "set", shard, "a", tables.table(tables.REJECTS, columns))
+    run.work.mark("experts", "set", shard, Mark(chunks={"a": (rows, parts)}))
     return whole(shard)
 
 
@@ -148,7 +149,7 @@ def whole(shard: str) -> Shard:
 
 
 def sound(run: RunDirectory, shard: str, rows: int) -> Shard:
-    run.mark("experts", "set", shard, {"chunks": {"a": [rows, 0]}})
+    run.work.mark("experts", "set", shard, Mark(chunks={"a": (rows, 0)}))
     return whole(shard)
 
 
@@ -217,11 +218,11 @@ def test_a_set_that_is_all_broken_has_no_usable_image_however_many_may_break(run
 
 def complete(run: RunDirectory, kinds: tuple[str, ...], rejected: int = 1) -> None:
     """Two chunks of shard s, the first with a reject."""
-    chunks = {"a": [2, rejected], "b": [2, 0]}
+    chunks = {"a": (2, rejected), "b": (2, 0)}
     for kind in kinds:
         for name in chunks:
             commit(run, kind, name, [f"{name}1", f"{name}2"])
-        run.mark(kind, "set", "s", {"chunks": chunks})
+        run.work.mark(kind, "set", "s", Mark(chunks=chunks))
     if rejected:
         commit(run, "rejects", "a", ["a3"])
 
@@ -238,11 +239,11 @@ def test_a_chunk_that_lost_a_file_is_made_again(run, kinds, lost):
     if lost not in (*kinds, "rejects"):
         pytest.skip("the pass has no such files")
     complete(run, kinds)
-    run.remove_chunk(lost, "set", "s", "a")
+    run.work.remove_chunk(lost, "set", "s", "a")
     assert PassLedger(run, kinds, [SHARD]).remaining == [SHARD]
     for kind in kinds:
-        assert run.chunks(kind, "set", "s") == ["b"]  # the other one is kept
-        assert run.marks(kind, "set") == set()
+        assert run.work.chunks(kind, "set", "s") == ["b"]  # the other one is kept
+        assert run.work.marks(kind, "set") == set()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"chunks": {"a": 3}}', '{"chunks": []}'])
@@ -252,11 +253,11 @@ def test_a_damaged_mark_is_none(run, kind, text):
     complete(run, kinds)
     run.write_text(f"work/marks/{kind}/set/s.json", text)
     assert PassLedger(run, kinds, [SHARD]).remaining == [SHARD]
-    assert run.chunks("predictions", "set", "s") == ["a", "b"]
-    assert run.marks("experts", "set") == run.marks("predictions", "set") == set()
+    assert run.work.chunks("predictions", "set", "s") == ["a", "b"]
+    assert run.work.marks("experts", "set") == run.work.marks("predictions", "set") == set()
 
 
 def test_marks_of_two_kinds_that_differ_are_none(run):
     complete(run, ("experts", "predictions"))
-    run.mark("experts", "set", "s", {"chunks": {"a": [2, 1]}})
+    run.work.mark("experts", "set", "s", Mark(chunks={"a": (2, 1)}))
     assert PassLedger(run, ("experts", "predictions"), [SHARD]).remaining == [SHARD]

@@ -16,9 +16,11 @@ from dawin_ray.data.shards import Source
 from dawin_ray.errors import UserError
 from dawin_ray.runs import series as batches_module
 from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.folder import RunFolder
 from dawin_ray.runs.layout import AUDIT, BATCHES, LEDGER, MANIFEST, MIXTURE, SHARDS
-from dawin_ray.runs.manifest import input_of, reseal, sealed
+from dawin_ray.runs.manifest import Input, Manifest, Rows, SeriesManifest, reseal, seal_of
 from dawin_ray.runs.series import Series, shards_of
+from dawin_ray.runs.work import Mark
 
 
 @pytest.fixture
@@ -68,21 +70,23 @@ def finish(batch: RunDirectory) -> None:
             first, *rest = ids_of(shard)
             rejects.append({"dataset": dataset, "shard": shard.name, "sample_id": first})
             kept += rest
-            inputs[dataset].append(input_of(shard, len(rest), 1))
+            inputs[dataset].append(Input.of(shard, len(rest), 1))
         for kind, schema in (("experts", tables.EXPERTS), ("predictions", tables.PREDICTIONS)):
             table = tables.table(schema, {"sample_id": kept})
-            outputs += batch.write_parts((kind, f"dataset={dataset}"), schema, [table])
-        rows[dataset] = {"predictions": len(kept), "rejects": len(shards)}
+            outputs += batch.parts.write((kind, f"dataset={dataset}"), schema, [table])
+        rows[dataset] = Rows(predictions=len(kept), rejects=len(shards))
     columns = {key: [row[key] for row in rejects] for key in rejects[0]}
-    outputs += batch.write_parts(
+    outputs += batch.parts.write(
         ("rejects",), tables.REJECTS, [tables.table(tables.REJECTS, columns)]
     )
-    content = {"inputs": inputs, "rows": rows, "outputs": outputs}
-    batch.write_json(MANIFEST, sealed(content))
+    Manifest(
+        code="1", libraries={}, precision="float32", fingerprint={}, outputs=tuple(outputs),
+        inputs={dataset: tuple(entries) for dataset, entries in inputs.items()}, rows=rows,
+    ).write(batch)  # fmt: skip
 
 
 def ids(batch: RunDirectory, *folder: str) -> list[str]:
-    return [i for table in batch.read_parts(*folder) for i in table["sample_id"].to_pylist()]
+    return [i for table in batch.parts.read(*folder) for i in table["sample_id"].to_pylist()]
 
 
 def test_what_is_scored_is_scored_no_more(series, data):
@@ -106,9 +110,9 @@ def test_a_begun_batch_keeps_the_work_on_shards_that_are_the_same(series, data):
     empty = tables.table(tables.EXPERTS, {"sample_id": []})
     for dataset, shards in shards_of(batch).items():
         for shard in shards:
-            batch.commit("experts", dataset, shard.key, "chunk", empty)
-            batch.mark("experts", dataset, shard.key, {})
-    batch.write_parts(("experts", "dataset=tars"), tables.EXPERTS, [empty])
+            batch.work.commit("experts", dataset, shard.key, "chunk", empty)
+            batch.work.mark("experts", dataset, shard.key, Mark(chunks={}))
+    batch.parts.write(("experts", "dataset=tars"), tables.EXPERTS, [empty])
     batch.write_json(MIXTURE, {})
     (data / "tars" / "b.tar").write_bytes(b"changed")
     (data / "tars" / "c.tar").write_bytes(b"new")
@@ -117,10 +121,14 @@ def test_a_begun_batch_keeps_the_work_on_shards_that_are_the_same(series, data):
     assert not again.exists(MIXTURE)  # of rows that there were
     keys = {shard.name: shard.key for shard in shards_of(again)["tars"]}
     assert keys.keys() == {"a.tar", "b.tar", "c.tar"}
-    assert again.marks("experts", "tars") == {keys["a.tar"]}
-    assert [bool(again.chunks("experts", "tars", k)) for k in keys.values()] == [True, False, False]
-    assert again.marks("experts", "folder") == {"images-000000000"}
-    assert list(again.read_parts("experts", "dataset=tars")) == []
+    assert again.work.marks("experts", "tars") == {keys["a.tar"]}
+    assert [bool(again.work.chunks("experts", "tars", k)) for k in keys.values()] == [
+        True,
+        False,
+        False,
+    ]
+    assert again.work.marks("experts", "folder") == {"images-000000000"}
+    assert list(again.parts.read("experts", "dataset=tars")) == []
     series.abandon()
     assert series.begun() is None
     assert not os.path.exists(batch.address)
@@ -168,17 +176,14 @@ def test_rows_of_changed_files_are_taken_out_of_the_older_batch(series, data, mo
         assert ids(first, kind, "dataset=folder") == ["x/1.png", "x/3.png"]
     assert ids(first, "rejects") == ["a.tar/0"]
     assert before == {p: ids(second, *p) for p in before}
-    manifest = first.read_json(MANIFEST)
-    assert manifest == sealed(manifest)
-    assert manifest["rows"] == {
-        "tars": {"predictions": 1, "rejects": 1}, "folder": {"predictions": 2, "rejects": 0}
+    manifest = Manifest.read(first)
+    assert manifest.rows == {
+        "tars": Rows(predictions=1, rejects=1), "folder": Rows(predictions=2, rejects=0)
     }  # fmt: skip
-    assert [(e["shard"], e["rows"], e["rejects"]) for e in manifest["inputs"]["tars"]] == [
-        ("a.tar", 1, 1)
-    ]
-    ((shard, entry),) = zip(shards_of(first)["folder"], manifest["inputs"]["folder"], strict=True)
-    assert (entry["bytes"], entry["version"]) == (2 + 4, shard.version)
-    described = {o["path"]: o["rows"] for o in manifest["outputs"]}
+    assert [(e.shard, e.rows, e.rejects) for e in manifest.inputs["tars"]] == [("a.tar", 1, 1)]
+    ((shard, entry),) = zip(shards_of(first)["folder"], manifest.inputs["folder"], strict=True)
+    assert (entry.bytes, entry.version) == (2 + 4, shard.version)
+    described = {o.path: o.rows for o in manifest.outputs}
     for path, rows in described.items():
         where = first.output(path)[1]
         assert pa.parquet.ParquetFile(where).metadata.num_rows == rows
@@ -202,9 +207,8 @@ def test_the_whole_has_the_seals_of_its_batches(series, data):
     batch = series.begin(series.unscored(sources(data)))
     finish(batch)
     series.finish("1.0")
-    whole = series.run.read_json(MANIFEST)
-    assert whole == sealed(whole)
-    assert whole["batches"] == {batch.batch: batch.read_json(MANIFEST)["seal"]}
+    whole = SeriesManifest.read(series.run)
+    assert whole.batches == {batch.batch: Manifest.read(batch).seal}
 
 
 def test_a_batch_is_found_by_its_address(series, data):
@@ -351,7 +355,7 @@ def test_an_older_ledger_is_told(series, data, grown):
     path = Path(series.address, LEDGER)
     ledger = json.loads(path.read_text())
     del ledger["batches"][grown[1].batch]
-    path.write_text(json.dumps(sealed(ledger)))
+    path.write_text(json.dumps(ledger | {"seal": seal_of(ledger)}))
     with pytest.raises(UserError, match=rf"lacks batches.*{grown[1].batch}.*older copy"):
         series.settle()
 
@@ -360,8 +364,8 @@ def test_only_ones_own_files_of_an_abandoned_batch_are_deleted(series, data, gro
     (data / "tars" / "d.tar").write_bytes(b"new")
     batch = series.begin(series.unscored(sources(data)))
     empty = tables.table(tables.EXPERTS, {"sample_id": []})
-    batch.write_parts(("experts", "dataset=tars"), tables.EXPERTS, [empty])
-    batch.commit("experts", "tars", "s", "chunk", empty)
+    batch.parts.write(("experts", "dataset=tars"), tables.EXPERTS, [empty])
+    batch.work.commit("experts", "tars", "s", "chunk", empty)
     notes = [
         Path(batch.address, "notes.txt"),
         Path(series.address, "experts", "dataset=tars", f"batch={batch.batch}", "mine.parquet"),
@@ -415,7 +419,7 @@ def test_a_batch_begun_by_a_run_that_was_killed_is_taken_up(series, data, grown,
         assert unscored(series, data) == {}
     series.settle()
     series.finish("1.0")
-    assert series.run.read_json(MANIFEST)["batches"].keys() == {
+    assert SeriesManifest.read(series.run).batches.keys() == {
         *(b.batch for b in grown), batch.batch
     }  # fmt: skip
     assert unscored(series, data) == {}
@@ -426,7 +430,7 @@ def test_rows_are_taken_out_wherever_the_run_is_killed(series, data, grown, call
     (data / "tars" / "b.tar").write_bytes(b"changed")
     (data / "folder" / "x" / "0.png").write_bytes(b"changed")
     finish(series.begin(series.unscored(sources(data))))
-    whole, calls = RunDirectory._write, []
+    whole, calls = RunFolder.write, []
 
     def counting(self, *args, **kwargs):
         calls.append(1)
@@ -435,7 +439,7 @@ def test_rows_are_taken_out_wherever_the_run_is_killed(series, data, grown, call
         whole(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, "_write", counting)
+        patch.setattr(RunFolder, "write", counting)
         try:
             series.settle()
         except KeyboardInterrupt:
@@ -447,11 +451,10 @@ def test_rows_are_taken_out_wherever_the_run_is_killed(series, data, grown, call
     first = series.batches()[0]
     assert ids(first, "predictions", "dataset=tars") == ["a.tar/1"]
     assert "x/0.png" not in ids(first, "predictions", "dataset=folder") + ids(first, "rejects")
-    manifest = first.read_json(MANIFEST)
-    for output in manifest["outputs"]:
-        if output["path"].startswith(("rejects", "experts", "predictions")):
-            fs, path = first.output(output["path"])
-            assert len(fs.cat_file(path)) == output["bytes"]
+    for output in Manifest.read(first).outputs:
+        if output.path.startswith(("rejects", "experts", "predictions")):
+            fs, path = first.output(output.path)
+            assert len(fs.cat_file(path)) == output.bytes
     assert series.settle() == 0
     assert unscored(series, data) == {}
 
@@ -462,9 +465,9 @@ def test_a_report_made_again_is_sealed_in_all_manifests(series, data, grown):
         reseal(grown[0], [AUDIT])
     series.finish("1.0")
     assert [b.batch for b in series.batches()] == [b.batch for b in grown]
-    seals = series.run.read_json(MANIFEST)["batches"]
-    assert seals[grown[0].batch] == grown[0].read_json(MANIFEST)["seal"]
-    listed = [output["path"] for output in grown[0].read_json(MANIFEST)["outputs"]]
+    seals = SeriesManifest.read(series.run).batches
+    assert seals[grown[0].batch] == Manifest.read(grown[0]).seal
+    listed = [output.path for output in Manifest.read(grown[0]).outputs]
     assert listed.count(f"{BATCHES}/{grown[0].batch}/{AUDIT}") == 1
 
 
@@ -479,8 +482,8 @@ def test_a_report_that_was_killed_midway_is_made_again(series, data, grown):
         report()
     series.settle()
     series.finish("1.0")
-    seals = series.run.read_json(MANIFEST)["batches"]
-    assert seals[grown[0].batch] == grown[0].read_json(MANIFEST)["seal"]
+    seals = SeriesManifest.read(series.run).batches
+    assert seals[grown[0].batch] == Manifest.read(grown[0]).seal
 
 
 # Images that could not be read
@@ -495,7 +498,7 @@ def test_an_image_that_could_not_be_read_is_scored_when_it_can_be(series, data):
         "dataset": ["tars" if ".tar" in name else "folder" for name in reasons],
         "shard": ["s"] * 4, "sample_id": list(reasons), "reason": list(reasons.values()),
     }  # fmt: skip
-    batch.write_parts(("rejects",), tables.REJECTS, [tables.table(tables.REJECTS, columns)])
+    batch.parts.write(("rejects",), tables.REJECTS, [tables.table(tables.REJECTS, columns)])
     (data / "folder" / "x" / "2.png").unlink()
     assert unscored(series, data) == {"folder": {"x/0.png"}}
     shard = series.unscored(sources(data))["folder"]

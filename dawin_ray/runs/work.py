@@ -1,0 +1,183 @@
+"""The work of a run while it is under way: a file a chunk, a mark a shard.
+
+    work/<kind>/<data set>/<shard>/<chunk>.parquet
+    work/marks/<kind>/<data set>/<shard>.json
+
+A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
+if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
+of a shard are there, so that a resumed run need not read the shard to know.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dawin_ray.errors import DamagedFileError, UserError
+from dawin_ray.records import read_record, write_record
+from dawin_ray.runs.folder import RunFolder
+from dawin_ray.runs.layout import WORK, is_ours
+from dawin_ray.storage import (
+    delete,
+    files_below,
+    files_in,
+    join,
+    own_parquet,
+    table_bytes,
+    unreadable,
+)
+from dawin_ray.tables import TABLES, Kind
+
+MARKS = join(WORK, "marks")
+
+MADE_AGAIN = "Run the same command again: it is made again, and all other work is kept."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A shard is complete in a pass: rows and rejects of each of its chunks."""
+
+    VERSION: ClassVar[int] = 1
+    chunks: dict[str, tuple[int, int]]
+
+
+class Work:
+    """What a run has done so far."""
+
+    def __init__(self, folder: RunFolder):
+        """Of the run that is in `folder`."""
+        self.folder = folder
+
+    def commit(self, kind: Kind, dataset: str, shard: str, chunk: str, table: pa.Table) -> None:
+        """Write a chunk's table under its final name, whole or not at all.
+
+        Rejects are committed before the chunk itself, so that none is lost in between.
+        """
+        where = self.folder.path(_file(kind, dataset, shard, chunk))
+        self.folder.write(where, table_bytes(table))
+
+    def chunks(self, kind: Kind, dataset: str, shard: str) -> list[str]:
+        """Names of a shard's committed chunks, sorted."""
+        found = files_in(*self.folder.path(WORK, kind, dataset, shard), ".parquet")
+        return [posixpath.basename(path).removesuffix(".parquet") for path in found]
+
+    def all_chunks(self, kind: Kind, dataset: str) -> dict[str, set[str]]:
+        """Names of the committed chunks of each shard of a data set, by one listing."""
+        found: dict[str, set[str]] = {}
+        for path in files_below(*self.folder.path(WORK, kind, dataset)):
+            shard, _, name = path.rpartition("/")
+            if name.endswith(".parquet"):
+                found.setdefault(shard, set()).add(name.removesuffix(".parquet"))
+        return found
+
+    def read(
+        self, kind: Kind, dataset: str, shard: str, chunk: str, columns: list[str] | None = None
+    ) -> pa.Table:
+        """A committed chunk.
+
+        Raises:
+            UserError: it is missing or damaged. What is left of it is deleted, so that a run that
+                is taken up makes it again.
+        """
+        with self._opened(_file(kind, dataset, shard, chunk)) as file:
+            return file.read(columns=columns)
+
+    def read_shard(
+        self, kind: Kind, dataset: str, shard: str, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """A shard's committed chunks, one at a time, in the order of their names."""
+        for chunk in self.chunks(kind, dataset, shard):
+            yield self.read(kind, dataset, shard, chunk, columns)
+
+    def count(self, kind: Kind, dataset: str, shard: str, chunk: str) -> int:
+        """Rows of a committed chunk; 0 where there is none. Raises as `read`."""
+        name = _file(kind, dataset, shard, chunk)
+        if not self.folder.exists(name):
+            return 0
+        with self._opened(name) as file:
+            return int(file.metadata.num_rows)
+
+    def remove_chunk(self, kind: Kind, dataset: str, shard: str, chunk: str) -> None:
+        """Delete a committed chunk, if it is there."""
+        self.folder.remove(_file(kind, dataset, shard, chunk))
+
+    def mark(self, kind: Kind, dataset: str, shard: str, mark: Mark) -> None:
+        """Note that a shard is complete in the pass of `kind`."""
+        self.folder.write(self.folder.path(_mark(kind, dataset, shard)), write_record(mark))
+
+    def marks(self, kind: Kind, dataset: str) -> set[str]:
+        """The shards that are complete in the pass of `kind`."""
+        found = files_in(*self.folder.path(MARKS, kind, dataset), ".json")
+        return {posixpath.basename(path).removesuffix(".json") for path in found}
+
+    def read_mark(self, kind: Kind, dataset: str, shard: str) -> Mark:
+        """What `mark` noted.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        mark = self.find_mark(kind, dataset, shard)
+        if mark is None:
+            name = join(self.folder.address, _mark(kind, dataset, shard))
+            raise UserError(f"The file {name!r} of this run is missing or damaged. {MADE_AGAIN}")
+        return mark
+
+    def find_mark(self, kind: Kind, dataset: str, shard: str) -> Mark | None:
+        """What `mark` noted; None where it is missing or damaged."""
+        name = _mark(kind, dataset, shard)
+        try:
+            return read_record(Mark, self.folder.read_bytes(name), name)
+        except (FileNotFoundError, UserError):
+            return None
+
+    def remove_mark(self, kind: Kind, dataset: str, shard: str) -> None:
+        """Delete what `mark` noted, if it is there."""
+        self.folder.remove(_mark(kind, dataset, shard))
+
+    def remove_shard(self, dataset: str, shard: str) -> None:
+        """Delete what was committed of a shard."""
+        self.folder.guard(closely=True)
+        fs, root = self.folder.path()
+        for kind in TABLES:
+            found = files_in(fs, join(root, WORK, kind, dataset, shard), ".parquet")
+            delete(fs, root, [posixpath.relpath(path, root) for path in found])
+            self.remove_mark(kind, dataset, shard)
+
+    def remove(self) -> None:
+        """Delete the files of chunks and marks; the manifest must be there."""
+        fs, root = self.folder.path()
+        if not fs.exists(join(root, WORK)):
+            return
+        self.folder.guard(closely=True)
+        found = [join(WORK, path) for path in files_below(fs, join(root, WORK))]
+        delete(fs, root, filter(is_ours, found))
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
+        fs, path = self.folder.path(name)
+        address = join(self.folder.address, name)
+        try:
+            with own_parquet(fs, path) as file:
+                yield file
+        except (FileNotFoundError, DamagedFileError) as error:
+            what = "missing"
+            if isinstance(error, DamagedFileError):
+                what = f"damaged ({error.reason})"
+                self.folder.remove(name)
+            raise UserError(f"The file {address!r} of this run is {what}. {MADE_AGAIN}") from error
+        except OSError as error:
+            raise unreadable(address, "chunk", error) from error
+
+
+def _file(kind: Kind, dataset: str, shard: str, chunk: str) -> str:
+    return join(WORK, kind, dataset, shard, f"{chunk}.parquet")
+
+
+def _mark(kind: Kind, dataset: str, shard: str) -> str:
+    return join(MARKS, kind, dataset, f"{shard}.json")

@@ -1,0 +1,144 @@
+"""A run's work: chunks are whole or absent, and marks say what is complete."""
+
+import os
+import pickle
+
+import pytest
+
+from dawin_ray.errors import UserError
+from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.work import Mark
+from tests.unit.runs.made import files_below, fill, scored
+
+
+def test_what_is_committed_is_read_back(address):
+    run = RunDirectory(address)
+    table = scored(0)
+    run.work.commit("experts", "set", "s", "chunk", table)
+    assert run.work.read("experts", "set", "s", "chunk").equals(table)
+    assert run.work.read("experts", "set", "s", "chunk", ["sample_id"]).column_names == [
+        "sample_id"
+    ]
+    assert run.work.chunks("experts", "set", "s") == ["chunk"]
+    assert run.work.chunks("predictions", "set", "s") == []
+    assert run.work.chunks("experts", "set", "t") == []
+    assert run.work.chunks("experts", "other", "s") == []
+    assert run.work.count("experts", "set", "s", "chunk") == 3
+    assert run.work.count("rejects", "set", "s", "chunk") == 0
+
+
+def test_chunks_are_listed_and_read_in_the_order_of_their_names(address):
+    run = RunDirectory(address)
+    for start in (9, 0, 3, 6):
+        run.work.commit("experts", "set", "s", f"shard-{start:09d}", scored(start))
+    run.work.commit("experts", "set", "t", "other-000000000", scored(100))
+    assert run.work.chunks("experts", "set", "s") == [
+        f"shard-{start:09d}" for start in (0, 3, 6, 9)
+    ]
+    read = run.work.read_shard("experts", "set", "s")
+    ids = [i for table in read for i in table["sample_id"].to_pylist()]
+    assert ids == [f"s.tar/{i}" for i in range(12)]
+    [column] = {
+        tuple(t.column_names) for t in run.work.read_shard("experts", "set", "s", ["label"])
+    }
+    assert column == ("label",)
+
+
+def test_marks_say_which_shards_are_complete(address):
+    run = RunDirectory(address)
+    assert run.work.marks("experts", "set") == set()
+    run.work.mark("experts", "set", "s", Mark(chunks={"a": (3, 1)}))
+    assert run.work.marks("experts", "set") == {"s"}
+    assert run.work.marks("predictions", "set") == set()
+    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 1)})
+
+
+def test_work_that_is_not_ours_stays(tmp_path, run):
+    fill(run)
+    run.write_text("work/experts/set/s/notes.txt", "mine")
+    run.work.remove()
+    assert files_below(tmp_path / "run" / "work") == {"experts/set/s/notes.txt"}
+
+
+def test_a_chunk_that_is_missing_or_damaged_is_told_and_can_be_made_again(address):
+    run = RunDirectory(address)
+    run.work.commit("experts", "set", "s", "a", scored(0))
+    fs, path = run.path("work", "experts", "set", "s", "a.parquet")
+    whole = fs.cat_file(path)
+    for data in (whole[:-10], b"", b"x" * len(whole), whole[:40] + bytes(60) + whole[100:]):
+        fs.pipe_file(path, data)
+        with pytest.raises(UserError, match=r"a\.parquet.* damaged .*Run the same command again"):
+            run.work.read("experts", "set", "s", "a")
+        assert run.work.chunks("experts", "set", "s") == []  # so it is not taken for done
+        with pytest.raises(UserError, match=r"a\.parquet.* is missing\. Run the same command"):
+            run.work.read("experts", "set", "s", "a")
+    run.work.commit("experts", "set", "s", "a", scored(0))
+    assert run.work.read("experts", "set", "s", "a").equals(scored(0))
+
+
+def test_an_error_of_the_disk_deletes_no_chunk(run, monkeypatch):
+    run.work.commit("experts", "set", "s", "a", scored(0))
+    fs = run.path()[0]
+
+    def fails(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fs), "open", fails)
+        with pytest.raises(UserError, match="Input/output error"):
+            run.work.read("experts", "set", "s", "a")
+    assert run.work.read("experts", "set", "s", "a").equals(scored(0))
+
+
+def test_committing_twice_writes_the_same_bytes(tmp_path, run):
+    path = tmp_path / "run" / "work" / "experts" / "set" / "s" / "chunk.parquet"
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+    before = path.read_bytes()
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+    assert path.read_bytes() == before
+    assert files_below(tmp_path / "run") == {"work/experts/set/s/chunk.parquet"}
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_commit_that_fails_midway_leaves_nothing(tmp_path, run, monkeypatch, step):
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(UserError, match="no space"):
+            run.work.commit("experts", "set", "s", "chunk", scored(0))
+    assert files_below(tmp_path / "run") == set()
+    assert run.work.chunks("experts", "set", "s") == []
+
+
+def test_a_commit_that_fails_midway_leaves_what_was_there(run, monkeypatch):
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(UserError, match="no space"):
+            run.work.commit("experts", "set", "s", "chunk", scored(50))
+    assert run.work.read("experts", "set", "s", "chunk").equals(scored(0))
+
+
+def test_nobody_sees_a_part_of_a_file(tmp_path, run, monkeypatch):
+    listed = []
+    replace = os.replace
+
+    def look(source, target):
+        listed.append(run.work.chunks("experts", "set", "s"))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look)
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+    assert listed == [[]]  # written in full by then, and not among the chunks
+    assert run.work.chunks("experts", "set", "s") == ["chunk"]
+
+
+def test_a_run_directory_survives_the_way_to_a_worker(run):
+    run.work.commit("experts", "set", "s", "chunk", scored(0))
+    assert pickle.loads(pickle.dumps(run)).work.chunks("experts", "set", "s") == ["chunk"]  # noqa: S301
