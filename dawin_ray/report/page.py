@@ -28,6 +28,7 @@ from dawin_ray.runs import (
     Manifest,
     RunDirectory,
     reseal,
+    words_of_broken,
 )
 from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES, Interval
 from dawin_ray.storage import configure, join
@@ -88,7 +89,9 @@ def page_of(
         pictures=drawn,
         sheets=sheets,
         drift=report.drift or {},
-        broken=[line for row in report.datasets for line in words_of_broken(row.dataset, row.broken)],
+        broken=[
+            line for row in report.datasets for line in words_of_broken(row.dataset, row.broken)
+        ],
         address=address,
         code=dawin_ray.__version__,
         conventions={

@@ -38,10 +38,14 @@ def run(monkeypatch):
     class Run:
         batch = None
 
+        @property
+        def parts(self):
+            return self
+
         def grows(self):
             return False
 
-        def read_parts(self, kind, folder, columns=None):
+        def read(self, kind, folder, columns=None):
             assert kind == "predictions"
             labelled = folder == "dataset=a"
             if folder == "dataset=none":

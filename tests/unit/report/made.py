@@ -80,7 +80,7 @@ def write_run(
             f"baseline_{key}": numbers(len(beside)) for key in ("confidence", "nll", "brier")
         } | {"baseline_prediction": baseline}
         table = tables.table(tables.EXPERTS, ids | scored)
-        run.write_parts(("experts", f"dataset={name}"), tables.EXPERTS, [table])
+        run.parts.write(("experts", f"dataset={name}"), tables.EXPERTS, [table])
         other = len(job.methods) - len(beside)
         predicted = {
             "prediction": answers(1)[:, 0], "coefficient": coefficient.astype(np.float32),
@@ -92,7 +92,7 @@ def write_run(
         if not exact:
             predicted["cluster"] = cluster
         table = tables.table(tables.PREDICTIONS, ids | predicted)
-        run.write_parts(("predictions", f"dataset={name}"), tables.PREDICTIONS, [table])
+        run.parts.write(("predictions", f"dataset={name}"), tables.PREDICTIONS, [table])
         mixture = {
             "concentrations": concentrations(count).tolist(), "weights": [0.5, 0.3, 0.2],
             "mean_log_likelihood": 1.5, "converged": True, "iterations": 4, "samples": float(rows),
@@ -101,7 +101,7 @@ def write_run(
             "datasets": [name], "warnings": [], "samples": rows, "source": "samples",
             "offset": None, "growth": None, "mixture": None if exact else mixture, "beside": {},
         }  # fmt: skip
-    run.write_parts(("rejects",), tables.REJECTS, [])
+    run.parts.write(("rejects",), tables.REJECTS, [])
     run.write_text("job.yaml", job.to_yaml())
     run.write_json("classes.json", dict.fromkeys(labelled))
     run.write_json("mixture.json", {"experts": experts, "fits": fits})
