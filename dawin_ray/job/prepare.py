@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,8 +32,9 @@ from dawin_ray.errors import UserError
 from dawin_ray.job.fingerprint import identity_of
 from dawin_ray.job.inputs import find_models, heads_of, inputs_of
 from dawin_ray.job.progress import Say, step
-from dawin_ray.method import Reference, SamplewiseClassifier, check_samplewise
+from dawin_ray.method import Reference, check_samplewise, merge
 from dawin_ray.models import (
+    Classifier,
     Experts,
     HeadSpec,
     Preprocessing,
@@ -227,20 +228,19 @@ def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
 
 def _check_exact(experts: Experts, job: Job) -> None:
     """Run the exact mode once on noise, against merged weights."""
-    model = SamplewiseClassifier(
-        experts.skeleton, experts.states, base=experts.base, scale=job.merge.scale
-    )
     height, width = experts.preprocessing.size
     noise = torch.Generator().manual_seed(0)
+
+    def merged(coefficients: Sequence[float]) -> Classifier:
+        state = merge(experts.states, coefficients, base=experts.base, scale=job.merge.scale)
+        return experts.classifier(state, torch.device("cpu"), torch.float32)
+
     check_samplewise(
-        model,
-        lambda state: experts.classifier(state, torch.device("cpu"), torch.float32),
-        experts.states,
+        experts.samplewise(job.merge.scale),
+        merged,
         torch.randn(PROBE_IMAGES, 3, height, width, generator=noise),
         next(iter(experts.skeleton.heads)),
-        job.model.architecture,
-        base=experts.base,
-        scale=job.merge.scale,
+        name=job.model.architecture,
     )
 
 

@@ -60,10 +60,7 @@ class ScoreExperts:
                 )
         self.samplewise: SamplewiseClassifier | None = None
         if any(method.kind == "samplewise" for method in spec.methods):
-            self.samplewise = SamplewiseClassifier(
-                experts.skeleton, experts.states, base=experts.base, scale=spec.scale,
-                device=self.device, dtype=dtype,
-            )  # fmt: skip
+            self.samplewise = experts.samplewise(spec.scale, device=self.device, dtype=dtype)
 
     @torch.inference_mode()
     def __call__(self, chunk: Chunk) -> pa.Table:

@@ -20,7 +20,6 @@ from dawin_ray.method import (
     BaselinesConfig,
     Fit,
     Method,
-    SamplewiseClassifier,
     compare,
     entropy,
     merge,
@@ -226,14 +225,8 @@ class PredictExact(_Predict):
     def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit], experts: Experts | None = None):
         """Stacks the experts' parameters, once."""
         super().__init__(spec, fits, experts)
-        self.model = SamplewiseClassifier(
-            self.experts.skeleton,
-            self.experts.states,
-            base=self.experts.base,
-            scale=spec.scale,
-            rank=spec.exact_rank,
-            device=self.device,
-            dtype=self.dtype,
+        self.model = self.experts.samplewise(
+            spec.scale, rank=spec.exact_rank, device=self.device, dtype=self.dtype
         )
 
     def _logits(self, chunk: Chunk, coefficients_nM: np.ndarray) -> tuple[torch.Tensor, None]:
