@@ -31,7 +31,7 @@ from dawin_ray.method import (
     fit,
 )
 from dawin_ray.runs import FIT, MIXTURE, RunDirectory, document_of, entry_of
-from dawin_ray.statistics import drift_of
+from dawin_ray.statistics import ScoredRows, drift_of
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) ->
             replace(fitted, beside={}),
             prepared.fingerprint["classes"][dataset],
             names,
-            *_scored(run, prepared, dataset),
+            *vars(_scored(run, prepared, dataset)).values(),
             prepared.spec.classes[dataset].count,
             prepared.texts[dataset],
         )
@@ -134,14 +134,13 @@ def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any] | None
     names, config = [expert.name for expert in prepared.job.experts], prepared.job.drift
     return {
         dataset: drift_of(
-            prepared.saved.entry, names, *_scored(run, prepared, dataset), config=config
+            prepared.saved.entry, names, _scored(run, prepared, dataset), config=config
         )
         for dataset in prepared.shards
     }
 
 
-def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> tuple[np.ndarray | None, ...]:
-    """Entropies [N, M], coefficients [N, M], clusters [N] or None, experts' predictions [N, M]."""
+def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> ScoredRows:
     columns = ["expert_entropy", "coefficient", "cluster", "expert_prediction"]
     rows = pa.concat_tables(run.read_parts("predictions", f"dataset={dataset}", columns=columns))
     count = len(prepared.job.experts)
@@ -150,7 +149,12 @@ def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> tuple[np.nda
         for name in ("expert_entropy", "coefficient", "expert_prediction")
     )
     cluster = None if prepared.job.exact else rows["cluster"].to_numpy()
-    return entropy, coefficient, cluster, expert_prediction
+    return ScoredRows(
+        entropy=entropy,
+        coefficient=coefficient,
+        cluster=cluster,
+        expert_prediction=expert_prediction,
+    )
 
 
 def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:

@@ -17,7 +17,7 @@ from dawin_ray.method.samplewise.classifier import (
     SamplewiseClassifier,
     check_samplewise,
 )
-from dawin_ray.method.samplewise.tensors import Interpolated, LowRank, PerSample, Shares
+from dawin_ray.method.samplewise.tensors import Interpolated, LowRank
 from dawin_ray.models.experts import Classifier
 
 BATCH = 3
@@ -261,14 +261,6 @@ def test_the_check_notices_wrong_logits():
     assert check_samplewise(exact, merged, pixels, HEAD, name="vit") < TOLERANCE
     with pytest.raises(UserError, match="does not reproduce 'vit'"):
         check_samplewise(exact, lambda row: merged(row, states[::-1]), pixels, HEAD, name="vit")
-
-
-def test_symbols_have_shapes_and_no_memory():
-    shares = Shares()
-    symbol = Interpolated(torch.zeros(2, 3, 4), shares, "w")
-    assert (symbol.shape, symbol.dtype, symbol.ndim) == ((3, 4), torch.float32, 2)
-    assert symbol.unsqueeze(0).shape == (1, 3, 4)
-    assert PerSample(torch.zeros(5, 3), shares, "w").shape == (3,)
 
 
 def test_merged_weights_of_equal_coefficients_agree_with_merge():
