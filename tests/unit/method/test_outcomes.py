@@ -1,5 +1,6 @@
 """Scores of a prediction."""
 
+import pytest
 import torch
 from sklearn.metrics import brier_score_loss
 

@@ -54,7 +54,7 @@ def test_a_rule_is_one_function(monkeypatch):
     shares = Shares()
     symbol = Interpolated(torch.rand(2, 4), shares, "w")
     with shares.of(ROWS_BP):
-        with pytest.raises(UserError, match="no rule for erf.*'w'"):
+        with pytest.raises(UserError, match=r"no rule for erf.*'w'"):
             torch.erf(symbol)
         rule(torch.erf)(lambda x: torch.erf(x.values()))
         torch.testing.assert_close(torch.erf(symbol), torch.erf(symbol.values()))
