@@ -118,11 +118,15 @@ def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) ->
             replace(fitted, beside={}),
             prepared.fingerprint["classes"][dataset],
             names,
-            *vars(_scored(run, prepared, dataset)).values(),
+            rows.entropy,
+            rows.coefficient,
+            rows.cluster,
+            rows.expert_prediction,
             prepared.spec.classes[dataset].count,
             prepared.texts[dataset],
         )
         for dataset, fitted in fits.items()
+        for rows in [_scored(run, prepared, dataset)]
     }
     run.write_json(FIT, document_of(dawin_ray.__version__, names, prepared.identity, entries))
 

@@ -27,7 +27,7 @@ from dawin_ray.method.merge import (
     merge,
 )
 from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
-from dawin_ray.method.outcomes import coefficients_of, compare, outcome, output_ensembles
+from dawin_ray.method.outcomes import coefficients_of, compare_methods, outcome, output_ensembles
 from dawin_ray.method.samplewise import Placement, SamplewiseClassifier, check_samplewise
 from dawin_ray.method.streams import LambdaHistogram, entropy_quantiles
 
@@ -35,7 +35,7 @@ __all__ = [
     "EVEN", "METRICS", "REFERENCE_TAIL", "TASK_SCALE", "BaselinesConfig", "CoefficientConfig",
     "Fit", "FitConfig", "LambdaHistogram", "MergeConfig", "Method", "Mixture", "MixtureConfig",
     "Offset", "Placement", "Reference", "SamplewiseClassifier", "StateDict", "check_finite",
-    "check_mergeable", "check_samplewise", "coefficients_of", "compare", "entropy",
+    "check_mergeable", "check_samplewise", "coefficients_of", "compare_methods", "entropy",
     "entropy_quantiles", "fit", "fit_mixture", "interpolate", "log_expertise", "merge",
     "methods_of", "outcome", "output_ensembles", "pseudo_labels",
 ]  # fmt: skip

@@ -109,7 +109,7 @@ def coefficients_of(
     return found
 
 
-def compare(
+def compare_methods(
     methods: Sequence[Method],
     probabilities: Mapping[str, torch.Tensor],
     run: Callable[[Method], torch.Tensor],

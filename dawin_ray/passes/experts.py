@@ -16,7 +16,7 @@ from dawin_ray.method import (
     Method,
     SamplewiseClassifier,
     coefficients_of,
-    compare,
+    compare_methods,
     entropy,
     log_expertise,
     merge,
@@ -126,7 +126,7 @@ class ScoreExperts:
         }
         if spec.baselines.even_interpolation:
             columns["even_prediction"] = even.argmax(dim=-1).int()
-        return columns | compare(spec.methods, known, run, labels_B) | sound
+        return columns | compare_methods(spec.methods, known, run, labels_B) | sound
 
     def _labels(self, chunk: Chunk, rows: slice) -> torch.Tensor | None:
         """Labels int64 [B], -1 where there is none; None without any."""
