@@ -312,3 +312,21 @@ def test_factors_are_the_same_every_time_and_leave_the_generator_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
     pixels, rows = torch.randn(BATCH, 3, 32, 32), coefficients_of(2)
     assert torch.equal(one(pixels, rows, HEAD), two(pixels, rows, HEAD))
+
+
+def test_an_expert_of_other_tensors_is_refused():
+    model = nn.Linear(3, 2)
+    whole = model.state_dict()
+    with pytest.raises(ValueError, match="'bias'"):
+        SamplewiseClassifier(model, [whole, {"weight": whole["weight"]}])
+    with pytest.raises(ValueError, match="'scale'"):
+        SamplewiseClassifier(model, [whole, whole], base=whole | {"scale": torch.ones(1)})
+
+
+def test_only_the_tower_is_cast_and_limited():
+    model = nn.ModuleDict({"tower": nn.Linear(8, 8), "head": nn.Linear(8, 8)})
+    placement = Placement(dtype=torch.bfloat16, tower="tower.")
+    exact = SamplewiseClassifier(model, experts_of(model, 2), rank=2, placement=placement)
+    tower, head = (exact.model[name].weight for name in ("tower", "head"))
+    assert (type(tower), tower.dtype) == (LowRank, torch.bfloat16)
+    assert (type(head), head.dtype) == (Interpolated, torch.float32)
