@@ -103,9 +103,8 @@ class Job(Settings):
             raise ValueError("baselines.static: a static curve is between two experts")
         if self.baselines.fits and (self.exact or self.saved_fit):
             raise ValueError("baselines.fits: they are of mixtures, and this job fits none")
-        if any(f.offset_adjustment for f in self.baselines.fits) and (
-            self.coefficient.metric not in ("entropy", "cross_entropy")
-        ):
+        adjusted = any(fit.offset_adjustment for fit in self.baselines.fits)
+        if adjusted and not self.coefficient.adjustable:
             raise ValueError(
                 f"baselines.fits: offset_adjustment is not defined for {self.coefficient.metric}"
             )

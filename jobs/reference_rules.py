@@ -22,7 +22,6 @@ from dawin_ray.method.coefficients import MEDIAN_FLOOR, Offset, coefficients, en
 from dawin_ray.method.expertise import entropy
 from dawin_ray.method.merge import merge
 from dawin_ray.method.mixture import MixtureConfig, fit_mixture
-from dawin_ray.method.samplewise.classifier import SamplewiseClassifier
 from dawin_ray.method.streams import Moments
 from dawin_ray.models.experts import load_experts
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
@@ -102,7 +101,7 @@ class Pool:
         )
         cpu = torch.device("cpu")
         self.models = [self.experts.classifier(s, cpu, torch.float32) for s in self.experts.states]
-        self.exact = SamplewiseClassifier(self.experts.skeleton, self.experts.states)
+        self.exact = self.experts.samplewise()
 
     @torch.inference_mode()
     def score(self, images: np.ndarray, labels_N: np.ndarray) -> Scored:

@@ -54,7 +54,8 @@ from dawin_ray.method.expertise import entropy
 from dawin_ray.method.fit import Fit, fit
 from dawin_ray.method.mixture import MixtureConfig
 from dawin_ray.models.experts import load_experts
-from dawin_ray.runs.fits import FitEntry, ScoredRows
+from dawin_ray.runs.fits import FitEntry
+from dawin_ray.statistics.distribution import ScoredRows
 from dawin_ray.statistics.drift import DriftConfig, drift_of
 
 CLEAN, *SHIFTS = DATASETS
@@ -155,8 +156,14 @@ class Reference:
 
     def drift(self, samples: Outputs, config: DriftConfig) -> dict[str, Any]:
         """Of a batch."""
-        where = self._where(samples)
-        return drift_of(self.entry, NAMES, samples.entropies, *where, samples.predictions, config)
+        coefficient, cluster = self._where(samples)
+        rows = ScoredRows(
+            entropy=samples.entropies,
+            coefficient=coefficient,
+            cluster=cluster,
+            expert_prediction=samples.predictions,
+        )
+        return drift_of(self.entry, NAMES, rows, config)
 
 
 def null_trials(

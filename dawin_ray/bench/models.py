@@ -15,7 +15,7 @@ import torch
 from open_clip.transform import PreprocessCfg
 
 from dawin_ray.bench import BenchConfig, Figure, chosen_device, interleaved, median_ratio
-from dawin_ray.method import SamplewiseClassifier, interpolate, log_expertise
+from dawin_ray.method import interpolate, log_expertise
 from dawin_ray.models import (
     CHECKPOINT_HEAD,
     Classifier,
@@ -117,16 +117,12 @@ class Modes:
         share = np.linspace(0.3, 0.7, CLUSTERS)
         self.means = [[1 - s, *[s / (count - 1)] * (count - 1)] for s in share]
         self.merged = [self._merged(mean) for mean in self.means]
-        self.low_rank = SamplewiseClassifier(
-            experts.skeleton, experts.states, rank=RANK, device=device, dtype=self.dtype
-        )
+        self.low_rank = experts.samplewise(rank=RANK, device=device, dtype=self.dtype)
         self.wide = [  # float32 on the device, for merging
             {k: v.to(device) for k, v in state.items() if v.is_floating_point()}
             for state in experts.states
         ]
-        self.samplewise = SamplewiseClassifier(
-            experts.skeleton, experts.states, device=device, dtype=self.dtype
-        )
+        self.samplewise = experts.samplewise(device=device, dtype=self.dtype)
 
     def _merged(self, mean: list[float]) -> Classifier:
         state = interpolate(self.experts.states, mean)

@@ -15,7 +15,7 @@ from PIL import Image
 from dawin_ray.bench import BenchConfig, Figure
 from dawin_ray.demo.datasets import DATASETS, make_test_set
 from dawin_ray.demo.job import model_spec
-from dawin_ray.method import SamplewiseClassifier, log_expertise
+from dawin_ray.method import log_expertise
 from dawin_ray.models import CHECKPOINT_HEAD, load_experts
 
 RANKS = (2, 4, 8, 16, 32, 64)
@@ -27,7 +27,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
     experts = load_experts(model_spec())
     cpu = torch.device("cpu")
     models = [experts.classifier(state, cpu, torch.float32) for state in experts.states]
-    full = SamplewiseClassifier(experts.skeleton, experts.states)
+    full = experts.samplewise()
     crop = experts.preprocessing.crop()
     batches = []
     for name in DATASETS:
@@ -41,7 +41,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
     labels = torch.cat([batch[3] for batch in batches])
     expected = torch.cat([batch[2] for batch in batches])
     for rank in RANKS:
-        limited = SamplewiseClassifier(experts.skeleton, experts.states, rank=rank)
+        limited = experts.samplewise(rank=rank)
         found = torch.cat(
             [limited(p, shares, CHECKPOINT_HEAD).argmax(dim=-1) for p, shares, _, _ in batches]
         )

@@ -37,9 +37,8 @@ from dawin_ray.runs import (
     Mixtures,
     RunDirectory,
     SavedFits,
-    ScoredRows,
 )
-from dawin_ray.statistics import drift_of
+from dawin_ray.statistics import ScoredRows, drift_of
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +125,7 @@ def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) ->
             texts=prepared.texts[dataset],
         )
         for dataset, fitted in fits.items()
+        for rows in [_scored(run, prepared, dataset)]
     }
     identity = dict(prepared.identity)
     SavedFits(code=dawin_ray.__version__, names=names, identity=identity, datasets=entries).write(
@@ -140,13 +140,7 @@ def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any] | None
     names, config = [expert.name for expert in prepared.job.experts], prepared.job.drift
     return {
         dataset: drift_of(
-            prepared.saved.entry,
-            names,
-            rows.entropy,
-            rows.coefficient,
-            rows.cluster,
-            rows.expert_prediction,
-            config=config,
+            prepared.saved.entry, names, _scored(run, prepared, dataset), config=config
         )
         for dataset in prepared.shards
         for rows in [_scored(run, prepared, dataset)]

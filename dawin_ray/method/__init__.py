@@ -1,8 +1,21 @@
-"""TODO face method."""
+"""The paper: logits -> weights. Knows no files, no job and no cluster; needs torch and numpy only.
+
+Imports `errors` and `settings` of this project, and every other package may import it. Usable
+alone, on one's own tensors and models: see `fit`, `merge` and `SamplewiseClassifier`. In the order
+of Oh et al., "DaWin" (ICLR 2025, arXiv 2410.03782):
+
+    H(x), e = exp(-H)                           entropy, log_expertise (METRICS has other measures)
+    lambda(x) = e_1 / (e_0 + e_1), or softmax   Fit.coefficients (with an offset, where it has one)
+    Beta mixture of lambda; Dirichlet, M > 2    fit_mixture; fit does it all of a stream
+    (1 - lambda) theta_0 + lambda theta_1       interpolate
+    theta_0 + s M sum lambda_t (theta_t - theta_0)   merge with a base
+    the same for each sample, in batches        SamplewiseClassifier (samplewise/README.md)
+    what it is compared with                    methods_of, output_ensembles, compare_methods
+"""
 
 from dawin_ray.method.baselines import EVEN, BaselinesConfig, FitConfig, Method, methods_of
-from dawin_ray.method.coefficients import REFERENCE_TAIL, CoefficientConfig, Reference
-from dawin_ray.method.expertise import entropy, log_expertise, pseudo_labels
+from dawin_ray.method.coefficients import REFERENCE_TAIL, CoefficientConfig, Offset, Reference
+from dawin_ray.method.expertise import METRICS, entropy, log_expertise, pseudo_labels
 from dawin_ray.method.fit import Fit, fit
 from dawin_ray.method.merge import (
     TASK_SCALE,
@@ -14,40 +27,15 @@ from dawin_ray.method.merge import (
     merge,
 )
 from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
-from dawin_ray.method.outcomes import coefficients_of, compare, outcome, output_ensembles
-from dawin_ray.method.samplewise.classifier import SamplewiseClassifier, check_samplewise
+from dawin_ray.method.outcomes import coefficients_of, compare_methods, outcome, output_ensembles
+from dawin_ray.method.samplewise import Placement, SamplewiseClassifier, check_samplewise
 from dawin_ray.method.streams import LambdaHistogram, entropy_quantiles
 
 __all__ = [
-    "EVEN",
-    "REFERENCE_TAIL",
-    "TASK_SCALE",
-    "BaselinesConfig",
-    "CoefficientConfig",
-    "Fit",
-    "FitConfig",
-    "LambdaHistogram",
-    "MergeConfig",
-    "Method",
-    "Mixture",
-    "MixtureConfig",
-    "Reference",
-    "SamplewiseClassifier",
-    "StateDict",
-    "check_finite",
-    "check_mergeable",
-    "check_samplewise",
-    "coefficients_of",
-    "compare",
-    "entropy",
-    "entropy_quantiles",
-    "fit",
-    "fit_mixture",
-    "interpolate",
-    "log_expertise",
-    "merge",
-    "methods_of",
-    "outcome",
-    "output_ensembles",
-    "pseudo_labels",
-]
+    "EVEN", "METRICS", "REFERENCE_TAIL", "TASK_SCALE", "BaselinesConfig", "CoefficientConfig",
+    "Fit", "FitConfig", "LambdaHistogram", "MergeConfig", "Method", "Mixture", "MixtureConfig",
+    "Offset", "Placement", "Reference", "SamplewiseClassifier", "StateDict", "check_finite",
+    "check_mergeable", "check_samplewise", "coefficients_of", "compare_methods", "entropy",
+    "entropy_quantiles", "fit", "fit_mixture", "interpolate", "log_expertise", "merge",
+    "methods_of", "outcome", "output_ensembles", "pseudo_labels",
+]  # fmt: skip

@@ -1,14 +1,21 @@
-"""TODO: method.coefficients (of expertise)."""
+"""From log expertise to interpolation coefficients, a data set's offset and the anchor included.
+
+Shapes: N samples, M experts. All in float64 and log space.
+
+Source: DaWin, section 4, and dawin_rft/main_dawin.py, lines 38-135, of naver-ai/dawin at commit
+310e0e1. The anchor (`entropy_growth`) is ours; no expertise of the paper knows a reference.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from dawin_ray.method.expertise import Metric, Target
+from dawin_ray.method.expertise import METRICS, Metric, Target
 from dawin_ray.method.streams import Moments
 from dawin_ray.settings import Settings
 
@@ -18,7 +25,7 @@ MEDIAN_FLOOR = 1e-2
 
 # Of a reference: an expert that is this certain (nats) of all but a hundredth of it has probably
 # been tuned on it. On two suites the quantile was 0.48 or more where the images were held out, and
-# 0.037 or less where they were not (jobs/study_reference.py, jobs/study_letters.py).
+# 0.037 or less where they were not (jobs/studies/reference_on_digits.py, reference_on_letters.py).
 REFERENCE_TAIL, TRAINED_TAIL = 0.99, 0.1
 
 
@@ -30,7 +37,7 @@ class CoefficientConfig(Settings):
     `reference` anchors the coefficients to a data set that no shift has touched (see
     `entropy_growth`): the name of one in the job, or FIT.json#NAME of another run; `strength` 0 is
     DaWin. It has to be held out from fine-tuning, and needs no labels. It is no default, as it wins
-    on one suite and loses on another (jobs/study_letters.py): where an expert is much less certain
+    on one suite and loses on another (jobs/studies/README.md): where an expert is much less certain
     than the others on the reference already, and where a data set mixes clean with shifted images.
     """
 
@@ -42,15 +49,17 @@ class CoefficientConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> CoefficientConfig:
-        if (self.metric == "cross_entropy") != (self.target is not None):
+        if METRICS[self.metric].needs_target != (self.target is not None):
+            with_target = " or ".join(n for n, metric in METRICS.items() if metric.needs_target)
             raise ValueError(
-                "target goes with metric: cross_entropy, and only with it; it is one of labels, "
-                "soft_ensemble, hard_ensemble, soft_merged, hard_merged"
+                f"target goes with metric: {with_target}, and only with it; it is one of "
+                f"{', '.join(get_args(Target))}"
             )
-        if self.offset_adjustment and self.metric not in ("entropy", "cross_entropy"):
+        if self.offset_adjustment and not self.adjustable:
+            adjustable = " and ".join(n for n, metric in METRICS.items() if metric.adjustable)
             raise ValueError(
-                f"offset_adjustment is defined for entropy and cross_entropy, not for "
-                f"{self.metric}; set it to false"
+                f"offset_adjustment is defined for {adjustable}, not for {self.metric}; set it to "
+                "false"
             )
         if self.reference is not None and (self.metric != "entropy" or self.offset_adjustment):
             raise ValueError(
@@ -58,6 +67,11 @@ class CoefficientConfig(Settings):
                 "same scores"
             )
         return self
+
+    @property
+    def adjustable(self) -> bool:
+        """Whether an offset adjustment is defined for the metric."""
+        return METRICS[self.metric].adjustable
 
     @property
     def needs_fit(self) -> bool:
@@ -125,7 +139,8 @@ def entropy_growth(
     """
     floored = (np.maximum(m, MEDIAN_FLOOR) for m in (medians_M, reference_M))
     here, there = (np.log(m) for m in floored)
-    return strength * (here - there)
+    growth_M: np.ndarray = strength * (here - there)
+    return growth_M
 
 
 def coefficients(
@@ -144,4 +159,5 @@ def coefficients(
     if offset is not None and offset.bias > 0:
         log_e = np.logaddexp(log_e, np.log(offset.bias * offset.shares))
     e = np.exp(log_e - log_e.max(axis=1, keepdims=True, initial=-np.inf))
-    return e / e.sum(axis=1, keepdims=True)
+    coefficients_NM: np.ndarray = e / e.sum(axis=1, keepdims=True)
+    return coefficients_NM

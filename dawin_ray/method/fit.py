@@ -1,8 +1,8 @@
-"""From the experts' table to a fit: offset, coefficients, mixture. Runs on the driver.
+"""From a stream of log expertise to a fit: offset, coefficients, mixture.
 
-The table is read as a stream and never held: moments of any number of samples, then a mixture from
-the samples themselves while they are few, from a histogram (M = 2) or a seeded subsample (M > 2)
-where they are many. Memory does not depend on N.
+The stream is read as often as it takes and never held: moments of any number of samples, then a
+mixture from the samples themselves while they are few, from a histogram (M = 2) or a seeded
+subsample (M > 2) where they are many. Memory does not depend on N.
 
 Shapes: N samples, B samples of a batch, M experts.
 """
@@ -104,6 +104,17 @@ def fit(
 
     `reference` are the experts' median entropies [M] on the reference, where there is one.
 
+    >>> import torch
+    >>> from dawin_ray.method import log_expertise
+    >>> logits = torch.tensor([[[4.0, 0], [0, 0]], [[0, 1], [0, 5.0]]]).repeat(1, 50, 1)
+    >>> log_e = log_expertise("entropy", logits, [1.0, 1.0]).numpy()  # of 100 samples, 2 experts
+    >>> found = fit(lambda: [log_e], 2, CoefficientConfig(), MixtureConfig(clusters=2))
+    >>> found.mixture.means.round(2)  # the coefficients of the merged models
+    array([[0.62, 0.38],
+           [0.34, 0.66]])
+    >>> found.mixture.predict(found.coefficients(log_e))[:4]  # which of them serves a sample
+    array([0, 1, 0, 1], dtype=int32)
+
     Raises:
         UserError: the stream holds no sample.
     """
@@ -124,9 +135,10 @@ def fit(
     if mixture.clusters == "exact":
         return Fit(samples=moments.count, offset=offset, growth=growth)
     batches = (coefficients(log_e, offset, growth) for log_e in stream())
+    source: Source = "samples"
     weights = None
     if moments.count <= max_samples:
-        source, points = "samples", np.concatenate(list(batches))
+        points = np.concatenate(list(batches))
     elif experts == 2:
         source, histogram = "histogram", LambdaHistogram()
         for batch in batches:

@@ -9,7 +9,7 @@ main_dawin.py of naver-ai/dawin at commit 310e0e1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -36,16 +36,36 @@ class MergeConfig(Settings):
     """Of the task vectors; only with a base."""
 
 
-def interpolate(experts: Sequence[StateDict], coefficients: Sequence[float]) -> dict:
+def merge(
+    experts: Sequence[StateDict],
+    coefficients: Sequence[float],
+    *,
+    base: StateDict | None = None,
+    scale: float = TASK_SCALE,
+) -> dict[str, torch.Tensor]:
+    """The merged model's state dict, as `MergeConfig` describes it.
+
+    >>> from torch import nn
+    >>> zero_shot, fine_tuned = nn.Linear(8, 3), nn.Linear(8, 3)
+    >>> merged = merge([zero_shot.state_dict(), fine_tuned.state_dict()], [0.25, 0.75])
+    >>> expected = 0.25 * zero_shot.weight + 0.75 * fine_tuned.weight
+    >>> torch.equal(merged["weight"], expected)
+    True
+    """
+    if base is None:
+        return interpolate(experts, coefficients)
+    return add_task_vectors(base, experts, coefficients, scale)
+
+
+def interpolate(
+    experts: Sequence[StateDict], coefficients: Sequence[float]
+) -> dict[str, torch.Tensor]:
     """Sum of lambda_m theta_m in float32; for M = 2 (1 - lambda) theta_0 + lambda theta_1.
 
     A one-hot coefficient returns that expert to the last bit.
     """
     return {
-        name: sum(
-            coefficient * expert[name].float()
-            for expert, coefficient in zip(experts, coefficients, strict=True)
-        )
+        name: _weighted_sum((expert[name].float() for expert in experts), coefficients)
         if tensor.is_floating_point()
         else tensor.clone()
         for name, tensor in experts[0].items()
@@ -54,33 +74,22 @@ def interpolate(experts: Sequence[StateDict], coefficients: Sequence[float]) -> 
 
 def add_task_vectors(
     base: StateDict, experts: Sequence[StateDict], coefficients: Sequence[float], scale: float
-) -> dict:
+) -> dict[str, torch.Tensor]:
     """theta_0 + scale M sum of lambda_t (theta_t - theta_0), in float32."""
     factor = scale * len(experts)
     return {
         name: tensor.float()
         + factor
-        * sum(
-            coefficient * (expert[name].float() - tensor.float())
-            for expert, coefficient in zip(experts, coefficients, strict=True)
-        )
+        * _weighted_sum((expert[name].float() - tensor.float() for expert in experts), coefficients)
         if tensor.is_floating_point()
         else tensor.clone()
         for name, tensor in base.items()
     }
 
 
-def merge(
-    experts: Sequence[StateDict],
-    coefficients: Sequence[float],
-    *,
-    base: StateDict | None = None,
-    scale: float = TASK_SCALE,
-) -> dict:
-    """The merged model's state dict, as `MergeConfig` describes it."""
-    if base is None:
-        return interpolate(experts, coefficients)
-    return add_task_vectors(base, experts, coefficients, scale)
+def _weighted_sum(tensors: Iterable[torch.Tensor], coefficients: Sequence[float]) -> torch.Tensor:
+    terms = (c * tensor for c, tensor in zip(coefficients, tensors, strict=True))
+    return sum(terms, start=torch.zeros((), dtype=torch.float32))
 
 
 def check_mergeable(named: Mapping[str, StateDict]) -> None:

@@ -106,7 +106,8 @@ class Mixture:
     @property
     def means(self) -> np.ndarray:
         """Mean of each component, float64 [K, M]: the coefficients of its merged model."""
-        return self.concentrations / self.concentrations.sum(axis=1, keepdims=True)
+        means_KM: np.ndarray = self.concentrations / self.concentrations.sum(axis=1, keepdims=True)
+        return means_KM
 
     @property
     def bic(self) -> float:
@@ -133,11 +134,13 @@ class Mixture:
 
     def predict_probabilities(self, coefficients: np.ndarray) -> np.ndarray:
         """Probability of each cluster given the sample: [N, M] -> float64 [N, K], rows sum to 1."""
-        return np.exp(self.log_probabilities(coefficients))
+        probabilities_NK: np.ndarray = np.exp(self.log_probabilities(coefficients))
+        return probabilities_NK
 
     def predict(self, coefficients: np.ndarray) -> np.ndarray:
         """Most probable cluster of each sample: [N, M], any N including 0 -> int32 [N]."""
-        return self.log_probabilities(coefficients).argmax(axis=1).astype(np.int32)
+        clusters_N: np.ndarray = self.log_probabilities(coefficients).argmax(axis=1)
+        return clusters_N.astype(np.int32)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives the same mixture back, to the last bit."""
@@ -168,7 +171,7 @@ def fit_mixture(
 
     Raises:
         UserError: no rows, a row off the simplex, a weight that is negative or not finite.
-        ValueError: other shapes.
+        ValueError: other shapes, or the exact mode, which has no mixture.
 
     """
     rows_NM = simplex_rows(coefficients)
@@ -187,8 +190,10 @@ def fit_mixture(
             "a mixture needs at least one sample, got none; check that the data set is not empty "
             "and that not all of its samples were rejected."
         )
+    if config.clusters == "exact":
+        raise ValueError("clusters: exact is the mode without a mixture; there is nothing to fit")
     auto = config.clusters == "auto"
-    wanted = config.max_clusters if auto else config.clusters
+    wanted = config.max_clusters if config.clusters == "auto" else config.clusters
     possible = _count_distinct(rows_NM, at_most=wanted)
     if possible < wanted and not auto:
         message = "%d clusters wanted, but %d rows hold only %d distinct coefficients: fitting %d"
@@ -223,7 +228,8 @@ def simplex_rows(coefficients: np.ndarray) -> np.ndarray:
             f"{len(rows_NM)} rows are wrong; check the logits of the experts for these samples."
         )
     rows_NM = np.maximum(rows_NM, SMALLEST_COEFFICIENT)
-    return rows_NM / rows_NM.sum(axis=1, keepdims=True)
+    rows_NM /= rows_NM.sum(axis=1, keepdims=True)
+    return rows_NM
 
 
 def _count_distinct(rows_NM: np.ndarray, at_most: int) -> int:
@@ -349,7 +355,8 @@ def _match_moments(means_KM: np.ndarray, mean_squares_K: np.ndarray) -> np.ndarr
     with np.errstate(over="ignore"):  # a variance of nothing: the bound below is the answer
         precision_K = (1 - squared_mean_K) / variance_K - 1
     precision_K = precision_K.clip(SMALLEST_MOMENT_PRECISION, LARGEST_PRECISION)
-    return means_KM * precision_K[:, None]
+    concentrations_KM: np.ndarray = means_KM * precision_K[:, None]
+    return concentrations_KM
 
 
 def _maximise_likelihood(mean_log_M: np.ndarray, start_M: np.ndarray) -> np.ndarray:
@@ -360,7 +367,7 @@ def _maximise_likelihood(mean_log_M: np.ndarray, start_M: np.ndarray) -> np.ndar
     """
 
     def likelihood(a_M: np.ndarray) -> float:
-        return gammaln(a_M.sum()) - gammaln(a_M).sum() + (a_M - 1) @ mean_log_M
+        return float(gammaln(a_M.sum()) - gammaln(a_M).sum() + (a_M - 1) @ mean_log_M)
 
     a_M, value = start_M, likelihood(start_M)
     for _ in range(NEWTON_STEPS):

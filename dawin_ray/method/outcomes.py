@@ -1,4 +1,12 @@
-"""TODO: method.outcomes (of comparisons)."""
+"""What a method makes of samples: coefficients, probabilities, and the scores of a prediction.
+
+The arithmetic of what `baselines.py` lists: output ensembles, controls, and the columns that every
+compared method has. Torch, on the device of the logits.
+
+Shapes: B batch, M experts, C classes, Q methods.
+
+Source: as of `baselines.py`; the controls are those of dawin_rft/main_dawin.py.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +20,11 @@ from dawin_ray.method.baselines import NORMAL_CONTROLS, Method
 from dawin_ray.method.coefficients import coefficients
 from dawin_ray.method.expertise import log_expertise, pseudo_labels
 
-RANDOM_SEED = 0
+RANDOM_SEED = 0  # of the controls
 
-NORMAL_LIMITS = (0.01, 0.99)
+NORMAL_LIMITS = (0.01, 0.99)  # the reference's clamp of the normal ones
 
-TINY = torch.finfo(torch.float32).tiny
+TINY = torch.finfo(torch.float32).tiny  # so that the log loss of a probability of 0 is finite
 
 
 def random_coefficients(name: str, key: str, count: int, experts: int) -> np.ndarray:
@@ -85,13 +93,15 @@ def coefficients_of(
     if method.coefficient is None:
         chunk, size, rows = where
         return random_coefficients(method.name, chunk, size, experts)[rows]
-    target, known = method.coefficient.target, None
+    target = method.coefficient.target
+    known: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
     if target == "labels":
         if labels_B is None:
             return np.full((count, experts), 1 / experts)
         known, targets = labels_B >= 0, labels_B.clamp(min=0)
-    else:
-        targets = target and pseudo_labels(target, logits, temperatures, even)
+    elif target is not None:
+        targets = pseudo_labels(target, logits, temperatures, even)
     log_e = log_expertise(method.coefficient.metric, logits, temperatures, targets)
     found = coefficients(log_e.cpu().numpy())
     if known is not None:
@@ -99,7 +109,7 @@ def coefficients_of(
     return found
 
 
-def compare(
+def compare_methods(
     methods: Sequence[Method],
     probabilities: Mapping[str, torch.Tensor],
     run: Callable[[Method], torch.Tensor],

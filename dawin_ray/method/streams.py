@@ -1,4 +1,10 @@
-"""TODO: method.streams (of expertise, fitting, mixture)."""
+"""A stream of any length in fixed memory: moments, quantiles, a histogram, a subsample.
+
+A `Stream` is read as often as it takes and never held, so that a fit's memory does not depend on
+how many samples there are. What is exact while they are few says what it loses when they are many.
+
+Shapes: N samples, B samples of a batch, M experts, Q quantiles, P points of a histogram.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from dawin_ray.method.mixture import simplex_rows
+
+# A stream of log-expertises [B, M], the same at every call.
+Stream = Callable[[], Iterable[np.ndarray]]
+
+# Up to here the mixture is fitted from the samples one by one, as the reference does; it covers
+# the paper's data sets (ImageNet's 50,000) with room to spare and takes seconds.
+MAX_SAMPLES = 200_000
+
+QUANTILE_BINS, QUANTILE_LIMITS = 40_000, (1e-8, 20.0)  # nats; no head has e^20 classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +55,8 @@ class Moments:
     @property
     def std(self) -> np.ndarray:
         """Unbiased standard deviation [M]; 0 for fewer than two samples."""
-        return np.sqrt(self.squares / max(self.count - 1, 1))
-
-
-# Up to here the mixture is fitted from the samples one by one, as the reference does; it covers
-# the paper's data sets (ImageNet's 50,000) with room to spare and takes seconds.
-MAX_SAMPLES = 200_000
-
-QUANTILE_BINS, QUANTILE_LIMITS = 40_000, (1e-8, 20.0)  # nats; no head has e^20 classes
-
-# A stream of log-expertises [B, M], the same at every call.
-Stream = Callable[[], Iterable[np.ndarray]]
+        deviations_M: np.ndarray = np.sqrt(self.squares / max(self.count - 1, 1))
+        return deviations_M
 
 
 def entropy_quantiles(
@@ -68,7 +74,8 @@ def entropy_quantiles(
     """
     if count <= max_samples:
         values = -np.concatenate(list(stream())).astype(np.float64)
-        return np.quantile(values, quantiles, axis=0)
+        exact_QM: np.ndarray = np.quantile(values, quantiles, axis=0)
+        return exact_QM
     edges = np.geomspace(*QUANTILE_LIMITS, QUANTILE_BINS + 1)
     counts_MB = np.zeros((experts, QUANTILE_BINS), dtype=np.int64)
     for log_e in stream():
@@ -77,7 +84,8 @@ def entropy_quantiles(
             counts_MB[m] += np.histogram(inside[:, m], edges)[0]
     below_MB = counts_MB.cumsum(axis=1)
     at_QM = np.array([(below_MB < count * q).sum(axis=1) for q in quantiles])
-    return np.sqrt(edges[at_QM] * edges[at_QM + 1])
+    middles_QM: np.ndarray = np.sqrt(edges[at_QM] * edges[at_QM + 1])
+    return middles_QM
 
 
 def subsample(batches: Iterable[np.ndarray], count: int, size: int, seed: int) -> np.ndarray:

@@ -22,7 +22,14 @@ from open_clip.transform import PreprocessCfg
 from torch import nn
 
 from dawin_ray.errors import UserError
-from dawin_ray.method import StateDict, check_finite, check_mergeable
+from dawin_ray.method import (
+    TASK_SCALE,
+    Placement,
+    SamplewiseClassifier,
+    StateDict,
+    check_finite,
+    check_mergeable,
+)
 from dawin_ray.models.architecture import build_model, register
 from dawin_ray.models.checkpoints import (
     CHECKPOINT_SUFFIXES,
@@ -32,7 +39,7 @@ from dawin_ray.models.checkpoints import (
     tensors_digest,
 )
 from dawin_ray.models.heads import prompts
-from dawin_ray.models.layouts import HEAD, open_clip_names
+from dawin_ray.models.layouts import HEAD, TOWER, open_clip_names
 from dawin_ray.models.preprocessing import Preprocessing, of_experts
 from dawin_ray.models.spec import CHECKPOINT_HEAD, HeadSpec, ModelConfig, ModelSpec
 from dawin_ray.models.weights import check_types, fitted
@@ -83,6 +90,24 @@ class Experts:
         model.heads.to(device=device, dtype=torch.float32)
         check_finite(model.state_dict(), what)
         return model.eval().requires_grad_(False)
+
+    def samplewise(
+        self,
+        scale: float = TASK_SCALE,
+        *,
+        rank: int | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> SamplewiseClassifier:
+        """A model in which each sample has weights of its own; only its tower is cast to `dtype`.
+
+        Raises:
+            UserError: a value is not finite then.
+        """
+        placement = Placement(device=device, dtype=dtype, tower=f"{TOWER}.")
+        return SamplewiseClassifier(
+            self.skeleton, self.states, base=self.base, scale=scale, rank=rank, placement=placement
+        )
 
 
 def read_checkpoint(

@@ -16,7 +16,7 @@ from dawin_ray.method import (
     Method,
     SamplewiseClassifier,
     coefficients_of,
-    compare,
+    compare_methods,
     entropy,
     log_expertise,
     merge,
@@ -60,10 +60,7 @@ class ScoreExperts:
                 )
         self.samplewise: SamplewiseClassifier | None = None
         if any(method.kind == "samplewise" for method in spec.methods):
-            self.samplewise = SamplewiseClassifier(
-                experts.skeleton, experts.states, base=experts.base, scale=spec.scale,
-                device=self.device, dtype=dtype,
-            )  # fmt: skip
+            self.samplewise = experts.samplewise(spec.scale, device=self.device, dtype=dtype)
 
     @torch.inference_mode()
     def __call__(self, chunk: Chunk) -> pa.Table:
@@ -131,7 +128,7 @@ class ScoreExperts:
         }
         if spec.baselines.even_interpolation and even is not None:
             columns["even_prediction"] = even.argmax(dim=-1).int()
-        return columns | compare(spec.methods, known, run, labels_B) | sound
+        return columns | compare_methods(spec.methods, known, run, labels_B) | sound
 
     def _labels(self, chunk: Chunk, rows: slice) -> torch.Tensor | None:
         """Labels int64 [B], -1 where there is none; None without any."""

@@ -5,6 +5,7 @@ Shapes: n samples of a chunk, B batch, M experts, K clusters, C classes, H x W p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ import psutil
 import torch
 
 from dawin_ray.data import Chunk
-from dawin_ray.method import Fit, Mixture, SamplewiseClassifier, check_samplewise, merge
+from dawin_ray.method import Fit, Mixture, check_samplewise, merge
 from dawin_ray.models import Classifier, Experts, tower_dtype
 from dawin_ray.passes.overflow import listed
 from dawin_ray.passes.pixels import PixelFeed, equal_parts
@@ -117,11 +118,8 @@ class SamplewiseModels:
         """Stacks the experts' parameters, once."""
         self.spec, self.feed = spec, feed
         self.device = torch.device(spec.device)
-        self.model = SamplewiseClassifier(
-            experts.skeleton,
-            experts.states,
-            base=experts.base,
-            scale=spec.scale,
+        self.model = experts.samplewise(
+            spec.scale,
             rank=spec.exact_rank,
             device=self.device,
             dtype=tower_dtype(spec.precision),
@@ -148,18 +146,19 @@ def check_exact(experts: Experts, architecture: str, scale: float) -> None:
     Raises:
         UserError: they differ, or an operation of the architecture is not supported.
     """
-    model = SamplewiseClassifier(experts.skeleton, experts.states, base=experts.base, scale=scale)
     height, width = experts.preprocessing.size
     noise = torch.Generator().manual_seed(0)
+
+    def merged(coefficients: Sequence[float]) -> Classifier:
+        state = merge(experts.states, coefficients, base=experts.base, scale=scale)
+        return experts.classifier(state, torch.device("cpu"), torch.float32)
+
     check_samplewise(
-        model,
-        lambda state: experts.classifier(state, torch.device("cpu"), torch.float32),
-        experts.states,
+        experts.samplewise(scale),
+        merged,
         torch.randn(PROBE_IMAGES, 3, height, width, generator=noise),
         next(iter(experts.skeleton.heads)),
-        architecture,
-        base=experts.base,
-        scale=scale,
+        name=architecture,
     )
 
 

@@ -19,7 +19,7 @@ from dawin_ray.method import (
     BaselinesConfig,
     Fit,
     Method,
-    compare,
+    compare_methods,
     entropy,
     outcome,
 )
@@ -140,7 +140,7 @@ class Predict:
             return logits.softmax(dim=-1)
 
         methods = [Method(name=name, kind="fit") for name in others]
-        found = compare(methods, {}, run, labels_n, prefix="fit")
+        found = compare_methods(methods, {}, run, labels_n, prefix="fit")
         return {name: values.cpu().numpy() for name, values in found.items()}
 
 

@@ -27,7 +27,6 @@ from dawin_ray.runs.fits import (
     Saved,
     SavedFitConfig,
     SavedFits,
-    ScoredRows,
     load_saved,
     saved_reference,
 )
@@ -67,7 +66,7 @@ __all__ = [
     "FINGERPRINT", "FIT", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
     "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compaction", "FitEntry", "GroupFit",
     "Manifest", "Mark", "Mixtures", "Output", "Part", "Parts", "PassLedger", "RowsLostError",
-    "RunDirectory", "Saved", "SavedFitConfig", "SavedFits", "ScoredRows", "Series",
+    "RunDirectory", "Saved", "SavedFitConfig", "SavedFits", "Series",
     "SeriesManifest", "State", "Work", "broken_shards", "changed_files", "check_shard",
     "check_usable", "compact", "faults_of_manifest", "faults_of_outputs", "files_of",
     "kind_of_reason", "load_saved", "manifest_of", "plan_compaction", "read_class_names", "reseal",

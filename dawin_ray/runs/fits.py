@@ -25,7 +25,7 @@ from dawin_ray.records import of_json
 from dawin_ray.runs.folder import RunFolder
 from dawin_ray.runs.layout import FIT, MIXTURE
 from dawin_ray.settings import Settings
-from dawin_ray.statistics import disagreements, summary_of
+from dawin_ray.statistics import ScoredRows, disagreements, summary_of
 from dawin_ray.storage import join, read_bytes
 
 
@@ -113,16 +113,6 @@ class SavedFitConfig(Settings):
     def address(self) -> str:
         """Of the file."""
         return self.source if self.source.endswith(".json") else join(self.source, FIT)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoredRows:
-    """How a data set's samples lay: of each sample, and of each expert."""
-
-    entropy: np.ndarray  # in nats, [N, M]
-    coefficient: np.ndarray  # they sum to 1, [N, M]
-    cluster: np.ndarray | None  # [N]; None in the exact mode
-    expert_prediction: np.ndarray  # classes, [N, M]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,11 @@
-"""TODO face statistics."""
+"""Plain arrays in, plain numbers out: what is said of predictions, and how sure that is.
 
-from dawin_ray.statistics.distribution import disagreements, summary_of
+`scores.py` has intervals, tests, calibration and selective risk; `distribution.py` how samples lay,
+`drift.py` a batch held against that. Imports `settings` of this project alone; whatever stands
+behind it in the order of packages may import it.
+"""
+
+from dawin_ray.statistics.distribution import ScoredRows, disagreements, summary_of
 from dawin_ray.statistics.drift import KINDS, DriftConfig, drift_of
 from dawin_ray.statistics.scores import (
     BINS,
@@ -16,19 +21,7 @@ from dawin_ray.statistics.scores import (
 )
 
 __all__ = [
-    "BINS",
-    "CLASS_PRIOR",
-    "COVERAGES",
-    "KINDS",
-    "LEVEL",
-    "RESAMPLES",
-    "DriftConfig",
-    "Interval",
-    "accuracy",
-    "disagreements",
-    "drift_of",
-    "holm",
-    "mcnemar",
-    "paired_differences",
+    "BINS", "CLASS_PRIOR", "COVERAGES", "KINDS", "LEVEL", "RESAMPLES", "DriftConfig", "Interval",
+    "ScoredRows", "accuracy", "disagreements", "drift_of", "holm", "mcnemar", "paired_differences",
     "summary_of",
-]
+]  # fmt: skip

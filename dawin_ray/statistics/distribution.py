@@ -1,7 +1,13 @@
-"""TODO: statistics.distribution (of saved)."""
+"""How samples lay: moments, percentiles and histograms, and where the experts disagree.
+
+What a fit says of the samples that it was fitted to, so that a later batch can be held against it.
+
+Shapes: N samples, M experts.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +15,16 @@ import numpy as np
 QUANTILES = tuple(i / 100 for i in range(101))
 
 BINS = 50  # of the histograms
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRows:
+    """How a data set's samples lay: of each sample, and of each expert."""
+
+    entropy: np.ndarray  # in nats, [N, M]
+    coefficient: np.ndarray  # they sum to 1, [N, M]
+    cluster: np.ndarray | None  # [N]; None in the exact mode
+    expert_prediction: np.ndarray  # classes, [N, M]
 
 
 def disagreements(expert_prediction_NM: np.ndarray) -> int:

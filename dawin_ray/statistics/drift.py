@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import Field
 
 from dawin_ray.settings import Settings
-from dawin_ray.statistics.distribution import disagreements
+from dawin_ray.statistics.distribution import ScoredRows, disagreements
 
 DRAWS = 20_000  # simulated batches
 
@@ -57,7 +57,7 @@ class DriftConfig(Settings):
     distance in the reference's standard deviations; Cohen's w of the clusters' occupancy; and the
     difference of the shares of samples on which the experts disagree.
 
-    Alpha is for at most one false alarm in a hundred batches, with some room (jobs/study_drift.py).
+    Alpha is for at most one false alarm in a hundred batches, with room (jobs/studies/drift.py).
     PSI and w are where convention has a small shift begin. A fifth of a batch with blur, the
     weakest of the demo's shifts, makes a Wasserstein distance of 0.21, of which the least is half,
     and a difference of shares of 0.02.
@@ -111,21 +111,15 @@ class _Statistic:
 def drift_of(
     entry: Mapping[str, Any],
     names: Sequence[str],
-    entropy_NM: np.ndarray,
-    coefficient_NM: np.ndarray,
-    cluster_N: np.ndarray | None,
-    expert_prediction_NM: np.ndarray,
+    batch: ScoredRows,
     config: DriftConfig | None = None,
 ) -> dict[str, Any]:
     """Compare a batch with the reference of a fit. Deterministic; a million rows take seconds.
 
     Args:
-        entry: of the fit's data set, as `saved.entry_of` makes it.
+        entry: of the fit's data set, as fit.json has it.
         names: of the experts.
-        entropy_NM: in nats.
-        coefficient_NM: they sum to 1; of two experts the last one's stands for both.
-        cluster_N: each sample's cluster; None in the exact mode.
-        expert_prediction_NM: each expert's class.
+        batch: of its coefficients, the last of two experts' stand for both.
         config: the thresholds.
 
     Returns:
@@ -136,7 +130,7 @@ def drift_of(
         `words`, one sentence for a person.
     """
     config = config or DriftConfig()
-    n, reference_n = len(entropy_NM), next(iter(entry["entropy"].values()))["n"]
+    n, reference_n = len(batch.entropy), next(iter(entry["entropy"].values()))["n"]
     found: dict[str, Any] = {
         "n": n, "reference_n": reference_n, "judged": min(n, reference_n) >= config.min_samples,
         "statistics": [], "alarms": [], "clusters": None, "disagreement": None,
@@ -150,19 +144,19 @@ def drift_of(
     statistics = []
     first = 1 if len(names) == 2 else 0  # two coefficients say the same twice
     for quantity, values_NM, start in (
-        ("entropy", entropy_NM, 0),
-        ("coefficient", coefficient_NM, first),
+        ("entropy", batch.entropy, 0),
+        ("coefficient", batch.coefficient, first),
     ):
         for i, name in list(enumerate(names))[start:]:
             statistics += _of_values(quantity, name, entry[quantity][name], values_NM[:, i], config)
-    if cluster_N is not None and entry["clusters"] is not None and len(entry["clusters"]) > 1:
-        counts_K = np.bincount(cluster_N, minlength=len(entry["clusters"]))
+    if batch.cluster is not None and entry["clusters"] is not None and len(entry["clusters"]) > 1:
+        counts_K = np.bincount(batch.cluster, minlength=len(entry["clusters"]))
         statistics.append(_of_clusters(entry["clusters"], counts_K, config))
         found["clusters"] = {
             "batch": (counts_K / n).tolist(),
             "reference": [count / reference_n for count in entry["clusters"]],
         }
-    differing = disagreements(expert_prediction_NM)
+    differing = disagreements(batch.expert_prediction)
     statistics.append(_of_disagreement(entry["disagreements"], reference_n, differing, n, config))
     found["disagreement"] = {
         "batch": float(differing / n), "reference": entry["disagreements"] / reference_n
@@ -257,7 +251,8 @@ def _psi(counts_B: np.ndarray, reference_B: np.ndarray) -> np.ndarray:
         (c + PSI_PRIOR) / (c + PSI_PRIOR).sum(axis=-1, keepdims=True)
         for c in (counts_B, reference_B)
     )
-    return ((p - q) * np.log(p / q)).sum(axis=-1)
+    index: np.ndarray = ((p - q) * np.log(p / q)).sum(axis=-1)
+    return index
 
 
 def _cdf_distances(counts_B: np.ndarray, reference_B: np.ndarray) -> np.ndarray:
@@ -303,7 +298,8 @@ def _of_clusters(reference: Sequence[int], counts_K: np.ndarray, config: DriftCo
     m = n * reference_n / (n + reference_n)
 
     def chi_square(counts_K: np.ndarray) -> np.ndarray:
-        return m * ((counts_K / n - shares_K) ** 2 / shares_K).sum(axis=-1)
+        statistic: np.ndarray = m * ((counts_K / n - shares_K) ** 2 / shares_K).sum(axis=-1)
+        return statistic
 
     value = float(chi_square(counts_K))
     return _Statistic(
@@ -321,7 +317,7 @@ def _of_disagreement(
     def difference(counts: np.ndarray) -> np.ndarray:
         return np.abs(counts / n - reference / reference_n)
 
-    value = float(difference(differing))
+    value = float(difference(np.array(differing)))
     return _Statistic(
         kind="disagreement", quantity=None, of=None, value=value, effect=value,
         least=config.min_disagreement, null=difference(_batches(smoothed, n)[:, 0]),

@@ -109,7 +109,9 @@ def macro_accuracy(
     return paired_differences([(right, 0, n) for right, n in counts], seed, resamples)
 
 
-def calibration(confidence_N: np.ndarray, right_N: np.ndarray) -> tuple[float, list[dict]]:
+def calibration(
+    confidence_N: np.ndarray, right_N: np.ndarray
+) -> tuple[float, list[dict[str, float]]]:
     """Expected calibration error, and the reliability curve: confidence, accuracy, n of each bin.
 
     BINS bins of equal width over [0, 1], each open on the left; empty bins are left out.
@@ -143,7 +145,7 @@ def _risks(confidence_N: np.ndarray, right_N: np.ndarray) -> np.ndarray:
 
 def selective(
     confidence_N: np.ndarray, right_N: np.ndarray, points: int = 100
-) -> tuple[float, dict[str, float], list[dict]]:
+) -> tuple[float, dict[str, float], list[dict[str, float]]]:
     """AURC, accuracy at COVERAGES, and the risk-coverage curve at up to `points` coverages.
 
     AURC is the mean of the risks at all N coverages (Geifman and El-Yaniv, 2017). The accuracy at
@@ -175,7 +177,8 @@ def shrunk(right_G: np.ndarray, n_G: np.ndarray) -> np.ndarray:
     As if each group had CLASS_PRIOR more samples of the overall accuracy.
     """
     overall = right_G.sum() / n_G.sum()
-    return (right_G + CLASS_PRIOR * overall) / (n_G + CLASS_PRIOR)
+    shrunk_G: np.ndarray = (right_G + CLASS_PRIOR * overall) / (n_G + CLASS_PRIOR)
+    return shrunk_G
 
 
 def rank_correlation(a_N: np.ndarray, b_N: np.ndarray) -> float | None:

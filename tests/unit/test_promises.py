@@ -35,7 +35,8 @@ from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.passes.predictions import Float32Sample, Predict
 from dawin_ray.records import write_record
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.fits import FitEntry, SavedFits, ScoredRows
+from dawin_ray.runs.fits import FitEntry, SavedFits
+from dawin_ray.statistics import ScoredRows
 from dawin_ray.storage.files import filesystem, write_whole
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
 
@@ -184,7 +185,7 @@ def test_a_job_with_a_limited_rank_uses_it_and_samples_the_full_one(small, data,
     pixels = prepared.preprocessing.normalise(torch.tensor(chunk.images))
     shares = torch.tensor(np.stack(full["coefficient"].to_pylist()), dtype=torch.float32)
     for table, rank in ((limited, 1), (full, None)):
-        model = SamplewiseClassifier(experts.skeleton, experts.states, rank=rank)
+        model = experts.samplewise(rank=rank)
         with torch.inference_mode():
             best = model(pixels, shares, "checkpoint").softmax(dim=-1).amax(dim=-1)
         np.testing.assert_allclose(table["confidence"].to_numpy(), best, atol=ATOL)

@@ -191,7 +191,7 @@ def test_what_takes_minutes_is_marked_slow():
         ("integration/test_kill.py", "test_a_node_is_lost"),
         ("integration/test_disk.py", "test_the_disk_is_full"),
         ("integration/test_s3.py", "test_a_run_on_faulty_s3_equals_the_local_one"),
-        ("unit/test_samplewise.py", "test_timm_towers"),
+        ("unit/method/samplewise/test_classifier.py", "test_timm_towers"),
         ("integration/test_readme.py", "test_the_demo_gives_the_table"),
     ):
         tree = ast.parse((ROOT / "tests" / file).read_text())

@@ -20,7 +20,8 @@ from dawin_ray.models.experts import load_experts
 from dawin_ray.models.found import find_models
 from dawin_ray.records import write_record
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.fits import FitEntry, SavedFits, ScoredRows
+from dawin_ray.runs.fits import FitEntry, SavedFits
+from dawin_ray.statistics import ScoredRows
 from tests.conftest import (
     CLASSES,
     MODEL_CONFIG,

@@ -14,7 +14,6 @@ from dawin_ray.runs.fits import (
     Mixtures,
     SavedFitConfig,
     SavedFits,
-    ScoredRows,
     load_saved,
     saved_reference,
 )

@@ -1,15 +1,20 @@
 import math
+import typing
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
-from dawin_ray.method.coefficients import CoefficientConfig, Offset, coefficients
-from dawin_ray.method.expertise import cross_entropy, entropy, log_expertise, pseudo_labels
-from dawin_ray.method.streams import Moments
-
-METRICS = ("entropy", "cross_entropy", "max_logit", "confidence", "margin")
+from dawin_ray.method.coefficients import coefficients
+from dawin_ray.method.expertise import (
+    METRICS,
+    ExpertiseMetric,
+    Metric,
+    cross_entropy,
+    entropy,
+    log_expertise,
+    pseudo_labels,
+)
 
 
 def logits(n=50, c=7, seed=0):
@@ -87,11 +92,6 @@ def test_a_head_of_one_class_leaves_nothing_to_choose(metric):
     assert (coefficients(log_e.numpy()) == 0.5).all()
 
 
-def test_expertise_too_small_for_float32_still_has_a_ratio():
-    weights = coefficients(np.array([[-500.0, -501.0], [-5000.0, -5000.0]]))
-    np.testing.assert_allclose(weights[:, 0], [1 / (1 + math.exp(-1)), 0.5])
-
-
 def test_a_negative_maximum_logit_stays_within_the_simplex():
     weights = coefficients(
         log_expertise("max_logit", [-torch.ones(1, 3), torch.ones(1, 3)], [1, 1]).numpy()
@@ -117,54 +117,18 @@ def test_merged_pseudo_labels_need_the_merged_logits_and_labels_are_none():
         pseudo_labels("labels", [a, a], [1, 1])
 
 
-def test_moments_of_parts_merge_to_those_of_the_whole():
-    values = np.random.default_rng(0).gamma(2, size=(1000, 3))
-    whole = Moments.of(values)
-    merged = Moments.of(values[:0])
-    for part in np.split(values, [1, 10, 10, 700]):
-        merged = merged.merge(Moments.of(part))
-    assert merged.count == 1000
-    np.testing.assert_allclose(merged.mean, values.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(merged.std, values.std(axis=0, ddof=1), rtol=1e-12)
-    np.testing.assert_allclose(whole.std, merged.std, rtol=1e-12)
+def test_the_type_of_job_files_has_the_metrics_of_the_table():
+    assert typing.get_args(Metric) == tuple(METRICS)
 
 
-def test_offset_for_two_experts_is_the_reference_formula():
-    h = np.random.default_rng(1).gamma(2, size=(200, 2))
-    b = (h.std(axis=0, ddof=1) / h.mean(axis=0)).mean()
-    w = h.mean(axis=0).sum() / h.mean(axis=0)[0]
-    e = np.exp(-h)
-    expected = (e[:, 1] + b / w) / (e.sum(axis=1) + b)
-    ours = coefficients(-h, Offset.from_moments(Moments.of(h)))
-    np.testing.assert_allclose(ours[:, 1], expected, rtol=1e-12)
+def test_a_metric_is_a_function_and_an_entry(monkeypatch):
+    norm = ExpertiseMetric(log_expertise=lambda logits, temperature, target: logits.norm(dim=-1))
+    monkeypatch.setitem(METRICS, "norm", norm)
+    a, b = logits(seed=1), logits(seed=2)
+    found = log_expertise("norm", [a, b], [1, 1])
+    torch.testing.assert_close(found, torch.stack([a.norm(dim=-1), b.norm(dim=-1)], dim=-1))
 
 
-def test_offset_for_more_experts_sums_to_one_and_treats_them_alike():
-    h = np.random.default_rng(2).gamma(2, size=(100, 4))
-    ours = coefficients(-h, Offset.from_moments(Moments.of(h)))
-    np.testing.assert_allclose(ours.sum(axis=1), 1)
-    order = [2, 0, 3, 1]
-    moved = coefficients(-h[:, order], Offset.from_moments(Moments.of(h[:, order])))
-    np.testing.assert_allclose(moved, ours[:, order], rtol=1e-12)
-
-
-def test_there_is_no_offset_where_an_expert_is_always_certain():
-    assert Offset.from_moments(Moments.of(np.array([[0.0, 1.0], [0.0, 2.0]]))) is None
-
-
-def test_coefficients_of_no_samples_are_empty():
-    assert coefficients(np.empty((0, 3))).shape == (0, 3)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"metric": "cross_entropy"}, "target goes with"),
-        ({"metric": "entropy", "target": "labels"}, "target goes with"),
-        ({"metric": "margin", "offset_adjustment": True}, "not for margin"),
-        ({"metric": "nonsense"}, "entropy"),
-    ],
-)
-def test_settings_that_contradict_are_refused(settings, message):
-    with pytest.raises(ValidationError, match=message):
-        CoefficientConfig(**settings)
+def test_a_metric_that_needs_a_target_says_so():
+    with pytest.raises(ValueError, match="cross_entropy needs a target"):
+        log_expertise("cross_entropy", [logits()], [1])

@@ -7,7 +7,6 @@ from dawin_ray.errors import UserError
 from dawin_ray.method.coefficients import CoefficientConfig
 from dawin_ray.method.fit import Fit, fit
 from dawin_ray.method.mixture import MixtureConfig
-from dawin_ray.method.streams import entropy_quantiles
 
 ENTROPY, TWO = CoefficientConfig(), MixtureConfig(clusters=2)
 
@@ -109,16 +108,6 @@ def test_tiny_medians_count_as_the_floor():
     fitted = fit(stream_of(values, 3), 2, REFERENCE, MixtureConfig(clusters="exact"),
                  reference=np.array([1e-7, 1e-3]))  # fmt: skip
     np.testing.assert_array_equal(fitted.growth, [0.0, 0.0])
-
-
-def test_quantiles_of_many_samples_are_within_a_bin():
-    draw = np.random.default_rng(0)
-    values = -draw.gamma(2, [0.001, 0.1, 1.0], size=(20_000, 3)).astype(np.float32)
-    wanted = [0.01, 0.5, 0.99]
-    exact = entropy_quantiles(stream_of(values, 999), 3, 20_000, wanted)
-    np.testing.assert_allclose(exact, np.quantile(-values.astype(np.float64), wanted, axis=0))
-    binned = entropy_quantiles(stream_of(values, 999), 3, 20_000, wanted, max_samples=100)
-    np.testing.assert_allclose(binned, exact, rtol=3e-3)  # gaps of the tails are wider than bins
 
 
 def test_a_fit_with_growth_survives_json():

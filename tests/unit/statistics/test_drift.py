@@ -11,8 +11,8 @@ from scipy import stats
 from dawin_ray.method.fit import Fit
 from dawin_ray.method.mixture import Mixture
 from dawin_ray.records import to_json
-from dawin_ray.runs.fits import FitEntry, SavedFits, ScoredRows
-from dawin_ray.statistics.distribution import summary_of
+from dawin_ray.runs.fits import FitEntry, SavedFits
+from dawin_ray.statistics.distribution import ScoredRows, summary_of
 from dawin_ray.statistics.drift import DriftConfig, drift_of
 
 CLASSES = 10
@@ -58,7 +58,13 @@ def make_batch(rng, n, experts=2, scale=0.2, disagreement=0.05) -> Batch:
 
 
 def drift(entry, batch, **config):
-    found = drift_of(entry, batch.names, *batch, DriftConfig(**config))
+    rows = ScoredRows(
+        entropy=batch.entropies,
+        coefficient=batch.coefficients,
+        cluster=batch.clusters,
+        expert_prediction=batch.predictions,
+    )
+    found = drift_of(entry, batch.names, rows, DriftConfig(**config))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found
 

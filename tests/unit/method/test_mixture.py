@@ -235,27 +235,6 @@ def test_histogram_and_samples_give_the_same_fit(estimator):
     assert from_points.samples == len(samples)
 
 
-def test_points_of_a_histogram_keep_the_mean_of_their_samples():
-    histogram = LambdaHistogram(bins=4)
-    histogram.add(pairs(0.01, 0.02, 0.6))
-    histogram.add(pairs(0.06, 1.0, 0.8))
-    points, counts = histogram.points()
-    np.testing.assert_array_equal(counts, [3, 1, 2])
-    np.testing.assert_allclose(points, pairs(0.03, 0.6, 0.9), atol=1e-6)
-
-
-def test_an_empty_histogram_has_no_points():
-    points, counts = LambdaHistogram().points()
-    assert points.shape == (0, 2)
-    with pytest.raises(UserError, match="at least one sample"):
-        fit_mixture(points, config(), weights=counts)
-
-
-def test_a_histogram_is_for_two_experts():
-    with pytest.raises(ValueError, match="2 experts, got 3"):
-        LambdaHistogram().add(np.full((1, 3), 1 / 3))
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_integer_weights_are_repeated_rows(estimator):
     samples = three_betas(N=600)

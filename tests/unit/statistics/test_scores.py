@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import brier_score_loss
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -136,14 +135,3 @@ def test_rank_correlation():
     a, b = np.random.default_rng(8).random((2, 50))
     assert statistics.rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
     assert statistics.rank_correlation(a, np.ones(50)) is None
-
-
-def test_brier_of_two_classes_is_twice_scikit_learns():
-    import torch
-
-    from dawin_ray.method.outcomes import outcome
-
-    p = torch.rand(100, generator=torch.Generator().manual_seed(0)).double()
-    labels = torch.arange(100) % 2
-    found = outcome(torch.stack([1 - p, p], dim=1), labels)["brier"]
-    assert found.mean().item() == pytest.approx(2 * brier_score_loss(labels, p))

@@ -12,8 +12,12 @@ from torch import nn
 
 from dawin_ray.errors import UserError
 from dawin_ray.method.merge import merge
-from dawin_ray.method.samplewise.classifier import SamplewiseClassifier, check_samplewise
-from dawin_ray.method.samplewise.tensors import Interpolated, LowRank, PerSample
+from dawin_ray.method.samplewise.classifier import (
+    Placement,
+    SamplewiseClassifier,
+    check_samplewise,
+)
+from dawin_ray.method.samplewise.tensors import Interpolated, LowRank
 from dawin_ray.models.experts import Classifier
 
 BATCH = 3
@@ -186,7 +190,7 @@ def test_differences_that_a_precision_does_not_hold_are_refused():
     states[1] = dict(states[1])
     states[1]["visual.proj"] = states[1]["visual.proj"] + 1e30
     with pytest.raises(UserError, match=r"'visual.proj' of the experts.*not finite in float16"):
-        SamplewiseClassifier(model, states, dtype=torch.float16)
+        SamplewiseClassifier(model, states, placement=Placement(dtype=torch.float16))
 
 
 def test_samples_do_not_see_each_other():
@@ -248,23 +252,15 @@ def test_the_check_notices_wrong_logits():
     states = experts_of(model, 2)
     exact = SamplewiseClassifier(model, states)
 
-    def plain(state: dict) -> nn.Module:
+    def merged(row, experts=states) -> nn.Module:
         made = copy.deepcopy(model)
-        made.load_state_dict(state)
+        made.load_state_dict(merge(experts, row))
         return made
 
     pixels = torch.randn(2, 3, 32, 32)
-    assert check_samplewise(exact, plain, states, pixels, HEAD, "vit") < TOLERANCE
+    assert check_samplewise(exact, merged, pixels, HEAD, name="vit") < TOLERANCE
     with pytest.raises(UserError, match="does not reproduce 'vit'"):
-        check_samplewise(exact, plain, states[::-1], pixels, HEAD, "vit")
-
-
-def test_symbols_have_shapes_and_no_memory():
-    exact = SamplewiseClassifier(classifier(vit(), 32), [{}])
-    symbol = Interpolated(torch.zeros(2, 3, 4), exact.shares, "w")
-    assert (symbol.shape, symbol.dtype, symbol.ndim) == ((3, 4), torch.float32, 2)
-    assert symbol.unsqueeze(0).shape == (1, 3, 4)
-    assert PerSample(torch.zeros(5, 3), exact.shares, "w").shape == (3,)
+        check_samplewise(exact, lambda row: merged(row, states[::-1]), pixels, HEAD, name="vit")
 
 
 def test_merged_weights_of_equal_coefficients_agree_with_merge():
@@ -301,7 +297,7 @@ def test_a_rank_that_suffices_changes_nothing(vision):
     limited = SamplewiseClassifier(model, states, rank=3)
     carried = limited.model.visual.transformer.resblocks[0].mlp.c_fc.weight
     assert isinstance(carried, LowRank)
-    assert carried.outer.shape == (128, 2 * 3)
+    assert carried.left.shape == (128, 2 * 3)
     torch.testing.assert_close(limited(pixels, rows, HEAD), full, atol=1e-4, rtol=1e-4)
     lower = SamplewiseClassifier(model, states, rank=1)(pixels, rows, HEAD)
     assert (lower - full).abs().max() > 1e-2
@@ -316,3 +312,21 @@ def test_factors_are_the_same_every_time_and_leave_the_generator_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
     pixels, rows = torch.randn(BATCH, 3, 32, 32), coefficients_of(2)
     assert torch.equal(one(pixels, rows, HEAD), two(pixels, rows, HEAD))
+
+
+def test_an_expert_of_other_tensors_is_refused():
+    model = nn.Linear(3, 2)
+    whole = model.state_dict()
+    with pytest.raises(ValueError, match="'bias'"):
+        SamplewiseClassifier(model, [whole, {"weight": whole["weight"]}])
+    with pytest.raises(ValueError, match="'scale'"):
+        SamplewiseClassifier(model, [whole, whole], base=whole | {"scale": torch.ones(1)})
+
+
+def test_only_the_tower_is_cast_and_limited():
+    model = nn.ModuleDict({"tower": nn.Linear(8, 8), "head": nn.Linear(8, 8)})
+    placement = Placement(dtype=torch.bfloat16, tower="tower.")
+    exact = SamplewiseClassifier(model, experts_of(model, 2), rank=2, placement=placement)
+    tower, head = (exact.model[name].weight for name in ("tower", "head"))
+    assert (type(tower), tower.dtype) == (LowRank, torch.bfloat16)
+    assert (type(head), head.dtype) == (Interpolated, torch.float32)
