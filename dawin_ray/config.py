@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from dawin_ray.data import DatasetConfig
+from dawin_ray.data import FORMATS, DatasetConfig
 from dawin_ray.engine import ComputeConfig
 from dawin_ray.errors import UserError
 from dawin_ray.method import (
@@ -85,7 +85,7 @@ class Job(Settings):
                 )
         for dataset in self.datasets:
             if dataset.skip_other_folders and not (
-                dataset.classes and dataset.format in (None, "folder")
+                dataset.classes and (dataset.format is None or FORMATS[dataset.format].of_images)
             ):
                 raise ValueError(
                     f"datasets: skip_other_folders of '{dataset.name}' needs classes that name its "

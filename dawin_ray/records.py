@@ -7,6 +7,7 @@ program is refused, as its words may mean something else.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -59,6 +60,11 @@ def read_record(kind: type[R], content: bytes, address: str) -> R:
         place = ".".join(map(str, first["loc"])) or "it"
         raise _damaged(address, f"{place}: {first['msg']}") from error
     return record
+
+
+def digest(value: Any) -> str:
+    """sha256 of a value of JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @cache

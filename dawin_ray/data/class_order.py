@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from dawin_ray.data.class_lists import imagenet_lemmas
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.errors import UserError
 from dawin_ray.names import finder, plain
 

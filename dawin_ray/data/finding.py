@@ -86,7 +86,6 @@ def find(address: str, what: str) -> Found:
     Raises:
         UserError: nothing is there, or something cannot be listed.
     """
-    _check_address(address, what)
     fs, path = filesystem(address, what)
     try:
         if not _is_pattern(fs, path):
@@ -174,21 +173,6 @@ def suffix_of(name: str) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" * (len(names) > NAMED))
-
-
-def _check_address(address: str, what: str) -> None:
-    parts = address.split("::")
-    if any(part.strip().lower().startswith("pipe:") for part in parts):
-        raise UserError(
-            f"The path {address!r} of {what} is a command, and data never run one. Give the "
-            "address of the files, such as s3://bucket/{000..012}.tar."
-        )
-    ends = (".tar", ".tgz", ".tar.gz", ".parquet", "}")
-    if len(parts) > 1 and all(part.lower().endswith(ends) for part in parts):
-        raise UserError(
-            f"The path {address!r} of {what} joins several with '::'. Write one path for all, "
-            "with braces ({a,b}.tar, {000..012}.tar) or a glob (*.tar), or one data set for each."
-        )
 
 
 def _is_pattern(fs: fsspec.AbstractFileSystem, path: str) -> bool:

@@ -25,6 +25,12 @@ FORMATS = (
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO",
 )  # fmt: skip
 
+# Of files of FORMATS; the first of a sample's members or columns is taken.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k",
+)  # fmt: skip
+
 # Pixels of an image, and of what it is resized to: Pillow's own limit of decompression, whatever
 # another library has set it to. As RGB it is some 700 MB.
 MAX_PIXELS = 178_956_970

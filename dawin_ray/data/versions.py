@@ -93,7 +93,7 @@ def check_unchanged(shard: Shard) -> None:
     Raises:
         UserError: a file is another one than was listed, or a shard is gone.
     """
-    if shard.format == "folder":
+    if shard.images:
         files = [
             (name, size, version)
             for (name, size, _), version in zip(shard.images, shard.versions, strict=False)
@@ -111,7 +111,7 @@ def check_unchanged(shard: Shard) -> None:
         with ThreadPoolExecutor(REQUESTS) as threads:
             found = list(threads.map(lambda path: _ask_again(fs, path), paths))
     for (name, size, version), now in zip(files, found, strict=True):
-        if now is None and shard.format == "folder":
+        if now is None and shard.images:
             continue
         if now is not None and now[0] in (size, None) and (version in now[1] or not now[1]):
             continue

@@ -15,6 +15,7 @@ import pyarrow as pa
 import dawin_ray
 from dawin_ray import tables
 from dawin_ray.data import (
+    FORMATS,
     CropCache,
     DecodeImages,
     ReadChunks,
@@ -277,7 +278,7 @@ def _score(
 def _counts(shards: Sequence[Shard], say: Say) -> dict[tuple[str, str], int] | None:
     """Samples of each shard where all tell it soon, for forecasts; None where not."""
     counts, deadline = {}, time.monotonic() + COUNT_SECONDS
-    if any(shard.format != "folder" for shard in shards):
+    if not all(FORMATS[shard.format].of_images for shard in shards):
         with step(say, "counting samples for the forecast") as found:
             for shard in shards:
                 count = count_samples(shard) if time.monotonic() < deadline else None
@@ -349,7 +350,7 @@ def _cache(
     height, width = prepared.preprocessing.size
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
     # tars and Parquet files would have to be opened one by one to count their samples
-    counted = all(shard.format == "folder" for shard in shards)
+    counted = all(FORMATS[shard.format].of_images for shard in shards)
     images = sum(len(shard.images) for shard in shards)
     plan = plan_cache(
         job.compute.cache,

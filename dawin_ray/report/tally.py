@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dawin_ray import tables
-from dawin_ray.data import Shard
+from dawin_ray.data import FORMATS, Shard
 from dawin_ray.engine import Resources, Timing
 from dawin_ray.method import Fit
 from dawin_ray.passes import ScoringSpec
@@ -94,7 +94,9 @@ def _rejects_of(
         for dataset in set(table["dataset"].to_pylist()):
             broken[dataset].append(table.filter(pc.equal(table["dataset"], dataset)))
     return counts, {
-        dataset: broken_shards(found, counted=any(s.format == "parquet" for s in shards[dataset]))
+        dataset: broken_shards(
+            found, counted=any(FORMATS[s.format].counts_losses for s in shards[dataset])
+        )
         for dataset, found in broken.items()
     }
 

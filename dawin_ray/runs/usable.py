@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dawin_ray.data import Shard
+from dawin_ray.data import FORMATS, Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.broken import COLUMNS, broken_shards, lost_at_least, words_of
 from dawin_ray.runs.directory import Kind, RunDirectory
@@ -139,8 +139,8 @@ def _counted(
                 if refused:
                     yield run.read("rejects", dataset, shard.key, chunk, COLUMNS)
 
-    parquet = any(shard.format == "parquet" for shard in shards)
-    broken = broken_shards(rejects(), counted=parquet)
+    counted = any(FORMATS[shard.format].counts_losses for shard in shards)
+    broken = broken_shards(rejects(), counted=counted)
     return rows, rejected, broken
 
 

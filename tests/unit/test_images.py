@@ -16,11 +16,12 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 from dawin_ray.data import decoding, images
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig, Sample, Shard
+from dawin_ray.data.config import DatasetConfig
+from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.images import FORMATS, MAX_PIXELS, ImageDecoder, open_image, reason_of, resized
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.report.thumbnails import _thumbnail
 from tests.conftest import make_images, write_parquet, write_tar

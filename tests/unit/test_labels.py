@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.labels import kind_of, label_column, label_of, label_of_json
 from dawin_ray.data.listing import list_files

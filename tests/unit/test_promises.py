@@ -20,11 +20,11 @@ from fsspec.implementations.memory import MemoryFile
 import dawin_ray
 from dawin_ray.config import load_job, make_job
 from dawin_ray.data.chunks import Chunk
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import Source
+from dawin_ray.data.sources import Source
 from dawin_ray.engine import ray_cluster, workers
 from dawin_ray.engine.compute import ComputeConfig
 from dawin_ray.errors import UserError

@@ -1,1 +1,1 @@
-"""TODO data/formats."""
+"""The formats of data sets: one module each, and `registry`, which lists them."""

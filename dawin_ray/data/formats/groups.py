@@ -12,10 +12,11 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dawin_ray.data.datasets import NO_LABELS, Shard
+from dawin_ray.data.datasets import Shard
+from dawin_ray.data.formats.format import labeller
 from dawin_ray.data.formats.tars import MAX_QUOTED, BrokenTarError, quoted
-from dawin_ray.data.labels import label_of_json, labeller
-from dawin_ray.data.listing import IMAGE_SUFFIXES
+from dawin_ray.data.images import IMAGE_SUFFIXES
+from dawin_ray.data.labels import NO_LABELS, label_of_json
 from dawin_ray.names import shown
 
 IMAGE_MEMBERS = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.finding import Found
 from dawin_ray.data.formats import limits
-from dawin_ray.data.labels import kind_of, label_column, labeller
-from dawin_ray.data.listing import IMAGE_SUFFIXES
+from dawin_ray.data.formats.format import Format, Told, labeller
+from dawin_ray.data.images import IMAGE_SUFFIXES
+from dawin_ray.data.labels import (
+    FOOTERS,
+    Footer,
+    Labelling,
+    describe,
+    kind_of,
+    label_column,
+    read_footer,
+)
 from dawin_ray.names import MADE, shown
 from dawin_ray.storage import (
     ExtensionTypesError,
     ParquetFileError,
     content_errors,
+    join,
     open_parquet,
     open_stream,
     plain,
@@ -211,3 +222,41 @@ def _label_column(schema: pa.Schema, shard: Shard) -> str | None:
         + (", or the names of classes that are known" if kind == "text" else "")
         + ". Name another with datasets[].label_column, or none."
     )
+
+
+def count_rows(shard: Shard, told: Told) -> int | None:
+    """Rows by the footer; of a broken file those that are lost, if that is known."""
+    with open_stream(shard.address, "shard") as stream:
+        try:
+            return ImageRows(stream, shard, limits.MAX_MEMBER_BYTES).count
+        except ParquetFileError as failure:
+            told(broken_file(shard, 0, failure.rows, str(failure)))
+            return failure.rows
+
+
+def labels_of_columns(found: Found, names: Sequence[str], asked: str | None) -> Labelling:
+    """Where labels are, by the footers of some of the files."""
+    return describe(_footers(found, names), names, asked)
+
+
+def _footers(found: Found, names: Sequence[str]) -> list[Footer]:
+    """Of up to FOOTERS of the files, spread over them; a broken one is left to the reader."""
+    step = max(1, len(names) // FOOTERS)
+    footers = []
+    for name in names[::step][:FOOTERS]:
+        try:
+            with found.fs.open(join(found.root, name), "rb") as stream:
+                footers.append(read_footer(stream, name))
+        except Exception:  # noqa: BLE001 - the reader will say why, as a broken shard
+            continue
+    return footers
+
+
+PARQUET = Format(
+    suffixes=(".parquet",),
+    files="Parquet files (.parquet)",
+    read=read_parquet,
+    count=count_rows,
+    counts_losses=True,
+    labels=labels_of_columns,
+)

@@ -1,4 +1,9 @@
-"""TODO: data.formats.webdataset (of samples)."""
+"""Samples of a tar, as WebDataset has them: members of one key after the other.
+
+What `tars` finds of members and breaks and `groups` makes of a key's members become samples here,
+each with its reason where there is one. The layout of the clip-benchmark data sets (nshards.txt,
+classnames.txt) is understood.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,21 @@ from collections.abc import Callable, Iterator
 
 from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.formats import limits
+from dawin_ray.data.formats.format import Format, Told
 from dawin_ray.data.formats.groups import Group, key_of
-from dawin_ray.data.formats.tars import CONTENT_ERRORS, END, BrokenTarError, Member, Tar, quoted
+from dawin_ray.data.formats.tars import (
+    CONTENT_ERRORS,
+    END,
+    BrokenTarError,
+    Member,
+    Tar,
+    is_compressed,
+    quoted,
+)
 from dawin_ray.names import MADE, shown
-from dawin_ray.storage import open_stream
+from dawin_ray.storage import filesystem, is_local, open_stream
+
+HEAD_BYTES = 64  # of a file, which tell what it is
 
 
 class TarSamples:
@@ -120,3 +136,27 @@ class TarSamples:
             broken=True,
             lost=lost,
         )
+
+
+def count_groups(shard: Shard, told: Told) -> int | None:
+    """Samples by the headers of a whole, uncompressed tar on this machine; None of others."""
+    if not is_local(filesystem(shard.address)[0]):
+        return None
+    with open_stream(shard.address, "shard") as stream:
+        if is_compressed(stream.read(HEAD_BYTES)):
+            return None
+    count, broken = 0, False
+    for sample in TarSamples(shard, lambda _: False, headers_only=True):
+        if sample.error:
+            told(sample)
+        count, broken = count + 1, sample.broken
+    return None if broken else count
+
+
+WEBDATASET = Format(
+    suffixes=(".tar", ".tar.gz", ".tgz"),
+    files="tar shards (.tar)",
+    read=TarSamples,
+    count=count_groups,
+    text_files=True,
+)
