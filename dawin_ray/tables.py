@@ -5,6 +5,9 @@ M experts. A list column of an expert quantity has M entries, in the order of th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -80,10 +83,11 @@ def list_column(rows_NM: np.ndarray, kind: pa.DataType) -> pa.ListArray:
 
 def rows_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
     """A column of N lists of `width` as an array [N, width]."""
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    flat: np.ndarray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, width)
 
 
-def table(schema: pa.Schema, columns: dict) -> pa.Table:
+def table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
     """A table of `schema`; a missing column is null throughout, an unknown one is an error.
 
     Values are Arrow arrays, lists, or numpy arrays [N] or [N, M].

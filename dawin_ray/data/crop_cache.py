@@ -165,7 +165,7 @@ class CropCache:
     def write(self, chunk: Chunk) -> bool:
         """Add a chunk; False where the disk is too full or refuses."""
         folder = self._folder(chunk.dataset)
-        pixels = np.ascontiguousarray(chunk.images)
+        pixels = np.ascontiguousarray(chunk.images).data
         values = {KEY_FIELD.decode(): self.keys[chunk.dataset], "chunk": to_text(chunk)}
         header = json.dumps(values).encode()
         lengths = LENGTHS.pack(zlib.crc32(header), zlib.crc32(pixels), len(header))

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dawin_ray.names import shown
 from dawin_ray.storage import LFS_POINTER, lfs_pointer
@@ -126,7 +126,7 @@ def open_image(encoded: bytes) -> Image.Image:
     formats = tuple(name for name in FORMATS if name in Image.OPEN)
     try:
         image = Image.open(io.BytesIO(encoded), formats=formats)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise _UnusableError(_unknown(encoded)) from error
     if image.width * image.height > MAX_PIXELS:
         image.close()

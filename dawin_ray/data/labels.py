@@ -204,7 +204,7 @@ def describe(footers: Sequence[Footer], files: Sequence[str], asked: str | None)
         )
     if not footers:
         return Labelling(words="unknown until read")
-    if not any(chosen in footer.kinds for footer in footers):
+    if chosen is None or not any(chosen in footer.kinds for footer in footers):
         missing = f"there is no column {shown(chosen)}; " if chosen is not None else ""
         return Labelling(words=f"none: {missing}{_none(footers[0].kinds)}")
     notes = []

@@ -144,16 +144,7 @@ def _check_names(
         if not growing:
             raise UserError(f"{where}: {told}. Copy them, or correct the braces.")
         notes.append(told)
-    splits = splits_of(names, folders_only=kind.of_images)
-    # whoever writes {train,test} means both
-    if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
-        root = config.path if found.folder else posixpath.dirname(config.path)
-        globs = {s: join(root, shown(_glob_of(p[0], kind))) for s, p in splits.items()}
-        raise UserError(
-            f"{where} holds several splits: {', '.join(sorted(splits))}. Point its path at one of "
-            f"them, like {', '.join(repr(globs[s]) for s in sorted(globs))}; braces take several, "
-            "like {train,test}."
-        )
+    _check_splits(config, found, kind, names)
     if dangling and not kind.of_images:
         raise UserError(
             f"{where}: the link {shown(dangling[0])!r} leads to no file"
@@ -184,6 +175,20 @@ def _check_names(
             )
         notes.append(f"the path takes {count - lacking} files of a set of {count}")
     return notes + [f"a file may be missing: {shown(words)}" for words in gaps(names)]
+
+
+def _check_splits(config: DatasetConfig, found: Found, kind: Format, names: list[str]) -> None:
+    splits = splits_of(names, folders_only=kind.of_images)
+    # whoever writes {train,test} means both
+    if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
+        root = config.path if found.folder else posixpath.dirname(config.path)
+        globs = {s: join(root, shown(_glob_of(p[0], kind))) for s, p in splits.items()}
+        raise UserError(
+            f"Data set '{config.name}' at {config.path!r} holds several splits: "
+            f"{', '.join(sorted(splits))}. Point its path at one of them, like "
+            f"{', '.join(repr(globs[s]) for s in sorted(globs))}; braces take several, like "
+            "{train,test}."
+        )
 
 
 def _glob_of(pattern: str, kind: Format) -> str:

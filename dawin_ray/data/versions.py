@@ -106,7 +106,7 @@ def check_unchanged(shard: Shard) -> None:
     fs, root = filesystem(shard.address, "shard")
     paths = [join(root, name) if name else root for name, _, _ in files]
     if is_local(fs):
-        found: Iterable = map(_look, paths)
+        found: Iterable[tuple[int | None, tuple[str, ...]] | None] = map(_look, paths)
     else:
         with ThreadPoolExecutor(REQUESTS) as threads:
             found = list(threads.map(lambda path: _ask_again(fs, path), paths))

@@ -204,7 +204,7 @@ def _footer(source: Any) -> bytes:
             "with larger row groups"
         )
     source.seek(size - TAIL - length)
-    footer = source.read(length)
+    footer: bytes = source.read(length)
     if len(footer) != length:
         raise ParquetFileError(f"it was cut while it was read: {len(footer)} of {length} bytes")
     return footer

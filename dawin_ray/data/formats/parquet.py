@@ -96,7 +96,7 @@ class ImageRows:
             raise ParquetFileError(message, failure.rows) from failure
         except ParquetFileError as failure:
             raise ParquetFileError(f"the file is no readable Parquet: {failure}") from failure
-        self.count = max(0, self.file.metadata.num_rows)  # by its footer
+        self.count: int = max(0, self.file.metadata.num_rows)  # by its footer
         try:
             with content_errors():
                 self.image, self.leaf, self.label = _columns(self.file, shard)
@@ -203,7 +203,7 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _label_column(schema: pa.Schema, shard: Shard) -> str | None:
