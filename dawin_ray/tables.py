@@ -15,7 +15,7 @@ TOP_CLASSES = 5  # entries of top_classes and top_probabilities; fewer where C <
 
 # What pass 1 learns of a sample. `log_expertise` is ln e of each expert, from which the driver
 # makes coefficients; `even_*` is the evenly interpolated model, where it is run. A list column
-# `baseline_*` has an entry for each method of `comparisons.methods_of`, in its order; -1 stands for
+# `baseline_*` has an entry for each method of `method.methods_of`, in its order; -1 stands for
 # no prediction, and log loss and Brier score are NaN where there is no label.
 EXPERTS = pa.schema(
     [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from dawin_ray.names import shown
+from dawin_ray.names import escaped
 from dawin_ray.storage import LFS_POINTER, lfs_pointer
 
 if TYPE_CHECKING:
@@ -167,8 +167,7 @@ def resized(config: Any, width: int, height: int) -> tuple[int, int]:
 def reason_of(error: Exception) -> str:
     """Why an image is no crop: the same in every run, on one line, of bounded length."""
     name = "" if isinstance(error, _UnusableError) else f"{type(error).__name__}: "
-    message = _ADDRESS.sub("", shown(str(error)))
-    message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message).strip()
+    message = escaped(_ADDRESS.sub("", str(error))).strip()
     if len(message) > MAX_REASON:
         message = message[:MAX_REASON] + "..."
     return f"cannot be decoded: {name}{message}".rstrip(": ")

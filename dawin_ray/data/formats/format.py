@@ -141,8 +141,8 @@ def _hive(listing: Listing, reading: Reading) -> dict[str, int | None]:
             labels[name] = hive_label(value, reading.label_names)
         except ValueError as error:
             raise UserError(
-                f"Data set '{reading.dataset}', {shown(name)!r}: {error}. Correct the folder's name, "
-                "give the class names (model.class_names, datasets[].classes), or set "
+                f"Data set '{reading.dataset}', {shown(name)!r}: {error}. Correct the folder's "
+                "name, give the class names (model.class_names, datasets[].classes), or set "
                 "label_column: none."
             ) from error
     return labels

@@ -21,7 +21,7 @@ from dawin_ray.data.labels import (
     label_column,
     read_footer,
 )
-from dawin_ray.names import MADE, shown
+from dawin_ray.names import MADE, escaped, shown
 from dawin_ray.storage import (
     ExtensionTypesError,
     ParquetFileError,
@@ -29,7 +29,6 @@ from dawin_ray.storage import (
     join,
     open_parquet,
     open_stream,
-    plain,
     unreadable,
 )
 
@@ -163,7 +162,7 @@ def _columns(file: Any, shard: Shard) -> tuple[str, str, str | None]:
     for path in (leaf, label):
         if path is not None and (count := paths.count(path)) != 1:
             raise ParquetFileError(
-                f"the file has {count} columns {plain(path)!r}; rename all but one of them"
+                f"the file has {count} columns {escaped(path)!r}; rename all but one of them"
             )
     return image, leaf, label
 
@@ -181,9 +180,9 @@ def _image_column(schema: pa.Schema, shard: Shard) -> str:
     usable = [name for name in found if name in able] or (able if not asked else [])
     if len(usable) == 1 or (usable and usable[0] in found):
         return usable[0]
-    names = plain(", ".join(schema.names))[: 5 * SHOWN_TYPE]
+    names = escaped(", ".join(schema.names))[: 5 * SHOWN_TYPE]
     types = "".join(
-        f"; {name!r} is {plain(str(schema.field(name).type))[:SHOWN_TYPE]}"
+        f"; {name!r} is {escaped(str(schema.field(name).type))[:SHOWN_TYPE]}"
         for name in found
         if name in schema.names
     )
@@ -216,7 +215,7 @@ def _label_column(schema: pa.Schema, shard: Shard) -> str | None:
         return label
     found = "missing" if not count else f"there {count} times"
     if count == 1:
-        found = plain(str(schema.field(label).type))[:SHOWN_TYPE]
+        found = escaped(str(schema.field(label).type))[:SHOWN_TYPE]
     raise ParquetFileError(
         f"the label column {label!r} is {found}; expected integers"
         + (", or the names of classes that are known" if kind == "text" else "")
