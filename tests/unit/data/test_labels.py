@@ -38,7 +38,7 @@ def found(path, classes=CLASSES, **settings):
 
 def tar_of(path, extension: str, labels: list[bytes]):
     """A tar of an image and one more member under each key."""
-    from tests.unit.test_datasets import tar_with
+    from tests.unit.data.test_datasets import tar_with
 
     members = [
         member

@@ -255,7 +255,7 @@ def test_the_size_is_known_before_it_is_made(mode, size):
 
 THIN = """
 import resource, sys
-from tests.unit.test_images import ImageDecoder, of_zeros, preprocessing
+from tests.unit.data.test_images import ImageDecoder, of_zeros, preprocessing
 encoded = {(w, h): of_zeros(w, h) for side in (20_000, 10**6, 10**7) for w, h in
            ((1, side), (side, 1), (5, side), (side, 5))}
 decoders = {mode: ImageDecoder(preprocessing(224, mode))
@@ -275,7 +275,7 @@ def test_thin_images_are_refused_by_their_size_in_little_memory():
     """A process that may take 1 GB more than it has loaded; both orientations, with a border."""
     result = subprocess.run(
         [sys.executable, "-c", THIN], capture_output=True, text=True, timeout=300,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     *lines, _ = result.stdout.splitlines()
