@@ -28,7 +28,6 @@ from dawin_ray.models import (
     check_activation,
     check_heads,
     checkpoint_digest,
-    digest,
     doubt_about_files,
     fitted,
     is_tag,
@@ -41,6 +40,7 @@ from dawin_ray.models import (
 )
 
 logger = logging.getLogger(__name__)
+from dawin_ray.records import digest
 
 
 @dataclass(frozen=True, kw_only=True)

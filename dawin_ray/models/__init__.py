@@ -28,7 +28,6 @@ from dawin_ray.models.spec import (
     HeadSpec,
     ModelConfig,
     ModelSpec,
-    digest,
 )
 from dawin_ray.models.weights import fitted, unused
 
@@ -52,7 +51,6 @@ __all__ = [
     "checkpoint_digest",
     "create_model",
     "described",
-    "digest",
     "doubt_about_files",
     "fitted",
     "is_tag",

@@ -10,7 +10,6 @@ Shapes: N samples, M experts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from dawin_ray.errors import UserError
 from dawin_ray.method import REFERENCE_TAIL, Fit, Reference
+from dawin_ray.records import digest
 from dawin_ray.settings import Settings
 from dawin_ray.statistics import disagreements, summary_of
 from dawin_ray.storage import join, read_bytes
@@ -127,8 +127,7 @@ def load_saved(
         fit = Fit.from_dict(entry["fit"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(config.address, error) from error
-    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-    return Saved(fit=fit, digest=digest, entry=entry)
+    return Saved(fit=fit, digest=digest(entry), entry=entry)
 
 
 def saved_reference(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import dawin_ray
 from dawin_ray.data import Shard
 from dawin_ray.errors import UserError
+from dawin_ray.records import digest
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
 from dawin_ray.storage import join
@@ -94,8 +93,7 @@ def checked(content: Mapping[str, Any], address: str) -> Mapping[str, Any]:
 
 def seal_of(manifest: Mapping[str, Any]) -> str:
     """Hash of a manifest's content; it shows a slip, not a forger."""
-    content = {key: value for key, value in manifest.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest({key: value for key, value in manifest.items() if key != "seal"})
 
 
 def reseal(run: RunDirectory, names: Sequence[str]) -> None:
