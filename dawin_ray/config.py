@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from dawin_ray.data import DatasetConfig
+from dawin_ray.data import FORMATS, DatasetConfig
 from dawin_ray.engine import ComputeConfig
 from dawin_ray.errors import UserError
 from dawin_ray.method import (
@@ -89,7 +89,7 @@ class Job(Settings):
     def _check_datasets(self) -> Job:
         for dataset in self.datasets:
             if dataset.skip_other_folders and not (
-                dataset.classes and dataset.format in (None, "folder")
+                dataset.classes and (dataset.format is None or FORMATS[dataset.format].of_images)
             ):
                 raise ValueError(
                     f"datasets: skip_other_folders of '{dataset.name}' needs classes that name its "

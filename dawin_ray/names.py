@@ -41,6 +41,11 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or not _steers(c) else _named(c) for c in text)
 
 
+def escaped(text: str) -> str:
+    """What data say, on one line, with nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown(text))
+
+
 def first_line(error: BaseException) -> str:
     """The name of an error and the first line of its text, to stand in a message."""
     lines = printable(str(error)).strip().splitlines()

@@ -7,6 +7,7 @@ alias: `origin: Annotated[str, Field(alias="from")]`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -77,6 +78,11 @@ def take_version(values: dict[str, Any], newest: int, address: str) -> None:
             f"{address!r} has version {version}, and this program reads versions up to {newest}: "
             "a newer dawin_ray wrote it. Use that one."
         )
+
+
+def digest(value: Any) -> str:
+    """sha256 of a value of JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @cache

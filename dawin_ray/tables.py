@@ -5,7 +5,8 @@ M experts. A list column of an expert quantity has M entries, in the order of th
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ TOP_CLASSES = 5  # entries of top_classes and top_probabilities; fewer where C <
 
 # What pass 1 learns of a sample. `log_expertise` is ln e of each expert, from which the driver
 # makes coefficients; `even_*` is the evenly interpolated model, where it is run. A list column
-# `baseline_*` has an entry for each method of `comparisons.methods_of`, in its order; -1 stands for
+# `baseline_*` has an entry for each method of `method.methods_of`, in its order; -1 stands for
 # no prediction, and log loss and Brier score are NaN where there is no label.
 EXPERTS = pa.schema(
     [
@@ -91,10 +92,11 @@ def list_column(rows_NM: np.ndarray, kind: pa.DataType) -> pa.ListArray:
 
 def rows_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
     """A column of N lists of `width` as an array [N, width]."""
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    flat: np.ndarray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, width)
 
 
-def table(schema: pa.Schema, columns: dict) -> pa.Table:
+def table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
     """A table of `schema`; a missing column is null throughout, an unknown one is an error.
 
     Values are Arrow arrays, lists, or numpy arrays [N] or [N, M].

@@ -2,7 +2,7 @@
 
 Ray runs the task of a dead worker again, for ever if need be: it cannot know that one image, or one
 batch, kills whoever touches it. `Attempts` can: it outlives the workers, and each of them tells it
-what it begins and ends. Nothing here imports Ray; `pipeline` runs one `Attempts` as an actor.
+what it begins and ends. Nothing here imports Ray; the Ray engine runs one `Attempts` as an actor.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Tries:
     def __init__(
         self,
         call: Callable[..., Any] | None = None,
-        send: Callable[..., None] | None = None,
+        send: Callable[..., object] | None = None,
     ):
         """`call` and `send` take a method's name; `call` waits. Without them nothing counts."""
         self._call, self._send = call, send
@@ -95,7 +95,8 @@ class Tries:
         try:
             yield before
         finally:
-            self._send("end", kind, name)
+            if self._send is not None:
+                self._send("end", kind, name)
 
     def tell(self, line: str) -> None:
         """Have the driver show a line."""
@@ -115,7 +116,8 @@ class Tries:
         """See `Attempts.state`."""
         if self._call is None:
             return 0, 0, 0
-        return self._call("state", loading, scoring, timeout=ASK_SECONDS)
+        state: tuple[int, int, int] = self._call("state", loading, scoring, timeout=ASK_SECONDS)
+        return state
 
 
 UNCOUNTED = Tries()

@@ -27,7 +27,7 @@ def timm_lines(name: str) -> tuple[str, ...]:
     return tuple(files("timm").joinpath("data", "_info", name).read_text().split())
 
 
-def read_groups(address: str, where: str) -> dict[str, list]:
+def read_groups(address: str, where: str) -> dict[str, list[object]]:
     """A class mapping: name -> the head's classes, as a JSON file has them.
 
     Raises:
@@ -56,7 +56,7 @@ def read_groups(address: str, where: str) -> dict[str, list]:
     return groups
 
 
-def _unique(pairs: list[tuple[str, object]], where: str) -> dict:
+def _unique(pairs: list[tuple[str, object]], where: str) -> dict[str, object]:
     names = [name for name, _ in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"The {where} give the class '{twice[0]}' twice; each has one list.")

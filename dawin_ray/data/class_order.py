@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from dawin_ray.data.class_lists import imagenet_lemmas
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.errors import UserError
 from dawin_ray.names import finder, plain
 
@@ -94,8 +94,9 @@ def match_names(
             return None if len(names) == len(of_head) else tuple(range(len(names)))
         find = finder(of_head)
         found = [find(name) for name in names]
-        if None not in found and len(set(found)) == len(found):
-            return tuple(found)
+        known_ones = [position for position in found if position is not None]
+        if len(set(known_ones)) == len(found):
+            return tuple(known_ones)
         tried.append((found, of_head))
     found, of_head = min(tried, key=lambda attempt: attempt[0].count(None))
     raise _mismatch(names, found, of_head, dataset, origin)

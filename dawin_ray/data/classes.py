@@ -77,6 +77,7 @@ def resolve_classes(
         return DatasetClasses(count=head_count, names=names, synsets=synsets)
     where = f"classes of data set '{dataset}' ({spec})"
     group_names = None
+    groups: list[list[object]]
     if spec in KNOWN_SUBSETS:
         if head_count != IMAGENET_CLASSES:
             raise UserError(
@@ -127,8 +128,8 @@ def label_known_folders(
         UserError: no folder is.
     """
     folders = sorted(folders)
-    for known in (classes.synsets, classes.names):
-        find = finder(known or ())
+    for known in (classes.synsets or (), classes.names or ()):
+        find = finder(known)
         labels = {f: position for f in folders if (position := find(f)) is not None}
         if not labels:
             continue
@@ -250,14 +251,15 @@ def _check_strangers(
             raise UserError(
                 f"Folders {shown(of_label[label])!r} and {shown(folder)!r} of data set "
                 f"'{dataset}' are both of class {label}"
-                f"{f' ({classes.names[label]})' if _has_name(classes, label) else ''}. Put their "
-                "images into one, or correct the name of the other."
+                f"{_in_brackets(classes, label)}. Put their images into one, or correct the name "
+                "of the other."
             )
         of_label[label] = folder
 
 
-def _has_name(classes: DatasetClasses, label: int) -> bool:
-    return classes.names is not None and label < len(classes.names)
+def _in_brackets(classes: DatasetClasses, label: int) -> str:
+    names = classes.names or ()
+    return f" ({names[label]})" if label < len(names) else ""
 
 
 def _nearest(folder: str, labels: Mapping[str, int], classes: DatasetClasses) -> str:

@@ -13,7 +13,6 @@ its owner alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -37,6 +36,7 @@ from dawin_ray.data.chunks import Chunk, from_text, to_text
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.errors import UserError
+from dawin_ray.records import digest
 from dawin_ray.storage import filesystem, is_local, write_whole
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,7 @@ PRIVATE = 0o700
 
 def cache_key(preprocessing: Mapping[str, Any], chunk_size: int, files: str) -> str:
     """What the crops of a data set depend on; `files` stands for its files and their versions."""
-    parts = [preprocessing, chunk_size, files, PIL.__version__, torchvision.__version__]
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+    return digest([preprocessing, chunk_size, files, PIL.__version__, torchvision.__version__])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +164,7 @@ class CropCache:
     def write(self, chunk: Chunk) -> bool:
         """Add a chunk; False where the disk is too full or refuses."""
         folder = self._folder(chunk.dataset)
-        pixels = np.ascontiguousarray(chunk.images)
+        pixels = np.ascontiguousarray(chunk.images).data
         values = {KEY_FIELD.decode(): self.keys[chunk.dataset], "chunk": to_text(chunk)}
         header = json.dumps(values).encode()
         lengths = LENGTHS.pack(zlib.crc32(header), zlib.crc32(pixels), len(header))

@@ -1,4 +1,9 @@
-"""What a job file says of a data set."""
+"""What is known of a data set's files, its shards and its samples, before and while it is read.
+
+A *shard* is one tar, one Parquet file, or a fixed range of a folder's sorted images. A sample's
+name depends on where it lies and nothing else: `class/image.jpg`, `shard.tar/key`,
+`file.parquet/row`.
+"""
 
 from __future__ import annotations
 
@@ -6,67 +11,62 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import Field, field_validator
-
+from dawin_ray.data.labels import Labelling
 from dawin_ray.names import shown
-from dawin_ray.settings import Settings
-
-# What readers of Hive partitions (pandas, polars, DuckDB) take for something else than text.
-NO_TEXT = re.compile(
-    r"[^A-Za-z]*|\d[\d._]*e[+-]?\d+|inf(inity)?|nan|true|false|null|none|na|nil|"
-    r"0x[0-9a-f]+|0b[01]+|0o[0-7]+|\d{4}-?\d\d-?\d\dt[\d.]*z?",
-    re.IGNORECASE,
-)
+from dawin_ray.records import digest
 
 
-class DatasetConfig(Settings):
-    """Where a data set is and which of the head's classes it has.
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The files of a data set: shards for tars and Parquet, images for a folder."""
 
-    `class_names` and `templates` are for a zero-shot head of the data set's own; without them the
-    model's head serves all data sets. `image_column` and `label_column` name columns of Parquet, or
-    extensions of a tar's members, such as `input.jpg` (a label also a key of `.json`);
-    `label_column: none` reads no labels. `skip_other_folders` leaves out class folders that are
-    named by none of `classes`; `crop_border` pixels are cut from each side before anything else.
-    Both are for ObjectNet.
-    """
+    format: str  # a name of `formats.registry.FORMATS`
+    root: str
+    files: tuple[tuple[str, int], ...]  # (raw name relative to root, bytes), sorted
+    versions: tuple[str, ...]  # of each file: see `versions`
+    folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
+    class_names: str | None = None  # address of classnames.txt, where the set brings one
+    templates: str | None = None  # address of zeroshot_classification_templates.txt
+    names: tuple[str, ...] | None = None  # of the classes, as the data's ClassLabel has them
+    names_from: str = ""  # where they stand, for messages
+    labelling: Labelling | None = None  # of Parquet files, and of Hive folders
+    notes: tuple[str, ...] = ()  # for a person: what is left out, missing or guessed
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """The outputs lie in folders dataset=NAME."""
-    path: str
-    """Its folder, tar or Parquet file, at any fsspec address."""
-    format: Format | None = None
-    """Null: as the files' suffixes say."""
-    classes: str | None = None
-    """Null: the head's; else imagenet-a, imagenet-r, a text file with an index or a name a line, or
-    a JSON file of groups."""
-    class_names: str | None = None
-    templates: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    skip_other_folders: bool = False
-    crop_border: int = Field(default=0, ge=0)
+    def only(self, folders: Collection[str]) -> Listing:
+        """The same without files of other class folders."""
+        inside = {shown(folder) for folder in folders}
+        kept = self.where(lambda name, size, version: name.split("/")[0] in inside)
+        return dataclasses.replace(
+            kept, folders=tuple(folder for folder in self.folders if folder in folders)
+        )
 
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if NO_TEXT.fullmatch(name):
-            raise ValueError(
-                f"'{name}' would come back from dataset={name}/ as a number, a date or nothing, as "
-                f"pandas, polars and DuckDB read such folders. Give a name with letters, like "
-                f"'set-{name}'"
-            )
-        return name
+    def where(self, wanted: Callable[[str, int, str], bool]) -> Listing:
+        """The same with some of its files: those of a name, bytes and version that is `wanted`.
 
+        Names are as `shown`, as in `Shard.files`.
+        """
+        kept = [
+            i
+            for i, (name, size) in enumerate(self.files)
+            if wanted(shown(name), size, self.versions[i])
+        ]
+        return dataclasses.replace(
+            self,
+            files=tuple(self.files[i] for i in kept),
+            versions=tuple(self.versions[i] for i in kept),
+        )
 
-Format = Literal["folder", "webdataset", "parquet"]
+    def identity(self) -> str:
+        """A hash of what the data are: names, bytes and versions of all files."""
+        return digest([*map(json.dumps, self.files), *self.versions])
 
-NO_LABELS = "none"  # as a label column: the labels are not read
-
-KEY_STEM = 40  # characters of a shard's name that its key begins with, for people
+    @property
+    def empty_folders(self) -> frozenset[str]:
+        """Class folders without an image."""
+        return frozenset(self.folders) - {name.split("/")[0] for name, _ in self.files}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Shard:
     dataset: str
     name: str  # raw, relative to the data set
     address: str  # of the tar or Parquet file; of the folder for a folder's range
-    format: Format
+    format: str  # a name of `formats.registry.FORMATS`
     bytes: int
     version: str = ""  # of its file, or a digest of its images' versions; "" is not checked
     key: str  # safe in a file name, unique in the data set; begins the names of its chunks
@@ -104,7 +104,7 @@ class Shard:
     @property
     def files(self) -> dict[str, tuple[int, str]]:
         """Bytes and version of each of its files: its one, or its images. By name, as shown."""
-        if self.format != "folder":
+        if not self.images:
             return {shown(self.name): (self.bytes, self.version)}
         return {
             shown(name): (size, version)
@@ -113,7 +113,7 @@ class Shard:
 
     def without(self, names: Collection[str]) -> Shard | None:
         """What is left of it without some of its files, by name; None where that is nothing."""
-        if self.format != "folder":
+        if not self.images:
             return None if shown(self.name) in names else self
         kept = [i for i, (name, _, _) in enumerate(self.images) if shown(name) not in names]
         if not kept:
@@ -125,25 +125,8 @@ class Shard:
             images=images,
             versions=versions,
             bytes=sum(size for _, size, _ in images),
-            version=digest_of(versions),
+            version=digest(versions),
         )
-
-
-def digest_of(versions: tuple[str, ...]) -> str:
-    """One version for many."""
-    return hashlib.sha256(json.dumps(versions).encode()).hexdigest()
-
-
-def file_key(name: str) -> str:
-    """A key of a raw name: its end, for people, and the whole hash, which no two names share."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", name.rsplit(".", 1)[0]).strip("-")[-KEY_STEM:]
-    raw = name.encode("utf-8", "surrogateescape" if _is_bytes(name) else "surrogatepass")
-    return f"{stem}-{hashlib.sha256(raw).hexdigest()}"
-
-
-def _is_bytes(name: str) -> bool:
-    """Whether its lone surrogates, if any, are the bytes that Python escaped."""
-    return not any("\ud800" <= c <= "\udc7f" or "\udd00" <= c <= "\udfff" for c in name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,3 +141,18 @@ class Sample:
     offset: int | None = None  # of the sample in its shard, in bytes; for a tar only
     broken: bool = False  # an error that stands for a shard, or what is left of one
     lost: int | None = None  # of a broken shard: samples, counted or estimated
+
+
+KEY_STEM = 40  # characters of a shard's name that its key begins with, for people
+
+
+def file_key(name: str) -> str:
+    """A key of a raw name: its end, for people, and the whole hash, which no two names share."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", name.rsplit(".", 1)[0]).strip("-")[-KEY_STEM:]
+    raw = name.encode("utf-8", "surrogateescape" if _is_bytes(name) else "surrogatepass")
+    return f"{stem}-{hashlib.sha256(raw).hexdigest()}"
+
+
+def _is_bytes(name: str) -> bool:
+    """Whether its lone surrogates, if any, are the bytes that Python escaped."""
+    return not any("\ud800" <= c <= "\udc7f" or "\udd00" <= c <= "\udfff" for c in name)

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 
@@ -87,7 +86,7 @@ class DecodeImages:
     def alone(self) -> DecodeImages:
         """The same with each image decoded in a process of its own, as one is known to be fatal."""
 
-        def call(method: str, *_: Any) -> int:
+        def call(*_: object) -> int:
             return DEATHS_BEFORE_ISOLATION
 
         return self.counted(Tries(call, call))
@@ -140,9 +139,12 @@ class _Pending:
             self._reject(sample, f"label {sample.label} is outside the classes 0..{count - 1}")
         elif sample.error is not None:
             self._reject(sample, sample.error)
-        elif isinstance(crop := self.image(sample.image, self.shard.crop_border), str):
-            self._reject(sample, crop, sha256(sample.image).hexdigest())
         else:
+            assert sample.image is not None, "a sample without an error has an image"
+            crop = self.image(sample.image, self.shard.crop_border)
+            if isinstance(crop, str):
+                self._reject(sample, crop, sha256(sample.image).hexdigest())
+                return
             self.images[len(self.ids)] = crop
             self.ids.append(sample.sample_id)
             self.labels.append(sample.label)

@@ -13,9 +13,10 @@ import posixpath
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
@@ -34,6 +35,8 @@ SYSTEM_FOLDERS = frozenset({
 })  # fmt: skip
 
 SYSTEM_HIDDEN = (".ipynb_checkpoints", ".trash")  # begin names
+
+Info = dict[str, Any]  # what a storage tells of a file, in its own words
 
 MAGIC = re.compile(r"[*?\[]")
 
@@ -63,7 +66,7 @@ class Found:
     hidden: int = 0
     system: set[str] = field(default_factory=set)  # folders
     absent: list[str] = field(default_factory=list)  # names of a brace expression
-    regexes: list[re.Pattern] = field(default_factory=list)  # of a pattern's globs
+    regexes: list[re.Pattern[str]] = field(default_factory=list)  # of a pattern's globs
 
     def chosen(self, name: str) -> bool:
         """Whether the path asks for a file of this name, if there were one."""
@@ -86,7 +89,6 @@ def find(address: str, what: str) -> Found:
     Raises:
         UserError: nothing is there, or something cannot be listed.
     """
-    _check_address(address, what)
     fs, path = filesystem(address, what)
     try:
         if not _is_pattern(fs, path):
@@ -138,7 +140,7 @@ def class_folders(found: Found) -> tuple[str, ...]:
     return tuple(sorted({n for n in listed if not (n.startswith(".") or is_system(n))} | used))
 
 
-def left_out(found: Found, others: Counter) -> str:
+def left_out(found: Found, others: Counter[str]) -> str:
     """Words for all that is no sample; "" where there is nothing. `others` are files by suffix."""
     common = others.most_common(MOST_SUFFIXES)
     more = sum(others.values()) - sum(count for _, count in common)
@@ -174,21 +176,6 @@ def suffix_of(name: str) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" * (len(names) > NAMED))
-
-
-def _check_address(address: str, what: str) -> None:
-    parts = address.split("::")
-    if any(part.strip().lower().startswith("pipe:") for part in parts):
-        raise UserError(
-            f"The path {address!r} of {what} is a command, and data never run one. Give the "
-            "address of the files, such as s3://bucket/{000..012}.tar."
-        )
-    ends = (".tar", ".tgz", ".tar.gz", ".parquet", "}")
-    if len(parts) > 1 and all(part.lower().endswith(ends) for part in parts):
-        raise UserError(
-            f"The path {address!r} of {what} joins several with '::'. Write one path for all, "
-            "with braces ({a,b}.tar, {000..012}.tar) or a glob (*.tar), or one data set for each."
-        )
 
 
 def _is_pattern(fs: fsspec.AbstractFileSystem, path: str) -> bool:
@@ -284,33 +271,21 @@ def _walk(found: Found, depth: int | None) -> None:
     Raises:
         UserError: a folder cannot be listed, or a file's status cannot be read; by name.
     """
-    status = os.stat(found.root)
-    waiting = [(found.root, "", ((status.st_dev, status.st_ino),))]
+    root = os.stat(found.root)
+    # a folder, what its names begin with, and the folders it lies in, itself too
+    waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [
+        (found.root, "", ((root.st_dev, root.st_ino),))
+    ]
     while waiting:
         folder, prefix, above = waiting.pop()
         for entry in _entries(folder, found.what):
             name = prefix + entry.name
-            is_link = entry.is_symlink()
-            try:
-                status = entry.stat()
-            except (FileNotFoundError, NotADirectoryError):
-                if is_link and not entry.name.startswith("."):
-                    found.dangling.append(name)
-                continue  # else it was deleted just now
-            except OSError as error:
-                if is_link and error.errno == errno.ELOOP:
-                    found.looping.append(name)
-                    continue
-                raise unreadable(shown(entry.path), f"file of {found.what}", error) from error
+            status = _status_of(found, entry, name)
+            if status is None:
+                continue
             if stat.S_ISDIR(status.st_mode):
                 this = (status.st_dev, status.st_ino)
-                if is_system(entry.name):
-                    found.system.add(entry.name)
-                elif entry.name.startswith("."):
-                    found.hidden += 1
-                elif this in above:
-                    found.looping.append(name)
-                else:
+                if not _is_left_out(found, entry.name) and _is_new(found, name, this, above):
                     if not prefix:
                         found.folders.add(entry.name)
                     if depth is None or name.count("/") < depth:
@@ -323,7 +298,43 @@ def _walk(found: Found, depth: int | None) -> None:
                 found.files[name] = (status.st_size, local_version(status))
 
 
-def _entries(folder: str, what: str) -> Iterator[os.DirEntry]:
+def _status_of(found: Found, entry: os.DirEntry[str], name: str) -> os.stat_result | None:
+    """The status of what an entry leads to; None of a link to nothing, which is noted."""
+    is_link = entry.is_symlink()
+    try:
+        return entry.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if is_link and not entry.name.startswith("."):
+            found.dangling.append(name)
+        return None  # else it was deleted just now
+    except OSError as error:
+        if is_link and error.errno == errno.ELOOP:
+            found.looping.append(name)
+            return None
+        raise unreadable(shown(entry.path), f"file of {found.what}", error) from error
+
+
+def _is_left_out(found: Found, folder: str) -> bool:
+    """Whether a folder of this name is not entered, which is noted."""
+    if is_system(folder):
+        found.system.add(folder)
+    elif folder.startswith("."):
+        found.hidden += 1
+    else:
+        return False
+    return True
+
+
+def _is_new(
+    found: Found, name: str, this: tuple[int, int], above: tuple[tuple[int, int], ...]
+) -> bool:
+    """Whether a folder is none of those above it; where it is, that is noted."""
+    if this in above:
+        found.looping.append(name)
+    return this not in above
+
+
+def _entries(folder: str, what: str) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             yield from entries
@@ -342,12 +353,13 @@ def _lists_at_once(fs: fsspec.AbstractFileSystem) -> bool:
 
     fsspec's own walk leaves out folders that cannot be listed, whatever `on_error` says.
     """
+    base, name = fsspec.AbstractFileSystem, "find"
     if isinstance(fs, AsyncFileSystem):
-        return type(fs)._find is not AsyncFileSystem._find
-    return type(fs).find is not fsspec.AbstractFileSystem.find
+        base, name = AsyncFileSystem, "_find"
+    return getattr(type(fs), name) is not getattr(base, name)
 
 
-def _below(found: Found, depth: int | None) -> dict[str, dict]:
+def _below(found: Found, depth: int | None) -> dict[str, Info]:
     """All that is below a remote root, `depth` folders deep, as the storage tells it.
 
     Raises:
@@ -355,8 +367,10 @@ def _below(found: Found, depth: int | None) -> dict[str, dict]:
     """
     fs = found.fs
     if depth is None and _lists_at_once(fs):
-        return fs.find(found.root, detail=True)
-    infos, waiting = {}, [(found.root, 0)]
+        at_once: dict[str, Info] = fs.find(found.root, detail=True)
+        return at_once
+    infos: dict[str, Info] = {}
+    waiting = [(found.root, 0)]
     while waiting:
         folder, level = waiting.pop()
         try:
@@ -372,18 +386,14 @@ def _below(found: Found, depth: int | None) -> dict[str, dict]:
                 continue
             if entry.get("type") != "directory":
                 infos[path] = entry
-            elif depth is None or level < depth:
-                name = posixpath.basename(path)
-                if is_system(name):
-                    found.system.add(name)
-                elif name.startswith("."):
-                    found.hidden += 1
-                else:
-                    waiting.append((path, level + 1))
+            elif depth is not None and level >= depth:
+                continue
+            elif not _is_left_out(found, posixpath.basename(path)):
+                waiting.append((path, level + 1))
     return infos
 
 
-def _take(found: Found, infos: dict[str, dict]) -> None:
+def _take(found: Found, infos: Mapping[str, Info]) -> None:
     for where, info in infos.items():
         parts = posixpath.relpath(where, found.root).split("/")
         if info.get("type") == "directory" or where.endswith("/"):

@@ -12,9 +12,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from dawin_ray.names import shown
+from dawin_ray.names import escaped
 from dawin_ray.storage import LFS_POINTER, lfs_pointer
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 # By Pillow's names; AVIF and JPEG 2000 where this Pillow was built with them.
 FORMATS = (
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO",
+)  # fmt: skip
+
+# Of files of FORMATS; the first of a sample's members or columns is taken.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k",
 )  # fmt: skip
 
 # Pixels of an image, and of what it is resized to: Pillow's own limit of decompression, whatever
@@ -120,7 +126,7 @@ def open_image(encoded: bytes) -> Image.Image:
     formats = tuple(name for name in FORMATS if name in Image.OPEN)
     try:
         image = Image.open(io.BytesIO(encoded), formats=formats)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise _UnusableError(_unknown(encoded)) from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -161,8 +167,7 @@ def resized(config: Any, width: int, height: int) -> tuple[int, int]:
 def reason_of(error: Exception) -> str:
     """Why an image is no crop: the same in every run, on one line, of bounded length."""
     name = "" if isinstance(error, _UnusableError) else f"{type(error).__name__}: "
-    message = _ADDRESS.sub("", shown(str(error)))
-    message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message).strip()
+    message = escaped(_ADDRESS.sub("", str(error))).strip()
     if len(message) > MAX_REASON:
         message = message[:MAX_REASON] + "..."
     return f"cannot be decoded: {name}{message}".rstrip(": ")

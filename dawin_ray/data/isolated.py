@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import importlib
 import json
 import os
@@ -19,10 +18,9 @@ import struct
 import subprocess
 import sys
 import time
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.data.images import ImageDecoder
 from dawin_ray.models import Preprocessing
@@ -55,9 +53,9 @@ class OwnProcess:
     def __init__(self, decoder: ImageDecoder):
         """`decoder` is made again in the child, of its class and preprocessing."""
         kind, of = type(decoder), decoder.preprocessing
-        made = {"class": [kind.__module__, kind.__qualname__], "of": dataclasses.asdict(of)}
+        made = {"class": [kind.__module__, kind.__qualname__], "of": of.to_values()}
         self.made, self.shape = json.dumps(made).encode(), (*of.size, 3)
-        self.child: subprocess.Popen | None = None
+        self.child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> OwnProcess:
         """Itself; the child starts with the first image."""
@@ -69,11 +67,10 @@ class OwnProcess:
 
     def __call__(self, encoded: bytes, border: int = 0) -> np.ndarray | str:
         """A crop uint8 [H, W, 3], equal to what this process would make, or why there is none."""
-        if self.child is None:
-            self._start()
+        child = self.child or self._start()
         try:
-            self._write(REQUEST.pack(border, len(encoded)) + encoded)
-            what, content = self._answer(MAX_SECONDS)
+            _write(child, REQUEST.pack(border, len(encoded)) + encoded)
+            what, content = _answer(child, MAX_SECONDS)
         except TimeoutError:
             self._end()
             return f"cannot be decoded within {MAX_SECONDS:g} s"
@@ -87,43 +84,22 @@ class OwnProcess:
             return content.decode()
         return np.frombuffer(content, dtype=np.uint8).reshape(self.shape)
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         paths = [path or os.getcwd() for path in sys.path]
-        self.child = subprocess.Popen(
+        self.child = child = subprocess.Popen(
             [sys.executable, "-m", "dawin_ray.data.isolated"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
         try:
-            self._write(REQUEST.pack(0, len(self.made)) + self.made)
-            self._answer(START_SECONDS)
+            _write(child, REQUEST.pack(0, len(self.made)) + self.made)
+            _answer(child, START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as error:
             code = self._end(END_SECONDS)
             raise RuntimeError(
                 f"the process that decodes images one by one does not start ({_words_of(code)})"
             ) from error
-
-    def _write(self, data: bytes) -> None:
-        self.child.stdin.write(data)
-        self.child.stdin.flush()
-
-    def _answer(self, seconds: float) -> tuple[bytes, bytes]:
-        deadline = time.monotonic() + seconds
-        what, size = ANSWER.unpack(self._read(ANSWER.size, deadline))
-        return what, self._read(size, deadline)
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        pipe, parts = self.child.stdout.fileno(), []
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            while size:
-                if not selector.select(max(deadline - time.monotonic(), 0)):
-                    raise TimeoutError
-                if not (part := os.read(pipe, min(size, 1 << 20))):
-                    raise EOFError
-                parts.append(part)
-                size -= len(part)
-        return b"".join(parts)
+        return child
 
     def _end(self, seconds: float = 1.0) -> int:
         """Wait so long for the child's end, then stop it; how it ended."""
@@ -131,14 +107,45 @@ class OwnProcess:
         if child is None:
             return 0
         with contextlib.suppress(BrokenPipeError):  # it is dead, which is why it is asked
-            child.stdin.close()
+            _pipe(child.stdin).close()
         try:
             code = child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             code = child.wait()
-        child.stdout.close()
+        _pipe(child.stdout).close()
         return code
+
+
+def _write(child: subprocess.Popen[bytes], data: bytes) -> None:
+    pipe = _pipe(child.stdin)
+    pipe.write(data)
+    pipe.flush()
+
+
+def _answer(child: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
+    deadline, pipe = time.monotonic() + seconds, _pipe(child.stdout).fileno()
+    what, size = ANSWER.unpack(_read(pipe, ANSWER.size, deadline))
+    return what, _read(pipe, size, deadline)
+
+
+def _read(pipe: int, size: int, deadline: float) -> bytes:
+    parts = []
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while size:
+            if not selector.select(max(deadline - time.monotonic(), 0)):
+                raise TimeoutError
+            if not (part := os.read(pipe, min(size, 1 << 20))):
+                raise EOFError
+            parts.append(part)
+            size -= len(part)
+    return b"".join(parts)
+
+
+def _pipe(end: IO[bytes] | None) -> IO[bytes]:
+    assert end is not None, "the child was started with pipes"
+    return end
 
 
 def _words_of(code: int) -> str:
@@ -154,10 +161,10 @@ def _limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
-def _made(what: dict) -> ImageDecoder:
+def _made(what: dict[str, Any]) -> ImageDecoder:
     module, name = what["class"]
-    kind, of = getattr(importlib.import_module(module), name), what["of"]
-    return kind(Preprocessing(**of | {"config": PreprocessCfg(**of["config"])}))
+    kind: type[ImageDecoder] = getattr(importlib.import_module(module), name)
+    return kind(Preprocessing.from_values(what["of"]))
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -171,7 +178,10 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         border, size = REQUEST.unpack(head)
         return border, requests.read(size)
 
-    decode = _made(json.loads(request()[1]))
+    first = request()
+    if first is None:
+        return  # the parent has gone before it said anything
+    decode = _made(json.loads(first[1]))
     _limit(MAX_BYTES)
     answer(READY)
     while (asked := request()) is not None:

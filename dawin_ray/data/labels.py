@@ -18,9 +18,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from dawin_ray.data.datasets import NO_LABELS, Shard
 from dawin_ray.names import finder, shown
 from dawin_ray.storage import open_parquet
+
+NO_LABELS = "none"  # as a label column: the labels are not read
 
 LABEL_COLUMNS = ("label", "labels", "cls")  # the first of them is taken
 
@@ -91,21 +92,6 @@ def kind_of(kind: pa.DataType) -> str:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return "text"
     return "other"
-
-
-def labeller(shard: Shard) -> Callable[[Any], int | None]:
-    """Makes a label of what is written for a sample of a shard: a number, a text, or nothing.
-
-    It raises ValueError, with words for a reject, for what is no label.
-    """
-    if shard.label_column == NO_LABELS:
-        return lambda written: shard.label
-    find = finder(shard.label_names)
-
-    def label(written: Any) -> int | None:
-        return shard.label if written is None else label_of(written, find)
-
-    return label
 
 
 def label_of(written: Any, find: Callable[[str], int | None]) -> int | None:
@@ -218,7 +204,7 @@ def describe(footers: Sequence[Footer], files: Sequence[str], asked: str | None)
         )
     if not footers:
         return Labelling(words="unknown until read")
-    if not any(chosen in footer.kinds for footer in footers):
+    if chosen is None or not any(chosen in footer.kinds for footer in footers):
         missing = f"there is no column {shown(chosen)}; " if chosen is not None else ""
         return Labelling(words=f"none: {missing}{_none(footers[0].kinds)}")
     notes = []

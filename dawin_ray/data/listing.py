@@ -6,101 +6,23 @@ What lies beside the samples is left out and told; what makes it doubtful which 
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
-from dawin_ray.data.datasets import NO_LABELS, DatasetConfig, Format, digest_of
+import fsspec
+
+from dawin_ray.data.config import DatasetConfig
+from dawin_ray.data.datasets import Listing
 from dawin_ray.data.finding import Found, class_folders, find, left_out, suffix_of
-from dawin_ray.data.labels import (
-    FOOTERS,
-    NOT_READ,
-    Footer,
-    Labelling,
-    describe,
-    hive_labels,
-    read_footer,
-)
+from dawin_ray.data.formats.format import Format
+from dawin_ray.data.formats.registry import FORMATS
 from dawin_ray.data.splits import NAMED, gaps, missing_members, named_in, sets_of, splits_of
 from dawin_ray.data.versions import ask, hashes
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown
 from dawin_ray.storage import is_local, join
 
-# Of formats that `images` opens; the first of a sample's members or columns is taken.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".webp", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k",
-)  # fmt: skip
-
-COMMON = 4  # of them, that a message has first
-
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-
-SUFFIXES: dict[Format, tuple[str, ...]] = {
-    "webdataset": TAR_SUFFIXES, "parquet": (".parquet",), "folder": IMAGE_SUFFIXES,
-}  # fmt: skip
-
-EXPECTED: dict[Format, str] = {
-    "folder": f"images ({', '.join(IMAGE_SUFFIXES[:COMMON])})",
-    "webdataset": "tar shards (.tar)",
-    "parquet": "Parquet files (.parquet)",
-}
-
 SIDE_FILES = ("classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """The files of a data set: shards for tars and Parquet, images for a folder."""
-
-    format: Format
-    root: str
-    files: tuple[tuple[str, int], ...]  # (raw name relative to root, bytes), sorted
-    versions: tuple[str, ...]  # of each file: see `versions`
-    folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
-    class_names: str | None = None  # address of classnames.txt, where the set brings one
-    templates: str | None = None  # address of zeroshot_classification_templates.txt
-    names: tuple[str, ...] | None = None  # of the classes, as the data's ClassLabel has them
-    names_from: str = ""  # where they stand, for messages
-    labelling: Labelling | None = None  # of Parquet files, and of Hive folders
-    notes: tuple[str, ...] = ()  # for a person: what is left out, missing or guessed
-
-    def only(self, folders: Collection[str]) -> Listing:
-        """The same without files of other class folders."""
-        inside = {shown(folder) for folder in folders}
-        kept = self.where(lambda name, size, version: name.split("/")[0] in inside)
-        return dataclasses.replace(
-            kept, folders=tuple(folder for folder in self.folders if folder in folders)
-        )
-
-    def where(self, wanted: Callable[[str, int, str], bool]) -> Listing:
-        """The same with some of its files: those of a name, bytes and version that is `wanted`.
-
-        Names are as `shown`, as in `Shard.files`.
-        """
-        kept = [
-            i
-            for i, (name, size) in enumerate(self.files)
-            if wanted(shown(name), size, self.versions[i])
-        ]
-        return dataclasses.replace(
-            self,
-            files=tuple(self.files[i] for i in kept),
-            versions=tuple(self.versions[i] for i in kept),
-        )
-
-    def identity(self) -> str:
-        """A hash of what the data are: names, bytes and versions of all files."""
-        return digest_of((*map(json.dumps, self.files), *self.versions))
-
-    @property
-    def empty_folders(self) -> frozenset[str]:
-        """Class folders without an image."""
-        return frozenset(self.folders) - {name.split("/")[0] for name, _ in self.files}
 
 
 def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
@@ -114,16 +36,18 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
             which files are meant.
     """
     what = f"data set '{config.name}'"
+    _check_address(config.path, what)
     found = find(config.path, what)
     chosen, others = _format_of(config, found, may_be_empty)
-    names = [name for name in found.files if name.lower().endswith(SUFFIXES[chosen])]
-    dangling = [name for name in found.dangling if name.lower().endswith(SUFFIXES[chosen])]
-    notes = _check_names(config, found, chosen, names, dangling, may_be_empty)
+    kind = FORMATS[chosen]
+    names = [name for name in found.files if name.lower().endswith(kind.suffixes)]
+    dangling = [name for name in found.dangling if name.lower().endswith(kind.suffixes)]
+    notes = _check_names(config, found, kind, names, dangling, may_be_empty)
     if words := left_out(found, others):
         notes.append(f"left out: {words}")
     if other_links := len(found.dangling) - len(dangling):
         notes.append(f"left out: {other_links:,} other links to nothing")
-    side_files = _side_files(found, config) if chosen == "webdataset" else {}
+    side_files = _side_files(found, config) if kind.text_files else {}
     if "nshards.txt" in side_files:
         text = found.fs.cat_file(side_files["nshards.txt"])
         _check_shard_count(text, len(names), config)
@@ -131,17 +55,14 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     notes += _complete_versions(config, found, files, may_be_empty)
     files.update(dict.fromkeys(dangling, (0, "")))
     ordered = sorted(files)
-    labelling = None
-    if chosen != "folder":
-        footers = _footers(found, ordered) if chosen == "parquet" else []
-        labelling = _labelling(config, chosen, footers, ordered)
-        notes += labelling.notes if labelling else ()
+    labelling = kind.labels(found, ordered, config.label_column)
+    notes += labelling.notes if labelling else ()
     return Listing(
         format=chosen,
         root=found.root if is_local(found.fs) else found.fs.unstrip_protocol(found.root),
         files=tuple((name, files[name][0]) for name in ordered),
         versions=tuple(files[name][1] for name in ordered),
-        folders=class_folders(found) if chosen == "folder" else (),
+        folders=class_folders(found) if kind.of_images else (),
         class_names=_address(found.fs, side_files.get("classnames.txt")),
         templates=_address(found.fs, side_files.get("zeroshot_classification_templates.txt")),
         names=labelling.names if labelling else None,
@@ -151,15 +72,31 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     )
 
 
-def _format_of(
-    config: DatasetConfig, found: Found, may_be_empty: bool
-) -> tuple[Format, Counter[str]]:
+def _check_address(address: str, what: str) -> None:
+    parts = address.split("::")
+    if any(part.strip().lower().startswith("pipe:") for part in parts):
+        raise UserError(
+            f"The path {address!r} of {what} is a command, and data never run one. Give the "
+            "address of the files, such as s3://bucket/{000..012}.tar."
+        )
+    shards = [suffix for f in FORMATS.values() if not f.of_images for suffix in f.suffixes]
+    if len(parts) > 1 and all(part.lower().endswith((*shards, "}")) for part in parts):
+        raise UserError(
+            f"The path {address!r} of {what} joins several with '::'. Write one path for all, "
+            "with braces ({a,b}.tar, {000..012}.tar) or a glob (*.tar), or one data set for each."
+        )
+
+
+def _format_of(config: DatasetConfig, found: Found, may_be_empty: bool) -> tuple[str, Counter[str]]:
     """The format of what was found, and the files of no use to it, by suffix."""
-    counts: dict[Format, int] = {
-        kind: sum(name.lower().endswith(suffixes) for name in (*found.files, *found.dangling))
-        for kind, suffixes in SUFFIXES.items()
+    counts = {
+        name: sum(file.lower().endswith(kind.suffixes) for file in (*found.files, *found.dangling))
+        for name, kind in FORMATS.items()
     }
-    present = [kind for kind, count in counts.items() if count]
+    # images that lie beside shards are seldom what is meant, so they are named last
+    present = sorted(
+        (n for n, count in counts.items() if count), key=lambda n: FORMATS[n].of_images
+    )
     chosen = config.format or (present[0] if len(present) == 1 else None)
     where = f"Data set '{config.name}' at {config.path!r}"
     if chosen is None and present:
@@ -170,15 +107,15 @@ def _format_of(
     others = Counter(
         suffix_of(name)
         for name in found.files
-        if chosen is None or not name.lower().endswith((*SUFFIXES[chosen], *SIDE_FILES))
+        if chosen is None or not name.lower().endswith((*FORMATS[chosen].suffixes, *SIDE_FILES))
     )
     if chosen is None or not (counts[chosen] or may_be_empty):
-        wanted = EXPECTED[chosen] if chosen else ", no ".join(EXPECTED.values())
-        told, of_images = left_out(found, others), chosen in (None, "folder")
+        meant = [FORMATS[chosen]] if chosen else list(FORMATS.values())
+        wanted, told = ", no ".join(kind.files for kind in meant), left_out(found, others)
         raise UserError(
             f"{where} is empty: no {wanted} among its {len(found.files)} files"
             f"{f' ({told})' if told else ''}. Check the path and the format."
-            + (f" Images may also be {', '.join(IMAGE_SUFFIXES[COMMON:])}." if of_images else "")
+            + "".join(f" {kind.hint}" for kind in meant if kind.hint)
             + (" Where it may be empty, say its format." if may_be_empty else "")
         )
     return chosen, others
@@ -187,7 +124,7 @@ def _format_of(
 def _check_names(
     config: DatasetConfig,
     found: Found,
-    chosen: Format,
+    kind: Format,
     names: list[str],
     dangling: list[str],
     growing: bool,
@@ -207,17 +144,8 @@ def _check_names(
         if not growing:
             raise UserError(f"{where}: {told}. Copy them, or correct the braces.")
         notes.append(told)
-    splits = splits_of(names, folders_only=chosen == "folder")
-    # whoever writes {train,test} means both
-    if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
-        root = config.path if found.folder else posixpath.dirname(config.path)
-        globs = {s: join(root, shown(_glob_of(p[0], chosen))) for s, p in splits.items()}
-        raise UserError(
-            f"{where} holds several splits: {', '.join(sorted(splits))}. Point its path at one of "
-            f"them, like {', '.join(repr(globs[s]) for s in sorted(globs))}; braces take several, "
-            "like {train,test}."
-        )
-    if dangling and chosen != "folder":
+    _check_splits(config, found, kind, names)
+    if dangling and not kind.of_images:
         raise UserError(
             f"{where}: the link {shown(dangling[0])!r} leads to no file"
             f"{f', as {len(dangling) - 1:,} more' if dangling[1:] else ''}. Copy its target, or "
@@ -228,7 +156,7 @@ def _check_names(
             f"{len(dangling):,} images are links to nothing and will be rejects, the first is "
             f"{shown(dangling[0])}"
         )
-    if chosen == "folder":
+    if kind.of_images:
         return notes
     if len(sets := sets_of(names)) > 1 and found.folder:
         some = ", ".join(map(shown, sets[:NAMED])) + (", ..." if sets[NAMED:] else "")
@@ -249,9 +177,23 @@ def _check_names(
     return notes + [f"a file may be missing: {shown(words)}" for words in gaps(names)]
 
 
-def _glob_of(pattern: str, chosen: Format) -> str:
+def _check_splits(config: DatasetConfig, found: Found, kind: Format, names: list[str]) -> None:
+    splits = splits_of(names, folders_only=kind.of_images)
+    # whoever writes {train,test} means both
+    if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
+        root = config.path if found.folder else posixpath.dirname(config.path)
+        globs = {s: join(root, shown(_glob_of(p[0], kind))) for s, p in splits.items()}
+        raise UserError(
+            f"Data set '{config.name}' at {config.path!r} holds several splits: "
+            f"{', '.join(sorted(splits))}. Point its path at one of them, like "
+            f"{', '.join(repr(globs[s]) for s in sorted(globs))}; braces take several, like "
+            "{train,test}."
+        )
+
+
+def _glob_of(pattern: str, kind: Format) -> str:
     """Of a split; where its folders lie within the class folders, those of all classes."""
-    if chosen != "folder" or "/" not in pattern:
+    if not kind.of_images or "/" not in pattern:
         return pattern
     *above, split = pattern.split("/")
     return "/".join([*("*" for _ in above), split, "**"])
@@ -290,31 +232,6 @@ def _complete_versions(
     ]
 
 
-def _footers(found: Found, names: list[str]) -> list[Footer]:
-    """Of up to FOOTERS of the files, spread over them; a broken one is left to the reader."""
-    step = max(1, len(names) // FOOTERS)
-    footers = []
-    for name in names[::step][:FOOTERS]:
-        try:
-            with found.fs.open(join(found.root, name), "rb") as stream:
-                footers.append(read_footer(stream, name))
-        except Exception:  # noqa: BLE001 - the reader will say why, as a broken shard
-            continue
-    return footers
-
-
-def _labelling(
-    config: DatasetConfig, chosen: Format, footers: list[Footer], names: list[str]
-) -> Labelling | None:
-    if chosen == "parquet":
-        return describe(footers, names, config.label_column)
-    if config.label_column == NO_LABELS:
-        return NOT_READ
-    if hive_labels(names) is not None:  # a tar's own labels come before
-        return describe([], names, config.label_column)
-    return None
-
-
 def _side_files(found: Found, config: DatasetConfig) -> dict[str, str]:
     """Paths of the text files that clip-benchmark keeps beside the shards or above the split."""
     parent = posixpath.dirname(found.root)
@@ -331,7 +248,7 @@ def _side_files(found: Found, config: DatasetConfig) -> dict[str, str]:
     return above
 
 
-def _address(fs, path: str | None) -> str | None:
+def _address(fs: fsspec.AbstractFileSystem, path: str | None) -> str | None:
     return path if path is None or is_local(fs) else fs.unstrip_protocol(path)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from dawin_ray.data.classes import (
     SORTED,
@@ -18,16 +18,58 @@ from dawin_ray.data.classes import (
     label_folders,
     label_known_folders,
 )
-from dawin_ray.data.datasets import NO_LABELS, DatasetConfig
-from dawin_ray.data.formats.registry import read_samples
-from dawin_ray.data.labels import NOT_READ, Labelling
-from dawin_ray.data.listing import Listing
-from dawin_ray.data.shards import Source, make_shards
+from dawin_ray.data.config import DatasetConfig
+from dawin_ray.data.datasets import Listing, Shard
+from dawin_ray.data.formats.format import Reading
+from dawin_ray.data.formats.registry import FORMATS, read_samples
+from dawin_ray.data.labels import NO_LABELS, NOT_READ, Labelling
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown
 from dawin_ray.storage import filesystem, is_local, join
 
 PEEKED = 8  # samples of a local tar that are looked at for labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set that was found, and all that its shards are made of."""
+
+    config: DatasetConfig
+    listing: Listing
+    labels: Mapping[str, int] | None  # of its class folders
+    label_names: tuple[str, ...] = ()  # of its classes, where labels are written as names
+    labels_from: str = ""  # where labels come from, in words
+    notes: tuple[str, ...] = ()  # for a person: what is left out, missing or guessed
+
+    def shards(self, wanted: Callable[[str, int, str], bool] | None = None) -> tuple[Shard, ...]:
+        """Its shards, or those of the files that are `wanted` (see `Listing.where`)."""
+        listing = self.listing if wanted is None else self.listing.where(wanted)
+        return tuple(make_shards(self.config, listing, self.labels, self.label_names))
+
+
+def make_shards(
+    config: DatasetConfig,
+    listing: Listing,
+    labels: Mapping[str, int] | None = None,
+    label_names: tuple[str, ...] = (),
+) -> list[Shard]:
+    """The shards of a data set in a fixed order.
+
+    `labels` are those of its class folders; `label_names` its class names, where labels are written
+    as such.
+
+    Raises:
+        UserError: a Hive folder's label is none.
+    """
+    reading = Reading(
+        dataset=config.name,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        crop_border=config.crop_border,
+        folder_labels=labels,
+        label_names=label_names,
+    )
+    return FORMATS[listing.format].shards(listing, reading)
 
 
 def settle(
@@ -38,7 +80,7 @@ def settle(
     Raises:
         UserError: its labels cannot be told for sure.
     """
-    if listing.format == "folder":
+    if FORMATS[listing.format].of_images:
         return _of_folders(config, listing, classes, growing)
     found = listing.labelling or _peek(config, listing)
     if found.text and classes.names is None:

@@ -177,6 +177,7 @@ def missing_members(names: Iterable[str]) -> list[tuple[int, int, list[str]]]:
             )
         if len(inside) < count:
             match = OF.match(next(iter(members.values())))
+            assert match is not None, "members are those that it matches"
             width, of_width = len(match["index"]), match["count"]
             missing = (index for index in wanted if index not in members)
             names_of = [

@@ -93,7 +93,7 @@ def check_unchanged(shard: Shard) -> None:
     Raises:
         UserError: a file is another one than was listed, or a shard is gone.
     """
-    if shard.format == "folder":
+    if shard.images:
         files = [
             (name, size, version)
             for (name, size, _), version in zip(shard.images, shard.versions, strict=False)
@@ -106,12 +106,12 @@ def check_unchanged(shard: Shard) -> None:
     fs, root = filesystem(shard.address, "shard")
     paths = [join(root, name) if name else root for name, _, _ in files]
     if is_local(fs):
-        found: Iterable = map(_look, paths)
+        found: Iterable[tuple[int | None, tuple[str, ...]] | None] = map(_look, paths)
     else:
         with ThreadPoolExecutor(REQUESTS) as threads:
             found = list(threads.map(lambda path: _ask_again(fs, path), paths))
     for (name, size, version), now in zip(files, found, strict=True):
-        if now is None and shard.format == "folder":
+        if now is None and shard.images:
             continue
         if now is not None and now[0] in (size, None) and (version in now[1] or not now[1]):
             continue

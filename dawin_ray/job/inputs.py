@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dawin_ray.config import Job
 from dawin_ray.data import DatasetClasses, DatasetConfig, Listing
 from dawin_ray.errors import UserError
-from dawin_ray.models import HeadSpec, ModelSpec, check_heads, digest, resolve_head
+from dawin_ray.models import HeadSpec, ModelSpec, check_heads, resolve_head
+from dawin_ray.records import digest
 
 logger = logging.getLogger(__name__)
 

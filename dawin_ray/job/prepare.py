@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -41,6 +39,7 @@ from dawin_ray.models import (
     read_class_names,
 )
 from dawin_ray.passes import ScoringSpec, Task, check_exact
+from dawin_ray.records import digest
 from dawin_ray.runs import Saved, load_saved, saved_reference
 from dawin_ray.storage import configure
 
@@ -160,7 +159,7 @@ def prepare(
         with step(progress, "checking the exact mode against merged weights"):
             check_exact(experts, job.model.architecture, job.merge.scale)
     preprocessing = preprocessing_fingerprint(experts.preprocessing)
-    class_digests = {name: _digest([c.names, c.members]) for name, c in classes.items()}
+    class_digests = {name: digest([c.names, c.members]) for name, c in classes.items()}
     texts = {name: head.digests for name, head in heads.items()}
     digests = {address: model.digests[address] for address in model.checkpoints.values()}
     identity = identity_of(
@@ -196,7 +195,7 @@ def prepare(
             d.name: cache_key(
                 preprocessing | {name: libraries[name] for name in IMAGE_LIBRARIES},
                 job.compute.chunk_size,
-                _digest([listings[d.name].identity(), d.crop_border]),
+                digest([listings[d.name].identity(), d.crop_border]),
             )
             for d in job.datasets
         },
@@ -249,7 +248,3 @@ def _classes(
         own = read_class_names(listing.class_names)
         return in_order_of(own, classes, dataset, listing.class_names)
     return classes
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from dawin_ray.data import ChunkSummary, ReadChunks, Shard, chunk_name, count_samples
+from dawin_ray.data import FORMATS, ChunkSummary, ReadChunks, Shard, chunk_name, count_samples
 from dawin_ray.engine import Engine, Finished, Resources, Say, Timing, Wiring
 from dawin_ray.job.progress import step, told
 from dawin_ray.passes import Pass
@@ -103,7 +103,7 @@ def counts_of(shards: Sequence[Shard], say: Say) -> Counts | None:
     """Samples of each shard where all tell it soon, for forecasts; None where not."""
     counts: Counts = {}
     deadline = time.monotonic() + COUNT_SECONDS
-    if any(shard.format != "folder" for shard in shards):
+    if not all(FORMATS[shard.format].of_images for shard in shards):
         with step(say, "counting samples for the forecast") as found:
             for shard in shards:
                 count = count_samples(shard) if time.monotonic() < deadline else None

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import dawin_ray
-from dawin_ray.data import CropCache, DecodeImages, ReadChunks, plan_cache
+from dawin_ray.data import FORMATS, CropCache, DecodeImages, ReadChunks, plan_cache
 from dawin_ray.engine import Engine, Resources, Say, engine_of
 from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
@@ -245,7 +245,7 @@ def _cache(
     height, width = prepared.preprocessing.size
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
     # tars and Parquet files would have to be opened one by one to count their samples
-    counted = all(shard.format == "folder" for shard in shards)
+    counted = all(FORMATS[shard.format].of_images for shard in shards)
     images = sum(len(shard.images) for shard in shards)
     plan = plan_cache(
         job.compute.cache,

@@ -49,7 +49,7 @@ SAMPLED = "float32_prediction"  # a column that most rows have nothing in
 SHOWN_ROWS = 5  # of a chunk that comes out otherwise
 
 
-def verify(run_dir: str, sample: float, seed: int | None = None) -> list[str]:
+def verify(run_dir: str, sample: float = 0.001, seed: int | None = None) -> list[str]:
     """What is wrong with a run, a line each; empty where all is well.
 
     Rehashes and recounts every output, looks for files that nothing lists, compares the inputs' and
@@ -82,12 +82,8 @@ def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
     for name, seal in sorted(whole["batches"].items()):
         batch = series.batch(name)
         listed |= {join(BATCHES, name, file) for file in (MANIFEST, SHARDS)}
-        if not series.run.exists(join(BATCHES, name)):
-            wrong.append(f"batch {name} is missing")
-            unknown.append(name)
-            continue
-        if lost := [file for file in (MANIFEST, SHARDS) if not batch.exists(file)]:
-            wrong += [f"batch {name}: {file} is missing" for file in lost]
+        if lost := _lost_of(series, name):
+            wrong += lost
             unknown.append(name)
             continue
         try:
@@ -103,10 +99,11 @@ def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
             listed |= {*_paths(manifest)}
         else:
             unknown.append(name)
-        for dataset, of_set in files.items():
-            for file in of_set:
-                if (other := seen.setdefault((dataset, file), name)) != name:
-                    wrong.append(f"{file} of data set '{dataset}' is in batches {other} and {name}")
+        for where in ((dataset, file) for dataset, of_set in files.items() for file in of_set):
+            if (other := seen.setdefault(where, name)) != name:
+                wrong.append(
+                    f"{where[1]} of data set '{where[0]}' is in batches {other} and {name}"
+                )
         found = _of_run(batch, manifest, sample, random.Random(seed))
         wrong += [f"batch {name}: {line}" for line in found]
     strangers = series.run.folders(BATCHES)
@@ -116,6 +113,14 @@ def _of_series(series: Series, sample: float, seed: int | None) -> list[str]:
         if name not in whole["batches"]
     ]
     return wrong + list(unlisted_files(series.address, listed, unknown))
+
+
+def _lost_of(series: Series, name: str) -> list[str]:
+    """What a batch lacks of the files by which it is known."""
+    if not series.run.exists(join(BATCHES, name)):
+        return [f"batch {name} is missing"]
+    batch = series.batch(name)
+    return [f"batch {name}: {f} is missing" for f in (MANIFEST, SHARDS) if not batch.exists(f)]
 
 
 def _paths(manifest: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ against what each worker finds, so that a file that is edited while a run starts
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import logging
 import tempfile
@@ -22,6 +21,7 @@ from torch import nn
 
 from dawin_ray.errors import UserError
 from dawin_ray.models.checkpoints import changed
+from dawin_ray.records import digest as digest_of
 from dawin_ray.storage import read_bytes
 
 # Libraries whose versions change bits of a result: decoding, resizing, tokens, towers, arithmetic.
@@ -41,7 +41,7 @@ def library_versions(architecture: str) -> dict[str, str | None]:
 
 def architecture_digest(architecture: str) -> str:
     """sha256 of the architecture's config, whatever its spaces and the order of its keys."""
-    return _digest(_config(architecture))
+    return digest_of(_config(architecture))
 
 
 def register(architecture: str, digest: str | None = None) -> str:
@@ -51,7 +51,7 @@ def register(architecture: str, digest: str | None = None) -> str:
         UserError: it is unknown, no config, or no longer the one with this digest.
     """
     config = _config(architecture)
-    found = _digest(config)
+    found = digest_of(config)
     if digest is not None and found != digest:
         if architecture.endswith(".json"):
             raise changed("model config", architecture, digest)
@@ -118,10 +118,6 @@ def _config(architecture: str) -> dict[str, Any]:
     if missing:
         raise UserError(f"The model config {architecture!r} lacks {', '.join(sorted(missing))}.")
     return config
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _version(package: str) -> str | None:

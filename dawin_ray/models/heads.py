@@ -14,7 +14,8 @@ import open_clip
 
 from dawin_ray.errors import UserError
 from dawin_ray.models.layouts import HEAD
-from dawin_ray.models.spec import KEY_DIGITS, Head, HeadSpec, ModelConfig, digest
+from dawin_ray.models.spec import KEY_DIGITS, Head, HeadSpec, ModelConfig
+from dawin_ray.records import digest
 from dawin_ray.storage import read_lines
 
 PLACE = "{}"  # of the class name in a template

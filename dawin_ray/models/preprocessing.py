@@ -178,6 +178,15 @@ class Preprocessing:
     config: PreprocessCfg
     source: str = field(default="", compare=False)  # of its values, for people
 
+    def to_values(self) -> dict[str, Any]:
+        """As JSON has it, for another process; `from_values` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """The preprocessing of `to_values`."""
+        return cls(config=PreprocessCfg(**values["config"]), source=values["source"])
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of a crop."""

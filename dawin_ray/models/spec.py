@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from dawin_ray.models.preprocessing import PreprocessConfig
+from dawin_ray.records import digest
 from dawin_ray.settings import Settings
 
 CHECKPOINT_HEAD = "checkpoint"  # the key of the head that comes with the checkpoint
@@ -39,11 +38,6 @@ class HeadSpec:
         if not self.zero_shot:
             return {}
         return {"class_names": digest(self.class_names), "templates": digest(self.templates)}
-
-
-def digest(value: Any) -> str:
-    """sha256 of a value of JSON."""
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 class ModelConfig(Settings):

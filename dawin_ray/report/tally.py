@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dawin_ray import tables
-from dawin_ray.data import Shard
+from dawin_ray.data import FORMATS, Shard
 from dawin_ray.engine import Resources, Timing
 from dawin_ray.method import EVEN, Fit, Mixture
 from dawin_ray.passes import ScoringSpec
@@ -238,7 +238,9 @@ def _rejects_of(
             broken[dataset].append(table.filter(pc.equal(table["dataset"], dataset)))
     return counts, {
         dataset: tuple(
-            broken_shards(found, counted=any(s.format == "parquet" for s in shards[dataset]))
+            broken_shards(
+                found, counted=any(FORMATS[s.format].counts_losses for s in shards[dataset])
+            )
         )
         for dataset, found in broken.items()
     }

@@ -10,7 +10,6 @@ Shapes: N samples, M experts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from dawin_ray.errors import UserError
 from dawin_ray.method import REFERENCE_TAIL, Fit, Reference
-from dawin_ray.records import of_json
+from dawin_ray.records import digest, of_json
 from dawin_ray.runs.folder import RunFolder
 from dawin_ray.runs.layout import FIT, MIXTURE
 from dawin_ray.settings import Settings
@@ -223,8 +222,7 @@ def load_saved(
     entry = _entry(saved, config.address, config.dataset)
     _check_holds(saved, config.address, config.dataset, identity, classes, texts or {})
     plain = values["datasets"][config.dataset]
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-    return Saved(fit=entry.fit, digest=digest, entry=plain)
+    return Saved(fit=entry.fit, digest=digest(plain), entry=plain)
 
 
 def saved_reference(

@@ -5,8 +5,6 @@ A seal is the hash of a file's other content. It shows a slip of the hand, not a
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -15,7 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import dawin_ray
 from dawin_ray.data import Shard
 from dawin_ray.errors import UserError
-from dawin_ray.records import Record, of_json, to_json
+from dawin_ray.records import Record, digest, of_json, to_json
 from dawin_ray.runs.folder import Output, Part, RunFolder
 from dawin_ray.runs.layout import MANIFEST
 from dawin_ray.storage import join
@@ -166,8 +164,7 @@ def reseal(run: RunFolder, names: Sequence[str]) -> None:
 
 def seal_of(content: Mapping[str, Any]) -> str:
     """Hash of a file's content without its seal."""
-    content = {key: value for key, value in content.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest({key: value for key, value in content.items() if key != "seal"})
 
 
 def write_sealed(run: RunFolder, name: str, record: Sealed) -> None:

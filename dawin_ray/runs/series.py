@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawin_ray.data import Shard, Source
+from dawin_ray.data import FORMATS, Shard, Source
 from dawin_ray.errors import UserError
 from dawin_ray.runs.batch_ledger import BatchLedger, name_of
 from dawin_ray.runs.directory import RunDirectory
@@ -255,7 +255,7 @@ def _write_shards(batch: RunDirectory, shards: Mapping[str, Collection[Shard]]) 
 
 def _unread(batch: RunDirectory) -> Iterator[tuple[str, str]]:
     """Data sets and names of the images of folders that could not be read."""
-    folders = {d for d, of_set in shards_of(batch).items() if of_set[0].format == "folder"}
+    folders = {d for d, of_set in shards_of(batch).items() if FORMATS[of_set[0].format].of_images}
     for table in batch.parts.read("rejects", columns=["dataset", "sample_id", "reason"]):
         for row in table.to_pylist():
             if row["dataset"] in folders and (row["reason"] or "").startswith(UNREAD):
@@ -318,13 +318,7 @@ def _of_files(
     """Which rows are of some files; `dataset` is that of a table without such a column."""
     mask = pa.array(np.zeros(table.num_rows, dtype=bool))
     for name in files if dataset is None else [dataset]:
-        ids = table["sample_id"]
-        if shards[name][0].format == "folder":
-            found = pc.is_in(ids, value_set=pa.array(sorted(files[name]), pa.string()))
-        else:
-            found = pa.array(np.zeros(table.num_rows, dtype=bool))
-            for file in files[name]:
-                found = pc.or_(found, pc.starts_with(ids, f"{file}/"))
+        found = FORMATS[shards[name][0].format].rows(table["sample_id"], files[name])
         if dataset is None:
             found = pc.and_(found, pc.equal(table["dataset"], name))
         mask = pc.or_(mask, found)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from dawin_ray.data import Shard
+from dawin_ray.data import FORMATS, Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.broken import (
     BROKEN_COLUMNS,
@@ -82,8 +82,8 @@ def _counted(
                 if refused:
                     yield run.work.read("rejects", dataset, shard.key, chunk, BROKEN_COLUMNS)
 
-    parquet = any(shard.format == "parquet" for shard in shards)
-    broken = broken_shards(rejects(), counted=parquet)
+    counted = any(FORMATS[shard.format].counts_losses for shard in shards)
+    broken = broken_shards(rejects(), counted=counted)
     return rows, rejected, broken
 
 

@@ -8,17 +8,9 @@ behind it in the order of packages may import it.
 from dawin_ray.statistics.distribution import ScoredRows, disagreements, summary_of
 from dawin_ray.statistics.drift import KINDS, DriftConfig, drift_of
 from dawin_ray.statistics.scores import (
-    BINS,
-    CLASS_PRIOR,
-    COVERAGES,
-    LEVEL,
-    RESAMPLES,
-    Interval,
-    accuracy,
-    holm,
-    mcnemar,
+    BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES, Interval, accuracy, holm, mcnemar,
     paired_differences,
-)
+)  # fmt: skip
 
 __all__ = [
     "BINS", "CLASS_PRIOR", "COVERAGES", "KINDS", "LEVEL", "RESAMPLES", "DriftConfig", "Interval",

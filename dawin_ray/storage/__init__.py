@@ -1,66 +1,28 @@
-"""TODO face storage."""
+"""Files anywhere: paths of this machine, and every address that fsspec reads.
+
+What can go wrong with them is told here, in words: an address with a credential is refused, a fault
+that passes is retried by the clients, and what is left is a UserError that names the file. Parquet
+is opened here too, so that nothing in a file runs code, and so is the lock of a run directory.
+
+Imports only errors, names and records; every package may import it.
+"""
 
 from dawin_ray.storage.credentials import check_job, check_no_secrets, without_secrets
 from dawin_ray.storage.files import (
-    LFS_POINTER,
-    READ_BLOCK,
-    configure,
-    filesystem,
-    is_local,
-    join,
-    lfs_pointer,
-    open_stream,
-    read_bytes,
-    read_lines,
-    sha256,
-    unreadable,
-    write_whole,
-)
+    LFS_POINTER, READ_BLOCK, configure, filesystem, is_local, join, lfs_pointer, open_stream,
+    read_bytes, read_lines, sha256, unreadable, write_whole,
+)  # fmt: skip
 from dawin_ray.storage.folders import delete, files_below, files_in, folders_in
 from dawin_ray.storage.lock import LOCK, Fence, exclusive
 from dawin_ray.storage.parquet import (
-    WRITE,
-    ExtensionTypesError,
-    ParquetFileError,
-    content_errors,
-    open_parquet,
-    own_parquet,
-    plain,
-    read_table,
-    table_bytes,
-)
+    WRITE, ExtensionTypesError, ParquetFileError, content_errors, open_parquet, own_parquet,
+    read_table, table_bytes,
+)  # fmt: skip
 
 __all__ = [
-    "LFS_POINTER",
-    "LOCK",
-    "READ_BLOCK",
-    "WRITE",
-    "ExtensionTypesError",
-    "Fence",
-    "ParquetFileError",
-    "check_job",
-    "check_no_secrets",
-    "configure",
-    "content_errors",
-    "delete",
-    "exclusive",
-    "files_below",
-    "files_in",
-    "filesystem",
-    "folders_in",
-    "is_local",
-    "join",
-    "lfs_pointer",
-    "open_parquet",
-    "open_stream",
-    "own_parquet",
-    "plain",
-    "read_bytes",
-    "read_lines",
-    "read_table",
-    "sha256",
-    "table_bytes",
-    "unreadable",
-    "without_secrets",
-    "write_whole",
-]
+    "LFS_POINTER", "LOCK", "READ_BLOCK", "WRITE", "ExtensionTypesError", "Fence",
+    "ParquetFileError", "check_job", "check_no_secrets", "configure", "content_errors", "delete",
+    "exclusive", "files_below", "files_in", "filesystem", "folders_in", "is_local", "join",
+    "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "read_bytes", "read_lines",
+    "read_table", "sha256", "table_bytes", "unreadable", "without_secrets", "write_whole",
+]  # fmt: skip

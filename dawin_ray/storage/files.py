@@ -12,10 +12,10 @@ import hashlib
 import os
 import posixpath
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import fsspec
 
@@ -24,6 +24,8 @@ from dawin_ray.storage.credentials import check_address
 
 # Numbers of errors that are no fault of a path or of permissions.
 OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.ENXIO)
+
+T = TypeVar("T")
 
 READ_BLOCK = 1 << 20  # bytes at a time, for hashing
 
@@ -67,32 +69,43 @@ def read_bytes(address: str, what: str) -> bytes:
     """The whole file at an address; `what` it is goes into the error."""
     fs, path = filesystem(address, what)
     try:
-        return fs.cat_file(path)
+        content: bytes = fs.cat_file(path)
     except Exception as error:  # every storage client has its own exceptions
         raise unreadable(address, what, error) from error
+    return content
+
+
+class _File(Protocol):
+    """What every storage client's open files can."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def readinto(self, buffer: Any, /) -> int: ...
+    def readline(self, size: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int, /) -> int: ...
+    def tell(self) -> int: ...
 
 
 class _Stream:
     """An open file whose failures are the storage's, told apart from those of its content."""
 
-    def __init__(self, file: Any, address: str, what: str):
+    def __init__(self, file: _File, address: str, what: str):
         self._file, self._address, self._what = file, address, what
 
-    def _guarded(self, name: str, *arguments: Any) -> Any:
+    def _guarded(self, call: Callable[[], T]) -> T:
         try:
-            return getattr(self._file, name)(*arguments)
+            return call()
         except Exception as error:  # every storage client has its own exceptions
             raise unreadable(self._address, self._what, error) from error
 
     def read(self, size: int = -1) -> bytes:
         """As a file's, and so are the others."""
-        return self._guarded("read", size)
+        return self._guarded(lambda: self._file.read(size))
 
     def readinto(self, buffer: Any) -> int:
-        return self._guarded("readinto", buffer)
+        return self._guarded(lambda: self._file.readinto(buffer))
 
     def readline(self, size: int = -1) -> bytes:
-        return self._guarded("readline", size)
+        return self._guarded(lambda: self._file.readline(size))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """As a file's; a place that no file has was asked for by the content."""
@@ -106,7 +119,7 @@ class _Stream:
             raise unreadable(self._address, self._what, error) from error
 
     def tell(self) -> int:
-        return self._guarded("tell")
+        return self._guarded(self._file.tell)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

@@ -1,4 +1,4 @@
-"""TODO: storage.folders (of ours)."""
+"""All files below a folder, and deleting some of them with the folders that they leave empty."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dawin_ray.storage.files import unreadable, unwritable
 
@@ -19,6 +19,8 @@ CREATED, MATCHED = {"IfNoneMatch": "*"}, "IfMatch"  # boto's names of the two co
 REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 UNKNOWN = "NotImplemented"  # what stores say that know no conditions
+
+T = TypeVar("T")
 
 Write = Callable[[Any, str, bytes], None]  # `storage.write_whole`
 
@@ -44,17 +46,17 @@ class StoredObject:
         version = self.version()
         if version is None or not self.has_etags:
             return None if version is None else (bytes.fromhex(version), version)
-        data = self._found(lambda: self.fs.cat_file(self.path))
+        data = self._found(lambda: bytes(self.fs.cat_file(self.path)))
         return None if data is None else (data, version)
 
     def version(self) -> str | None:
         """What changes with each write; None where it is not there. Raises as `read`."""
         self.fs.invalidate_cache()
         if self.has_etags:
-            return self._found(lambda: self.fs.info(self.path, refresh=True)["ETag"])
-        return self._found(lambda: self.fs.cat_file(self.path).hex())
+            return self._found(lambda: str(self.fs.info(self.path, refresh=True)["ETag"]))
+        return self._found(lambda: str(self.fs.cat_file(self.path).hex()))
 
-    def _found(self, get: Callable[[], Any]) -> Any:
+    def _found(self, get: Callable[[], T]) -> T | None:
         try:
             return get()
         except FileNotFoundError:
@@ -135,7 +137,7 @@ class StoredObject:
                 found = self.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data)
             else:
                 raise unwritable(self.fs.unstrip_protocol(self.path), error) from error
-        return found["ETag"]
+        return str(found["ETag"])
 
 
 def objects_of(fs: Any, folder: str, prefix: str) -> list[StoredObject]:

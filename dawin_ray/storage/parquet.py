@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dawin_ray.errors import DamagedFileError, UserError
-from dawin_ray.names import shown
+from dawin_ray.names import escaped
 from dawin_ray.storage.files import LFS_POINTER, lfs_pointer
 
 # Keys, and what they are renamed to: of the same length, as lengths stand before them.
@@ -159,12 +159,7 @@ def table_bytes(table: pa.Table) -> bytes:
 
 def told(error: BaseException) -> str:
     """What an error says, on one line of bounded length: the file's bytes may be in it."""
-    return f"{type(error).__name__}: {plain(' '.join(str(error).split()))[:MAX_MESSAGE]}"
-
-
-def plain(text: str) -> str:
-    """A name or message of a file's, with nothing in it that a terminal would obey."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown(text))
+    return f"{type(error).__name__}: {escaped(' '.join(str(error).split()))[:MAX_MESSAGE]}"
 
 
 def _options(**asked: Any) -> dict[str, Any]:
@@ -204,7 +199,7 @@ def _footer(source: Any) -> bytes:
             "with larger row groups"
         )
     source.seek(size - TAIL - length)
-    footer = source.read(length)
+    footer: bytes = source.read(length)
     if len(footer) != length:
         raise ParquetFileError(f"it was cut while it was read: {len(footer)} of {length} bytes")
     return footer
@@ -214,7 +209,7 @@ def _extensions_of(arrow_schema: bytes) -> list[str]:
     """`column: extension type` of each, by the Arrow schema of a footer; none is made."""
     message = base64.b64decode(arrow_schema).replace(EXTENSION_NAME, RENAMED_NAME)
     return [
-        f"{plain(path)}: {plain(field.metadata[RENAMED_NAME].decode(errors='replace'))}"
+        f"{escaped(path)}: {escaped(field.metadata[RENAMED_NAME].decode(errors='replace'))}"
         for path, field in _fields(pa.ipc.read_schema(pa.BufferReader(message)))
         if field.metadata and RENAMED_NAME in field.metadata
     ]

@@ -12,10 +12,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
 from dawin_ray.storage import files as storage
 from dawin_ray.storage import lock as locking

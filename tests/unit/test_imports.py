@@ -37,7 +37,7 @@ RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in li
 PACKAGES = sorted(name for name in RANK if (ROOT / name / "__init__.py").exists())
 LIGHT = {
     "ray": {"engine"},
-    "open_clip": {"models", "data", "bench"},
+    "open_clip": {"models", "bench"},
 }  # heavy library -> who imports it
 
 

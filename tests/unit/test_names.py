@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from dawin_ray.names import MADE, printable, shown
+from dawin_ray.names import MADE, escaped, printable, shown
 
 
 @pytest.mark.parametrize("name", ["a/b.jpg", "café", "名前", "a\\b", "100%", "=1+1", "\\x"])
@@ -42,3 +42,17 @@ def test_what_steers_a_terminal_is_escaped(code):
     assert chr(code) not in out
     assert out.startswith("a\\")
     out.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("café 名前", "café 名前"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\u202e", "\\u202e"),
+        ("caf\udce9", "caf\\xe9"),
+    ],
+)
+def test_what_data_say_is_one_line_without_commands(text, line):
+    assert escaped(text) == line

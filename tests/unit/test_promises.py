@@ -19,11 +19,11 @@ from fsspec.implementations.memory import MemoryFile
 import dawin_ray
 from dawin_ray.config import load_job, make_job
 from dawin_ray.data.chunks import Chunk, from_row, to_row
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import Source
+from dawin_ray.data.sources import Source
 from dawin_ray.engine import ray_cluster, workers
 from dawin_ray.engine.compute import ComputeConfig
 from dawin_ray.errors import UserError
@@ -157,7 +157,7 @@ def test_limits_and_machines_are_no_other_job(small, data, tmp_path, kept):
     """So that a run may be resumed with them changed: they move no value."""
     changed = {
         "max_reject_fraction": 0.5,
-        "compute": {"batch_size": 2, "chunk_size": 16, "actors": 2, "cache": "off"},
+        "compute": {"engine": "ray", "batch_size": 2, "actors": 2, "cache": "off"},
         "in_distribution": "set",
         "drift": {"alpha": 0.1},
     }

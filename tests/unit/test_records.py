@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from dawin_ray.errors import UserError
-from dawin_ray.records import read_record, to_json, write_record
+from dawin_ray.records import digest, read_record, to_json, write_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +65,7 @@ def test_what_was_not_written_is_refused(change, message):
 def test_a_file_that_is_no_record_is_refused(content):
     with pytest.raises(UserError, match=r"'whole\.json' is damaged"):
         read_record(Whole, content, "whole.json")
+
+
+def test_a_digest_is_of_values_whatever_their_order():
+    assert digest({"a": 1, "b": [2]}) == digest({"b": (2,), "a": 1}) != digest({"a": 1, "b": [3]})

@@ -1,14 +1,28 @@
-"""TODO: data.formats.folder (of samples)."""
+"""Images in class folders: `<path>/<class>/<image>`; those without a class folder have no label.
+
+A shard is a fixed range of the sorted images, which are read many at once.
+"""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from dawin_ray.data.datasets import Sample, Shard
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dawin_ray.data.datasets import Listing, Sample, Shard
 from dawin_ray.data.formats import limits
+from dawin_ray.data.formats.format import Format, Reading
+from dawin_ray.data.images import IMAGE_SUFFIXES
+from dawin_ray.data.labels import NO_LABELS
 from dawin_ray.names import shown
+from dawin_ray.records import digest
 from dawin_ray.storage import LFS_POINTER, filesystem, join, lfs_pointer, unreadable
+
+# Images that one reading task takes. Fixed, because chunk names depend on it; small enough that a
+# few thousand images keep several cores busy.
+FOLDER_SHARD_IMAGES = 512
 
 FOLDER_READ_AHEAD = 64  # images that are read at once
 
@@ -82,3 +96,50 @@ def _is_of_one_image(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in OF_ONE_IMAGE
     return isinstance(error, KINDS_OF_ONE_IMAGE)
+
+
+def shards_of_images(listing: Listing, reading: Reading) -> list[Shard]:
+    """Shards of so many images each."""
+    labels = {} if reading.label_column == NO_LABELS else reading.folder_labels or {}
+    shards = []
+    for start in range(0, len(listing.files), FOLDER_SHARD_IMAGES):
+        rows = slice(start, start + FOLDER_SHARD_IMAGES)
+        images = tuple(
+            (name, size, labels.get(name.split("/")[0]) if "/" in name else None)
+            for name, size in listing.files[rows]
+        )
+        shards.append(
+            Shard(
+                dataset=reading.dataset,
+                name=f"images {start}..{start + len(images) - 1}",
+                address=listing.root,
+                format=listing.format,
+                bytes=sum(size for _, size, _ in images),
+                version=digest(listing.versions[rows]),
+                key=f"images-{start:09d}",
+                images=images,
+                versions=listing.versions[rows],
+                crop_border=reading.crop_border,
+            )
+        )
+    return shards
+
+
+def rows_of_images(sample_ids: pa.ChunkedArray, files: Collection[str]) -> pa.Array:
+    """Which samples are some files."""
+    return pc.is_in(sample_ids, value_set=pa.array(sorted(files), pa.string()))
+
+
+COMMON = 4  # suffixes that a message has first
+
+FOLDER = Format(
+    suffixes=IMAGE_SUFFIXES,
+    files=f"images ({', '.join(IMAGE_SUFFIXES[:COMMON])})",
+    hint=f"Images may also be {', '.join(IMAGE_SUFFIXES[COMMON:])}.",
+    read=read_folder,
+    count=lambda shard, told: len(shard.images),
+    of_images=True,
+    labels=lambda found, names, asked: None,  # of its folders; see `sources`
+    shards=shards_of_images,
+    rows=rows_of_images,
+)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dawin_ray.data.datasets import NO_LABELS, Shard
+from dawin_ray.data.datasets import Shard
+from dawin_ray.data.formats.format import labeller
 from dawin_ray.data.formats.tars import MAX_QUOTED, BrokenTarError, quoted
-from dawin_ray.data.labels import label_of_json, labeller
-from dawin_ray.data.listing import IMAGE_SUFFIXES
-from dawin_ray.names import shown
+from dawin_ray.data.images import IMAGE_SUFFIXES
+from dawin_ray.data.labels import NO_LABELS, label_of_json
+from dawin_ray.names import escaped, shown
 
 IMAGE_MEMBERS = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 
@@ -201,6 +202,5 @@ def _belong(image: str, label: str) -> bool:
 
 
 def _listed(extensions: Collection[str]) -> str:
-    text = ", ".join(sorted(map(shown, extensions)))
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = ", ".join(map(escaped, sorted(extensions, key=shown)))
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"

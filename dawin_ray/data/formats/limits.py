@@ -1,4 +1,4 @@
-"""TODO: data.formats.limits (of samples)."""
+"""What is read of a sample at most, whatever its format."""
 
 from __future__ import annotations
 

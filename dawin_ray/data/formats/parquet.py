@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.finding import Found
 from dawin_ray.data.formats import limits
-from dawin_ray.data.labels import kind_of, label_column, labeller
-from dawin_ray.data.listing import IMAGE_SUFFIXES
-from dawin_ray.names import MADE, shown
+from dawin_ray.data.formats.format import Format, Told, labeller
+from dawin_ray.data.images import IMAGE_SUFFIXES
+from dawin_ray.data.labels import (
+    FOOTERS,
+    Footer,
+    Labelling,
+    describe,
+    kind_of,
+    label_column,
+    read_footer,
+)
+from dawin_ray.names import MADE, escaped, shown
 from dawin_ray.storage import (
     ExtensionTypesError,
     ParquetFileError,
     content_errors,
+    join,
     open_parquet,
     open_stream,
-    plain,
     unreadable,
 )
 
@@ -85,7 +95,7 @@ class ImageRows:
             raise ParquetFileError(message, failure.rows) from failure
         except ParquetFileError as failure:
             raise ParquetFileError(f"the file is no readable Parquet: {failure}") from failure
-        self.count = max(0, self.file.metadata.num_rows)  # by its footer
+        self.count: int = max(0, self.file.metadata.num_rows)  # by its footer
         try:
             with content_errors():
                 self.image, self.leaf, self.label = _columns(self.file, shard)
@@ -152,7 +162,7 @@ def _columns(file: Any, shard: Shard) -> tuple[str, str, str | None]:
     for path in (leaf, label):
         if path is not None and (count := paths.count(path)) != 1:
             raise ParquetFileError(
-                f"the file has {count} columns {plain(path)!r}; rename all but one of them"
+                f"the file has {count} columns {escaped(path)!r}; rename all but one of them"
             )
     return image, leaf, label
 
@@ -170,9 +180,9 @@ def _image_column(schema: pa.Schema, shard: Shard) -> str:
     usable = [name for name in found if name in able] or (able if not asked else [])
     if len(usable) == 1 or (usable and usable[0] in found):
         return usable[0]
-    names = plain(", ".join(schema.names))[: 5 * SHOWN_TYPE]
+    names = escaped(", ".join(schema.names))[: 5 * SHOWN_TYPE]
     types = "".join(
-        f"; {name!r} is {plain(str(schema.field(name).type))[:SHOWN_TYPE]}"
+        f"; {name!r} is {escaped(str(schema.field(name).type))[:SHOWN_TYPE]}"
         for name in found
         if name in schema.names
     )
@@ -192,7 +202,7 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _label_column(schema: pa.Schema, shard: Shard) -> str | None:
@@ -205,9 +215,47 @@ def _label_column(schema: pa.Schema, shard: Shard) -> str | None:
         return label
     found = "missing" if not count else f"there {count} times"
     if count == 1:
-        found = plain(str(schema.field(label).type))[:SHOWN_TYPE]
+        found = escaped(str(schema.field(label).type))[:SHOWN_TYPE]
     raise ParquetFileError(
         f"the label column {label!r} is {found}; expected integers"
         + (", or the names of classes that are known" if kind == "text" else "")
         + ". Name another with datasets[].label_column, or none."
     )
+
+
+def count_rows(shard: Shard, told: Told) -> int | None:
+    """Rows by the footer; of a broken file those that are lost, if that is known."""
+    with open_stream(shard.address, "shard") as stream:
+        try:
+            return ImageRows(stream, shard, limits.MAX_MEMBER_BYTES).count
+        except ParquetFileError as failure:
+            told(broken_file(shard, 0, failure.rows, str(failure)))
+            return failure.rows
+
+
+def labels_of_columns(found: Found, names: Sequence[str], asked: str | None) -> Labelling:
+    """Where labels are, by the footers of some of the files."""
+    return describe(_footers(found, names), names, asked)
+
+
+def _footers(found: Found, names: Sequence[str]) -> list[Footer]:
+    """Of up to FOOTERS of the files, spread over them; a broken one is left to the reader."""
+    step = max(1, len(names) // FOOTERS)
+    footers = []
+    for name in names[::step][:FOOTERS]:
+        try:
+            with found.fs.open(join(found.root, name), "rb") as stream:
+                footers.append(read_footer(stream, name))
+        except Exception:  # noqa: BLE001 - the reader will say why, as a broken shard
+            continue
+    return footers
+
+
+PARQUET = Format(
+    suffixes=(".parquet",),
+    files="Parquet files (.parquet)",
+    read=read_parquet,
+    count=count_rows,
+    counts_losses=True,
+    labels=labels_of_columns,
+)

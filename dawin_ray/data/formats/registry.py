@@ -1,4 +1,11 @@
-"""Reading the samples of a shard, in their order, whatever is broken in it.
+"""The formats that there are, and reading the samples of a shard, in their order.
+
+Labels are optional in all of them, and they lie on this machine or at any address of fsspec:
+
+    folder      <path>/<class>/<image>; images without a class folder have no label
+    webdataset  tars of consecutive members key.jpg|jpeg|png|webp..., key.cls; the layout of the
+                clip-benchmark data sets (nshards.txt, classnames.txt) is understood
+    parquet     an `image` struct {bytes, path} as Hugging Face writes it, or a binary column
 
 A sample that cannot be read has its reason; a shard that breaks keeps what lies before the break.
 What fails is told apart: content makes rejects, storage stops the run.
@@ -6,48 +13,27 @@ What fails is told apart: content makes rejects, storage stops the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from dawin_ray.data.datasets import Sample, Shard
-from dawin_ray.data.formats import limits
-from dawin_ray.data.formats.folder import read_folder
-from dawin_ray.data.formats.parquet import ImageRows, broken_file, read_parquet
-from dawin_ray.data.formats.tars import is_compressed
-from dawin_ray.data.formats.webdataset import TarSamples
+from dawin_ray.data.formats.folder import FOLDER
+from dawin_ray.data.formats.format import Format, Told, Wanted
+from dawin_ray.data.formats.parquet import PARQUET
+from dawin_ray.data.formats.webdataset import WEBDATASET
 from dawin_ray.data.versions import check_unchanged
-from dawin_ray.storage import ParquetFileError, filesystem, is_local, open_stream
 
-HEAD_BYTES = 64  # of a file, which tell what it is
+FORMATS: dict[str, Format] = {"folder": FOLDER, "webdataset": WEBDATASET, "parquet": PARQUET}
 
 
-def count_samples(shard: Shard, told: Callable[[Sample], None] = lambda _: None) -> int | None:
+def count_samples(shard: Shard, told: Told = lambda _: None) -> int | None:
     """Samples of a shard where its headers tell; None for a tar that is not on this machine.
 
     `told` gets each sample that headers alone show to be of no use, and what a break stands for.
     """
-    if shard.format == "folder":
-        return len(shard.images)
-    if shard.format == "parquet":
-        with open_stream(shard.address, "shard") as stream:
-            try:
-                return ImageRows(stream, shard, limits.MAX_MEMBER_BYTES).count
-            except ParquetFileError as failure:
-                told(broken_file(shard, 0, failure.rows, str(failure)))
-                return failure.rows
-    if not is_local(filesystem(shard.address)[0]):
-        return None
-    with open_stream(shard.address, "shard") as stream:
-        if is_compressed(stream.read(HEAD_BYTES)):
-            return None
-    count: int | None = 0
-    for sample in TarSamples(shard, lambda _: False, headers_only=True):
-        if sample.error:
-            told(sample)
-        count = None if sample.broken else count + 1
-    return count
+    return FORMATS[shard.format].count(shard, told)
 
 
-def read_samples(shard: Shard, wanted: Callable[[int], bool] = lambda _: True) -> Iterator[Sample]:
+def read_samples(shard: Shard, wanted: Wanted = lambda _: True) -> Iterator[Sample]:
     """The samples of a shard in their order.
 
     `wanted` tells for a sample's ordinal in the shard whether its image will be used; the others
@@ -58,5 +44,4 @@ def read_samples(shard: Shard, wanted: Callable[[int], bool] = lambda _: True) -
         UserError: a file is not what was listed, or the storage fails.
     """
     check_unchanged(shard)
-    readers = {"folder": read_folder, "webdataset": TarSamples, "parquet": read_parquet}
-    return iter(readers[shard.format](shard, wanted))
+    return iter(FORMATS[shard.format].read(shard, wanted))

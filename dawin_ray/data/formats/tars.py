@@ -17,13 +17,15 @@ import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from dawin_ray.storage import LFS_POINTER, lfs_pointer
 
 BLOCK = 512  # bytes of a header; data are filled up to a multiple
+
+SPARSE_GOES_ON = 482  # the byte of a sparse member's header that tells of more blocks of its map
 
 END = 2 * BLOCK  # bytes of zeros that end an archive
 
@@ -75,10 +77,10 @@ class Member:
 
     name: str
     size: int  # bytes of data
-    offset: int  # of its first header in the archive
     is_folder: bool
     fault: str | None  # why its data are none of a file
-    zeros: int  # bytes of zeros before it: another archive ended there
+    offset: int = 0  # of its first header in the archive
+    zeros: int = 0  # bytes of zeros before it: another archive ended there
 
 
 class Tar:
@@ -91,7 +93,8 @@ class Tar:
         if lfs_pointer(first):
             raise BrokenTarError(LFS_POINTER)
         make = _decompressor_of(first)
-        self._content, self._raw = self._file, None
+        self._content: _Readable = self._file
+        self._raw: _Decompressed | None = None
         if make is not None:
             self._raw = _Decompressed(self._file, make)
             self._content = io.BufferedReader(self._raw, RAW_PIECE)
@@ -158,6 +161,7 @@ class Tar:
 
     def _ends_early(self) -> BrokenTarError:
         member = self._member
+        assert member is not None, "only a member's data end"
         return BrokenTarError(
             f"its member {quoted(member.name)} has {member.size:,} bytes, but the file ends before",
             cut=True,
@@ -206,7 +210,8 @@ class Tar:
 
     def _headers(self, block: bytes, zeros: int) -> Member:
         """The member whose first header is `block`."""
-        offset, extended, bytes_left = self.offset - len(block), {}, MAX_HEADER_BYTES
+        extended: dict[str, str] = {}
+        offset, bytes_left = self.offset - len(block), MAX_HEADER_BYTES
         for _ in range(MAX_HEADERS):
             if len(block) < BLOCK:
                 raise BrokenTarError("the file ends in a header", cut=True)
@@ -217,7 +222,8 @@ class Tar:
             if header.size < 0:
                 raise BrokenTarError("a header is damaged: a size below zero")
             if header.type not in (b"L", b"K", b"x", b"X", b"g"):
-                return self._plain(header, extended, offset, zeros)
+                found = self._plain(header, extended, bool(block[SPARSE_GOES_ON]))
+                return replace(found, offset=offset, zeros=zeros)
             bytes_left -= header.size
             if bytes_left < 0:
                 raise BrokenTarError(f"extended headers of more than {MAX_HEADER_BYTES:,} bytes")
@@ -235,7 +241,7 @@ class Tar:
         raise BrokenTarError(f"more than {MAX_HEADERS} extended headers before one member")
 
     def _plain(
-        self, header: tarfile.TarInfo, extended: dict[str, str], offset: int, zeros: int
+        self, header: tarfile.TarInfo, extended: Mapping[str, str], sparse_goes_on: bool
     ) -> Member:
         """The member of a plain header and of what the extended ones said."""
         name = extended.get("GNU.sparse.name") or extended.get("path") or header.name
@@ -249,7 +255,7 @@ class Tar:
             size = int(digits)
         sparse = header.type == tarfile.GNUTYPE_SPARSE
         if sparse:
-            more = bool(header._sparse_structs[1])
+            more = sparse_goes_on
             while more:  # blocks of its map, up to the end of the file
                 if len(block := self._take(BLOCK)) < BLOCK:
                     raise BrokenTarError("the file ends in a header", cut=True)
@@ -263,9 +269,11 @@ class Tar:
         # links, devices and folders have no data, whatever their size says
         if not header.isreg() and header.type in tarfile.SUPPORTED_TYPES:
             size = 0
-        return Member(
-            name=name, size=size, offset=offset, is_folder=header.isdir(), fault=fault, zeros=zeros
-        )
+        return Member(name=name, size=size, is_folder=header.isdir(), fault=fault)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class _Counted:

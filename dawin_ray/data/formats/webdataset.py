@@ -1,4 +1,9 @@
-"""TODO: data.formats.webdataset (of samples)."""
+"""Samples of a tar, as WebDataset has them: members of one key after the other.
+
+What `tars` finds of members and breaks and `groups` makes of a key's members become samples here,
+each with its reason where there is one. The layout of the clip-benchmark data sets (nshards.txt,
+classnames.txt) is understood.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,21 @@ from collections.abc import Callable, Iterator
 
 from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.formats import limits
+from dawin_ray.data.formats.format import Format, Told
 from dawin_ray.data.formats.groups import Group, key_of
-from dawin_ray.data.formats.tars import CONTENT_ERRORS, END, BrokenTarError, Member, Tar, quoted
+from dawin_ray.data.formats.tars import (
+    CONTENT_ERRORS,
+    END,
+    BrokenTarError,
+    Member,
+    Tar,
+    is_compressed,
+    quoted,
+)
 from dawin_ray.names import MADE, shown
-from dawin_ray.storage import open_stream
+from dawin_ray.storage import filesystem, is_local, open_stream
+
+HEAD_BYTES = 64  # of a file, which tell what it is
 
 
 class TarSamples:
@@ -18,8 +34,8 @@ class TarSamples:
     def __init__(self, shard: Shard, wanted: Callable[[int], bool], *, headers_only: bool = False):
         """`headers_only` leaps over the data of an uncompressed tar on this machine."""
         self.shard, self.wanted, self.headers_only = shard, wanted, headers_only
-        self.tar: Tar | None = None
-        self.group: Group | None = None
+        self.tar: Tar | None = None  # once it is open
+        self.group: Group | None = None  # of the key that is being read
         self.seen: set[str] = set()  # keys
         self.samples = self.groups = self.labelled = 0
         # Zeros that look like the end of an archive may be a label that was overwritten: a sample
@@ -30,11 +46,11 @@ class TarSamples:
         """The samples up to the end, or to the break and what stands for the rest."""
         with open_stream(self.shard.address, "shard") as stream:
             try:
-                self.tar = Tar(stream, self.shard.bytes if self.headers_only else None)
-                for member in self.tar:
-                    yield from self._take(member)
+                self.tar = tar = Tar(stream, self.shard.bytes if self.headers_only else None)
+                for member in tar:
+                    yield from self._take(tar, member)
                 if self.group is not None:
-                    yield from self._finish()
+                    yield from self._finish(tar, self.group)
             except BrokenTarError as broken:
                 reason, cut = str(broken), broken.cut
             except CONTENT_ERRORS as error:
@@ -43,17 +59,17 @@ class TarSamples:
                 return
             yield from self._broken(reason, cut)
 
-    def _take(self, member: Member) -> Iterator[Sample]:
+    def _take(self, tar: Tar, member: Member) -> Iterator[Sample]:
         parts = None if member.is_folder else key_of(member.name)
         group = self.group
         if group is not None and member.zeros:
-            yield from self._finish(before_zeros=member.zeros)
+            yield from self._finish(tar, group, before_zeros=member.zeros)
             self.behind_zeros = member.zeros == END
         if parts is None:
             return
         key, extension = parts
         if self.group is not None and key != self.group.key:
-            yield from self._finish()
+            yield from self._finish(tar, self.group)
         if self.group is None:
             self.group = Group(key, member.offset, self.shard)
         kind, fault = self.group.kind_of(extension), member.fault
@@ -68,10 +84,15 @@ class TarSamples:
             or (kind == "image" and self.wanted(self.samples))
         )
         unread = self.headers_only or fault or not used
-        self.group.add(extension, fault, self.tar.drop() if unread else self.tar.read())
+        data = None
+        if unread:
+            tar.drop()
+        else:
+            data = tar.read()
+        self.group.add(extension, fault, data)
 
-    def _finish(self, before_zeros: int = 0) -> Iterator[Sample]:
-        group, self.group = self.group, None
+    def _finish(self, tar: Tar, group: Group, before_zeros: int = 0) -> Iterator[Sample]:
+        self.group = None
         again, lacks = group.key in self.seen, False
         if not group.has_label and (before_zeros or self.behind_zeros):
             all_have = self.labelled == self.groups > 0
@@ -92,23 +113,23 @@ class TarSamples:
                 image=None if error else image,
                 label=label,
                 error=error,
-                position=min(self.tar.file_bytes, self.shard.bytes),
+                position=min(tar.file_bytes, self.shard.bytes),
                 offset=group.offset,
             )
 
     def _broken(self, reason: str, cut: bool) -> Iterator[Sample]:
         """What is complete of the sample at the break, and what stands for the rest."""
-        group = self.group
-        if group is not None:
+        tar, group = self.tar, self.group
+        if tar is not None and group is not None:
             unlabelled = self.groups > 0 and not self.labelled  # so none need come
             if group.has_image and (group.has_label or unlabelled):
-                yield from self._finish()
+                yield from self._finish(tar, group)
             elif group.size:
                 reason += f"; {quoted(group.key)} is not scored, as a part of it may be missing"
-        whole = self.tar.whole if self.tar else 0
+        whole = tar.whole if tar else 0
         lost = None
-        if self.samples and not cut:
-            read = max(1, self.tar.file_bytes)
+        if tar is not None and self.samples and not cut:
+            read = max(1, tar.file_bytes)
             if (left := self.shard.bytes - read) > 0:
                 lost = max(1, round(left * self.samples / read))
         yield Sample(
@@ -120,3 +141,27 @@ class TarSamples:
             broken=True,
             lost=lost,
         )
+
+
+def count_groups(shard: Shard, told: Told) -> int | None:
+    """Samples by the headers of a whole, uncompressed tar on this machine; None of others."""
+    if not is_local(filesystem(shard.address)[0]):
+        return None
+    with open_stream(shard.address, "shard") as stream:
+        if is_compressed(stream.read(HEAD_BYTES)):
+            return None
+    count, broken = 0, False
+    for sample in TarSamples(shard, lambda _: False, headers_only=True):
+        if sample.error:
+            told(sample)
+        count, broken = count + 1, sample.broken
+    return None if broken else count
+
+
+WEBDATASET = Format(
+    suffixes=(".tar", ".tar.gz", ".tgz"),
+    files="tar shards (.tar)",
+    read=TarSamples,
+    count=count_groups,
+    text_files=True,
+)

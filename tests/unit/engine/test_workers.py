@@ -21,7 +21,7 @@ from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
 from tests.conftest import make_images, write_tar
-from tests.unit.test_attempts import tries_of
+from tests.unit.data.test_attempts import tries_of
 
 
 class _Spec:

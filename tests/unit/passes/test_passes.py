@@ -20,10 +20,11 @@ from scipy import stats
 from dawin_ray import tables
 from dawin_ray.data.chunks import Chunk
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig, Shard
+from dawin_ray.data.config import DatasetConfig
+from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
 from dawin_ray.method import baselines as comparisons
 from dawin_ray.method import outcomes

@@ -18,6 +18,7 @@ from dawin_ray.runs.fits import (
     saved_reference,
 )
 from dawin_ray.runs.layout import FIT, MIXTURE
+from dawin_ray.statistics import ScoredRows
 
 
 def fit() -> Fit:

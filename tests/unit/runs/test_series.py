@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from dawin_ray import tables
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import Source
+from dawin_ray.data.sources import Source
 from dawin_ray.errors import UserError
 from dawin_ray.runs import series as batches_module
 from dawin_ray.runs.directory import RunDirectory

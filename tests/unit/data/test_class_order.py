@@ -7,7 +7,7 @@ import pytest
 from dawin_ray.data.class_lists import imagenet_lemmas
 from dawin_ray.data.class_order import first_difference, in_order_of, match_names
 from dawin_ray.data.classes import DatasetClasses, resolve_classes
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.errors import UserError
 
 HEAD = ("zéro", "one", "two", "fire truck")

@@ -7,11 +7,11 @@ import os
 import pytest
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.formats import folder, limits
 from dawin_ray.data.formats.registry import count_samples, read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
 from dawin_ray.storage.files import open_stream
 from tests.conftest import make_images, write_folder, write_parquet, write_tar

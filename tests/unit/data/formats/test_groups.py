@@ -3,7 +3,7 @@
 import pytest
 
 from dawin_ray.names import MADE
-from tests.unit.test_tars import read, scored, tar
+from tests.unit.data.formats.test_tars import read, scored, tar
 
 
 def samples_of(folder, *names: str, **settings):
@@ -132,7 +132,7 @@ def test_members_without_a_stem_or_extension_are_no_samples(tmp_path):
 
 def test_an_image_that_is_not_wanted_is_held_by_nobody(tmp_path):
     from dawin_ray.data.formats.registry import read_samples
-    from tests.unit.test_tars import shard_of
+    from tests.unit.data.formats.test_tars import shard_of
 
     data = tar([("a.input.jpg", b"1"), ("a.cls", b"0"), ("b.jpg", b"2"), ("b.x.png", b"3")])
     shard = shard_of(tmp_path, data)

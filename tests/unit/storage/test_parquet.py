@@ -54,7 +54,7 @@ def read_beside_ray(tmp_path_factory):
         (folder / f"{name}.parquet").write_bytes(parquet(table))
     result = subprocess.run(
         [sys.executable, "-m", "tests.hostile", str(root)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300,
+        capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert (root / "mark").exists(), "Arrow alone runs none of the pickles: the files are harmless"

@@ -5,7 +5,7 @@ import pytest
 
 from dawin_ray.config import make_job
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import check_apart, settle
 from dawin_ray.errors import UserError

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.labels import kind_of, label_column, label_of, label_of_json
 from dawin_ray.data.listing import list_files
@@ -38,7 +38,7 @@ def found(path, classes=CLASSES, **settings):
 
 def tar_of(path, extension: str, labels: list[bytes]):
     """A tar of an image and one more member under each key."""
-    from tests.unit.test_datasets import tar_with
+    from tests.unit.data.test_datasets import tar_with
 
     members = [
         member

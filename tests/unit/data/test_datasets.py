@@ -13,13 +13,14 @@ import pytest
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from dawin_ray.data import shards as datasets
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig, Shard
+from dawin_ray.data.config import DatasetConfig
+from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.formats import folder
 from dawin_ray.data.formats.registry import count_samples, read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
 from dawin_ray.models.preprocessing import Preprocessing
 from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
@@ -108,7 +109,7 @@ def test_hidden_files_and_other_files_are_no_samples(tmp_path):
 
 
 def test_a_large_folder_becomes_several_shards_that_cover_it_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "FOLDER_SHARD_IMAGES", 4)
+    monkeypatch.setattr(folder, "FOLDER_SHARD_IMAGES", 4)
     root = write_folder(tmp_path / "set", IMAGES, LABELS)
     shards = shards_of(root)
     assert [len(shard.images) for shard in shards] == [4, 2]

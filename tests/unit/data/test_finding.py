@@ -7,11 +7,10 @@ import socket
 import fsspec
 import pytest
 
-from dawin_ray.data.datasets import DatasetConfig
-from dawin_ray.data.finding import find
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
 from tests.conftest import make_images, write_folder, write_parquet, write_tar
 
@@ -251,7 +250,7 @@ def test_a_growing_set_may_lack_files_of_its_braces(tmp_path):
 )
 def test_addresses_of_webdataset_that_are_not_taken_are_explained(path, message):
     with pytest.raises(UserError, match=message) as caught:
-        find(path, "data set 'set'")
+        list_files(DatasetConfig(name="set", path=path))
     assert "'set'" in str(caught.value)
 
 

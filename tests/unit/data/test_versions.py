@@ -11,10 +11,10 @@ import fsspec
 import pytest
 
 from dawin_ray.data import versions
-from dawin_ray.data.datasets import DatasetConfig
+from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.data.versions import version_of
 from dawin_ray.errors import UserError
 from tests.conftest import make_images, write_folder, write_parquet, write_tar

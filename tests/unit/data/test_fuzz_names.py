@@ -9,10 +9,11 @@ import unicodedata
 import pyarrow as pa
 import pytest
 
-from dawin_ray.data.datasets import DatasetConfig, Shard, file_key
+from dawin_ray.data.config import DatasetConfig
+from dawin_ray.data.datasets import Shard, file_key
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from tests.conftest import make_images
 
 COUNT = 1_000

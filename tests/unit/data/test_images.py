@@ -16,11 +16,12 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 from dawin_ray.data import decoding, images
 from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.datasets import DatasetConfig, Sample, Shard
+from dawin_ray.data.config import DatasetConfig
+from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.images import FORMATS, MAX_PIXELS, ImageDecoder, open_image, reason_of, resized
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.shards import make_shards
+from dawin_ray.data.sources import make_shards
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.report.thumbnails import _thumbnail
 from tests.conftest import make_images, write_parquet, write_tar
@@ -254,7 +255,7 @@ def test_the_size_is_known_before_it_is_made(mode, size):
 
 THIN = """
 import resource, sys
-from tests.unit.test_images import ImageDecoder, of_zeros, preprocessing
+from tests.unit.data.test_images import ImageDecoder, of_zeros, preprocessing
 encoded = {(w, h): of_zeros(w, h) for side in (20_000, 10**6, 10**7) for w, h in
            ((1, side), (side, 1), (5, side), (side, 5))}
 decoders = {mode: ImageDecoder(preprocessing(224, mode))
@@ -274,7 +275,7 @@ def test_thin_images_are_refused_by_their_size_in_little_memory():
     """A process that may take 1 GB more than it has loaded; both orientations, with a border."""
     result = subprocess.run(
         [sys.executable, "-c", THIN], capture_output=True, text=True, timeout=300,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     *lines, _ = result.stdout.splitlines()
@@ -383,7 +384,7 @@ def test_what_a_broken_shard_lost_comes_with_its_reject(monkeypatch):
 
 
 def test_no_other_module_opens_images():
-    package = Path(images.__file__).parent
+    package = Path(images.__file__).parents[1]
     users = {p.name for p in package.rglob("*.py") if "Image.open(" in p.read_text()}
     assert users == {"images.py"}
     with open_image(JPEG) as image:
