@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from dawin_ray.data import ChunkSummary, Shard
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
@@ -12,6 +12,7 @@ from dawin_ray.engine.local import LocalEngine
 from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
 from dawin_ray.passes import Pass
+from dawin_ray.statistics import DriftReport
 
 
 class Engine(Protocol):
@@ -32,7 +33,7 @@ class Engine(Protocol):
         A summary may come twice, and a shard's end before its last chunk.
         """
 
-    def publish(self, drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+    def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """Show drift's figures where the engine's metrics are."""
 
 

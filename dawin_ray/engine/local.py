@@ -19,6 +19,7 @@ from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptio
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
 from dawin_ray.errors import UserError
 from dawin_ray.passes import Pass
+from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
 
 
@@ -72,5 +73,5 @@ class LocalEngine:
             for chunk in chunks_of(shard, wiring):
                 yield worker.score(chunk)
 
-    def publish(self, drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+    def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """There are no metrics here."""

@@ -20,6 +20,7 @@ from dawin_ray.data import nth
 from dawin_ray.engine.compute import ComputeConfig, Resources
 from dawin_ray.errors import RayLostError, UserError
 from dawin_ray.names import first_line, printable
+from dawin_ray.statistics import DriftReport
 
 # More threads than this on one forward gain little on a CPU; several actors do.
 MAX_THREADS = 8
@@ -350,7 +351,7 @@ def resources(
     )
 
 
-def publish_drift(drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+def publish_drift(drift: Mapping[str, DriftReport], on: Resources) -> None:
     """Show drift as Ray metrics of this driver: value, threshold and alarm of each statistic.
 
     Tags: data set, kind, quantity, of (an expert). A driver's gauges go with it, so on a cluster
@@ -368,9 +369,9 @@ def publish_drift(drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None
         )
     }
     for dataset, found in drift.items():
-        for statistic in found["statistics"]:
-            names = {key: statistic[key] or "" for key in tags[1:]}
+        for statistic in found.statistics:
+            names = {key: getattr(statistic, key) or "" for key in tags[1:]}
             for key, gauge in gauges.items():
-                gauge.set(float(statistic[key]), tags={"dataset": dataset, **names})
+                gauge.set(float(getattr(statistic, key)), tags={"dataset": dataset, **names})
     if on.joined:
         time.sleep(METRICS_SECONDS)

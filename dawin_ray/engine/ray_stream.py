@@ -41,6 +41,7 @@ from dawin_ray.errors import RayLostError, StageError, UserError
 from dawin_ray.names import first_line, printable
 from dawin_ray.passes import Pass
 from dawin_ray.runs import RunDirectory
+from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
 
 # Chunks are larger than this, so every chunk becomes a block of its own and leaves at once.
@@ -83,7 +84,7 @@ class RayEngine:
         """
         return stream(stage, shards, wiring, RayWorker)
 
-    def publish(self, drift: Mapping[str, Mapping[str, Any]], on: Resources) -> None:
+    def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """See `ray_cluster.publish_drift`."""
         publish_drift(drift, on)
 

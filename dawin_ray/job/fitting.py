@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +37,7 @@ from dawin_ray.runs import (
     RunDirectory,
     SavedFits,
 )
-from dawin_ray.statistics import ScoredRows, drift_of
+from dawin_ray.statistics import DriftReport, ScoredRows, drift_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) ->
     )
 
 
-def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any] | None:
+def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, DriftReport] | None:
     """Each data set against the reference of the saved fit; None without one."""
     if prepared.saved is None:
         return None

@@ -195,7 +195,8 @@ def _score(
     drift = drift_of_run(run, prepared)
     if drift is not None:
         session.engine.publish(drift, on)
-    report = summarise(run, spec, prepared.shards, fits, on, passes.timings).with_drift(drift)
+    report = summarise(run, spec, prepared.shards, fits, on, passes.timings)
+    report = replace(report, drift=drift)
     report.write(run)
     write_class_names(run, prepared.class_names)
     save_fits(run, prepared, fits)

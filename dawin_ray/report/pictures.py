@@ -17,8 +17,8 @@ from scipy.special import expit, logit
 
 from dawin_ray.report.audit import HISTOGRAM_BINS
 from dawin_ray.report.figures import DAWIN, Audit, Components, DatasetAudit
-from dawin_ray.report.tally import DriftStatistic, Report
-from dawin_ray.statistics import KINDS
+from dawin_ray.report.tally import Report
+from dawin_ray.statistics import KINDS, DriftStatistic
 
 INK = "#123456"  # stands for the page's text colour until the SVG is written
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from dawin_ray.passes import ScoringSpec
 from dawin_ray.report.figures import DAWIN
 from dawin_ray.report.finished import REPORT
 from dawin_ray.runs import BROKEN_COLUMNS, BrokenShard, RunDirectory, broken_shards
+from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import join
 
 COLUMNS = [
@@ -87,42 +88,6 @@ class ComputeReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriftStatistic:
-    """A batch against the reference of its fit, in one respect; see `statistics.drift_of`."""
-
-    kind: str
-    quantity: str | None  # entropy or coefficient
-    of: str | None  # expert
-    value: float
-    effect: float
-    threshold: float
-    p: float
-    alarm: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class DriftReport:
-    """What `statistics.drift_of` found of a data set; shares are by `batch` and `reference`."""
-
-    n: int
-    reference_n: int
-    judged: bool
-    statistics: tuple[DriftStatistic, ...]
-    alarms: tuple[str, ...]
-    clusters: Mapping[str, tuple[float, ...]] | None
-    disagreement: Mapping[str, float] | None
-    words: str
-
-    @classmethod
-    def of(cls, found: Mapping[str, Any]) -> DriftReport:
-        """The same as a record."""
-        statistics = tuple(DriftStatistic(**statistic) for statistic in found["statistics"])
-        shares = found["clusters"] and {k: tuple(v) for k, v in found["clusters"].items()}
-        changed = {"statistics": statistics, "alarms": tuple(found["alarms"]), "clusters": shares}
-        return cls(**{**found, **changed})
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """report.json of a run, or of a batch of one."""
 
@@ -137,12 +102,6 @@ class Report:
     batch: str | None = None
     predictions: str  # the address of each data set's, with NAME for its name
     drift: Mapping[str, DriftReport] | None = None  # by data set; None without a saved fit
-
-    def with_drift(self, found: Mapping[str, Mapping[str, Any]] | None) -> Report:
-        """The same with what `drift_of` found of each data set."""
-        if found is None:
-            return self
-        return replace(self, drift={name: DriftReport.of(of) for name, of in found.items()})
 
     @classmethod
     def read(cls, run: RunDirectory) -> Report:

@@ -24,7 +24,7 @@ from dawin_ray.records import digest, of_json
 from dawin_ray.runs.folder import RunFolder
 from dawin_ray.runs.layout import FIT, MIXTURE
 from dawin_ray.settings import Settings
-from dawin_ray.statistics import ScoredRows, disagreements, summary_of
+from dawin_ray.statistics import ReferenceRows, ScoredRows, disagreements, distributions_of
 from dawin_ray.storage import join, read_bytes
 
 
@@ -115,16 +115,12 @@ class SavedFitConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitEntry:
+class FitEntry(ReferenceRows):
     """A data set's part of fit.json: its fit, what that holds for, and how its samples lay."""
 
     fit: FitOnDisk
     classes: str  # digest
     texts: dict[str, str]  # digests of a zero-shot head's class names and templates
-    entropy: dict[str, dict[str, Any]]  # by expert, of `statistics.summary_of`
-    coefficient: dict[str, dict[str, Any]]
-    clusters: tuple[int, ...] | None  # samples of each; None in the exact mode
-    disagreements: int
 
     @classmethod
     def of(
@@ -147,15 +143,11 @@ class FitEntry:
             fit=fit,
             classes=classes,
             texts=dict(texts or {}),
-            entropy=_summaries(names, rows.entropy, most),
-            coefficient=_summaries(names, rows.coefficient, 1.0),
+            entropy=distributions_of(names, rows.entropy, most),
+            coefficient=distributions_of(names, rows.coefficient, 1.0),
             clusters=clusters,
             disagreements=disagreements(rows.expert_prediction),
         )
-
-
-def _summaries(names: Sequence[str], values_NM: np.ndarray, most: float) -> dict[str, Any]:
-    return {name: summary_of(values_NM[:, i], (0.0, most)) for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +191,7 @@ class Saved:
 
     fit: Fit
     digest: str  # of the entry
-    entry: Mapping[str, Any]  # the data set's part of fit.json, as JSON has it
+    entry: FitEntry
 
 
 def load_saved(
@@ -222,7 +214,7 @@ def load_saved(
     entry = _entry(saved, config.address, config.dataset)
     _check_holds(saved, config.address, config.dataset, identity, classes, texts or {})
     plain = values["datasets"][config.dataset]
-    return Saved(fit=entry.fit, digest=digest(plain), entry=plain)
+    return Saved(fit=entry.fit, digest=digest(plain), entry=entry)
 
 
 def saved_reference(
@@ -243,7 +235,7 @@ def saved_reference(
     _check_holds(saved, address, dataset, identity, classes, texts or {})
     try:
         median, tail = (
-            np.array([e["quantiles"][str(q)] for e in entry.entropy.values()])
+            np.array([e.quantiles[str(q)] for e in entry.entropy.values()])
             for q in (0.5, REFERENCE_TAIL)
         )
         return Reference(median=median, tail=tail)

@@ -19,13 +19,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from dawin_ray.settings import Settings
-from dawin_ray.statistics.distribution import ScoredRows, disagreements
+from dawin_ray.statistics.distribution import Distribution, ReferenceRows, ScoredRows, disagreements
 
 DRAWS = 20_000  # simulated batches
 
@@ -76,6 +75,37 @@ class DriftConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftStatistic:
+    """A batch against the reference of its fit, in one respect."""
+
+    kind: str  # psi, wasserstein, occupancy or disagreement
+    quantity: str | None  # entropy or coefficient
+    of: str | None  # expert
+    value: float
+    effect: float
+    threshold: float  # of the value
+    p: float
+    alarm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """What a comparison of a batch with a reference found; shares are by `batch` and `reference`.
+
+    It is `judged` where both are large enough; `alarms` are the names of statistics.
+    """
+
+    n: int
+    reference_n: int
+    judged: bool
+    statistics: tuple[DriftStatistic, ...] = ()
+    alarms: tuple[str, ...] = ()
+    clusters: Mapping[str, tuple[float, ...]] | None = None
+    disagreement: Mapping[str, float] | None = None
+    words: str  # one sentence for a person
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Statistic:
     """One comparison: what was found, and what chance alone makes of it."""
 
@@ -94,101 +124,102 @@ class _Statistic:
             return {"occupancy": "clusters", "disagreement": "disagreement"}[self.kind]
         return f"{self.quantity} of {self.of}"
 
-    def judge(self, alpha: float) -> dict[str, Any]:
-        """Plain JSON types; an alarm is a value above the threshold."""
+    def judge(self, alpha: float) -> DriftStatistic:
+        """An alarm is a value above the threshold."""
         # so many of the draws may reach a value that is still an alarm: p = (1 + k) / (1 + D)
         allowed = max(math.ceil(alpha * (1 + len(self.null))) - 2, 0)
         place = len(self.null) - 1 - allowed
         threshold = max(float(np.partition(self.null, place)[place]), self.least)
-        return {
-            "kind": self.kind, "quantity": self.quantity, "of": self.of, "value": self.value,
-            "effect": self.effect, "threshold": threshold,
-            "p": float((1 + (self.null >= self.value).sum()) / (1 + len(self.null))),
-            "alarm": bool(self.value > threshold),
-        }  # fmt: skip
+        return DriftStatistic(
+            kind=self.kind,
+            quantity=self.quantity,
+            of=self.of,
+            value=self.value,
+            effect=self.effect,
+            threshold=threshold,
+            p=float((1 + (self.null >= self.value).sum()) / (1 + len(self.null))),
+            alarm=bool(self.value > threshold),
+        )
 
 
 def drift_of(
-    entry: Mapping[str, Any],
+    reference: ReferenceRows,
     names: Sequence[str],
     batch: ScoredRows,
     config: DriftConfig | None = None,
-) -> dict[str, Any]:
+) -> DriftReport:
     """Compare a batch with the reference of a fit. Deterministic; a million rows take seconds.
 
     Args:
-        entry: of the fit's data set, as fit.json has it.
+        reference: of the fit's data set.
         names: of the experts.
         batch: of its coefficients, the last of two experts' stand for both.
         config: the thresholds.
-
-    Returns:
-        `n`, `reference_n`, `judged` (both are large enough), `statistics` (a list of `kind`: psi,
-        wasserstein, occupancy or disagreement; `quantity`: entropy, coefficient or null; `of`: an
-        expert or null; `value`, `effect`, `threshold` of the value, `p`, `alarm`), `alarms` (their
-        names), `clusters` (shares in batch and reference, or null), `disagreement` (likewise) and
-        `words`, one sentence for a person.
     """
     config = config or DriftConfig()
-    n, reference_n = len(batch.entropy), next(iter(entry["entropy"].values()))["n"]
-    found: dict[str, Any] = {
-        "n": n, "reference_n": reference_n, "judged": min(n, reference_n) >= config.min_samples,
-        "statistics": [], "alarms": [], "clusters": None, "disagreement": None,
-    }  # fmt: skip
-    if not found["judged"]:
+    n, reference_n = len(batch.entropy), next(iter(reference.entropy.values())).n
+    if min(n, reference_n) < config.min_samples:
         of = "the reference" if n >= config.min_samples else "the batch"
-        found["words"] = (
+        words = (
             f"Not judged: {min(n, reference_n)} samples of {of}, of at least {config.min_samples}."
         )
-        return found
-    statistics = []
+        return DriftReport(n=n, reference_n=reference_n, judged=False, words=words)
+    statistics: list[_Statistic] = []
     first = 1 if len(names) == 2 else 0  # two coefficients say the same twice
-    for quantity, values_NM, start in (
-        ("entropy", batch.entropy, 0),
-        ("coefficient", batch.coefficient, first),
+    for quantity, distributions, values_NM, start in (
+        ("entropy", reference.entropy, batch.entropy, 0),
+        ("coefficient", reference.coefficient, batch.coefficient, first),
     ):
         for i, name in list(enumerate(names))[start:]:
-            statistics += _of_values(quantity, name, entry[quantity][name], values_NM[:, i], config)
-    if batch.cluster is not None and entry["clusters"] is not None and len(entry["clusters"]) > 1:
-        counts_K = np.bincount(batch.cluster, minlength=len(entry["clusters"]))
-        statistics.append(_of_clusters(entry["clusters"], counts_K, config))
-        found["clusters"] = {
-            "batch": (counts_K / n).tolist(),
-            "reference": [count / reference_n for count in entry["clusters"]],
+            statistics += _of_values((quantity, name), distributions[name], values_NM[:, i], config)
+    clusters = None
+    if batch.cluster is not None and reference.clusters is not None and len(reference.clusters) > 1:
+        counts_K = np.bincount(batch.cluster, minlength=len(reference.clusters))
+        statistics.append(_of_clusters(reference.clusters, counts_K, config))
+        clusters = {
+            "batch": tuple((counts_K / n).tolist()),
+            "reference": tuple(count / reference_n for count in reference.clusters),
         }
     differing = disagreements(batch.expert_prediction)
-    statistics.append(_of_disagreement(entry["disagreements"], reference_n, differing, n, config))
-    found["disagreement"] = {
-        "batch": float(differing / n), "reference": entry["disagreements"] / reference_n
-    }  # fmt: skip
-    judged = [s.judge(config.alpha / len(statistics)) for s in statistics]
-    raised = [(s, j) for s, j in zip(statistics, judged, strict=True) if j["alarm"]]
-    found["statistics"] = judged
-    found["alarms"] = [f"{s.name} ({KINDS[s.kind]})" for s, _ in raised]
-    found["words"] = "; ".join(
-        f"{s.name}: {KINDS[s.kind]} {j['value']:.3g} over {j['threshold']:.3g}" for s, j in raised
+    statistics.append(_of_disagreement(reference.disagreements, reference_n, differing, n, config))
+    judged = tuple(s.judge(config.alpha / len(statistics)) for s in statistics)
+    raised = [(s, j) for s, j in zip(statistics, judged, strict=True) if j.alarm]
+    words = "; ".join(
+        f"{s.name}: {KINDS[s.kind]} {j.value:.3g} over {j.threshold:.3g}" for s, j in raised
     ) + "." if raised else (
         f"No drift detected: {len(judged)} statistics of {n:,} samples within their thresholds "
         f"(smallest detectable: {_largest_thresholds(judged)})."
     )  # fmt: skip
-    return found
+    return DriftReport(
+        n=n,
+        reference_n=reference_n,
+        judged=True,
+        statistics=judged,
+        alarms=tuple(f"{s.name} ({KINDS[s.kind]})" for s, _ in raised),
+        clusters=clusters,
+        disagreement={
+            "batch": float(differing / n),
+            "reference": reference.disagreements / reference_n,
+        },
+        words=words,
+    )
 
 
-def _largest_thresholds(judged: Sequence[Mapping[str, Any]]) -> str:
+def _largest_thresholds(judged: Sequence[DriftStatistic]) -> str:
     """The largest threshold of each kind, in words."""
     largest: dict[str, float] = {}
     for found in judged:
-        largest[found["kind"]] = max(largest.get(found["kind"], 0.0), found["threshold"])
+        largest[found.kind] = max(largest.get(found.kind, 0.0), found.threshold)
     return ", ".join(f"{KINDS[kind]} {value:.3g}" for kind, value in largest.items())
 
 
 def _of_values(
-    quantity: str, of: str, summary: Mapping[str, Any], values_N: np.ndarray, config: DriftConfig
+    what: tuple[str, str], reference: Distribution, values_N: np.ndarray, config: DriftConfig
 ) -> list[_Statistic]:
     """PSI and Wasserstein's distance of one expert's entropies or coefficients."""
     sorted_N = np.sort(np.asarray(values_N, dtype=np.float64))
-    n, reference_n = len(sorted_N), summary["n"]
-    cuts_E, closed_E, up_to_E = _cuts(summary)
+    n, reference_n = len(sorted_N), reference.n
+    cuts_E, closed_E, up_to_E = _cuts(reference)
     reference_B = np.diff(up_to_E, prepend=0, append=reference_n)
     up_to_E = np.where(
         closed_E, np.searchsorted(sorted_N, cuts_E, "right"), np.searchsorted(sorted_N, cuts_E)
@@ -206,8 +237,8 @@ def _of_values(
     inner_E[0] += reach_below
     weights_B = np.r_[inner_E, reach_above]
     distance = float(_cdf_distances(counts_B, reference_B) @ weights_B)
-    scale = max(summary["std"], SMALLEST_SPREAD)
-    common = {"quantity": quantity, "of": of}
+    scale = max(reference.std, SMALLEST_SPREAD)
+    common = dict(zip(("quantity", "of"), what, strict=True))
     return [
         _Statistic(
             kind="psi", value=psi, effect=psi, least=config.min_psi, null=null_psi_D, **common
@@ -220,14 +251,14 @@ def _of_values(
     ]  # fmt: skip
 
 
-def _cuts(summary: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cuts(reference: Distribution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where bins part, whether the left one has the cut itself, reference's counts up to it [E].
 
     The cuts are the smallest value, left of it, and the percentiles; tied ones have two, so that
     a bin is theirs alone: the coefficients of experts that are both certain are 1 / M.
     """
-    values = np.array(list(summary["quantiles"].values()), dtype=np.float64)
-    up_to = np.r_[summary["below"], summary["at_most"]]
+    values = np.array(list(reference.quantiles.values()), dtype=np.float64)
+    up_to = np.r_[reference.below, reference.at_most]
     # where counts are equal, no sample of the reference lies between, and the first one stays
     up_to_E, which = np.unique(up_to, return_index=True)
     return np.r_[values, values][which], which >= len(values), up_to_E

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.records import read_record
 from dawin_ray.report.tally import Report
 from dawin_ray.runs import RunDirectory
+from dawin_ray.statistics import DriftReport
 
 EXPERTS = {
     2: ["zero_shot", "fine_tuned"],
@@ -178,3 +180,9 @@ def drift_of(experts: list[str], alarm: bool = False) -> dict:
         "clusters": {"batch": [0.5, 0.5], "reference": [0.4, 0.6]},
         "disagreement": {"batch": 0.2, "reference": 0.1}, "words": "As it was.",
     }  # fmt: skip
+
+
+def drift_record(experts: list[str]) -> DriftReport:
+    """With an alarm, as `drift_of` of statistics has it."""
+    values = drift_of(experts, alarm=True)
+    return TypeAdapter(DriftReport).validate_python(values)

@@ -8,6 +8,7 @@ import pytest
 from dawin_ray.errors import UserError
 from dawin_ray.method.fit import Fit
 from dawin_ray.method.mixture import Mixture
+from dawin_ray.records import read_record
 from dawin_ray.runs.fits import (
     FitEntry,
     GroupFit,
@@ -96,8 +97,10 @@ def test_a_saved_fit_is_applied_with_what_was_read_of_it(saved, run):
     config = SavedFitConfig(**{"from": run.address, "dataset": "a"})
     found = load_saved(config, {"scale": 1.0}, [("new", "c")], {"new": {"names": "n"}})
     assert same(found.fit, fit())
-    assert found.entry == run.read_json(FIT)["datasets"]["a"]
-    assert (found.entry["clusters"], found.entry["disagreements"]) == ([4, 5], 9)
+    there = read_record(SavedFits, run.read_bytes(FIT), FIT).datasets["a"]
+    assert found.entry.entropy == there.entropy
+    assert found.entry.coefficient == there.coefficient
+    assert (found.entry.clusters, found.entry.disagreements) == ((4, 5), 9)
     assert len(found.digest) == 64
     reference = saved_reference(f"{saved}#a", {"scale": 1.0, "coefficient": 1}, [("new", "c")],
                                 {"new": {"names": "n"}})  # fmt: skip
