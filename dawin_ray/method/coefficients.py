@@ -18,7 +18,7 @@ MEDIAN_FLOOR = 1e-2
 
 # Of a reference: an expert that is this certain (nats) of all but a hundredth of it has probably
 # been tuned on it. On two suites the quantile was 0.48 or more where the images were held out, and
-# 0.037 or less where they were not (jobs/study_reference.py, jobs/study_letters.py).
+# 0.037 or less where they were not (jobs/studies/README.md).
 REFERENCE_TAIL, TRAINED_TAIL = 0.99, 0.1
 
 
@@ -30,7 +30,7 @@ class CoefficientConfig(Settings):
     `reference` anchors the coefficients to a data set that no shift has touched (see
     `entropy_growth`): the name of one in the job, or FIT.json#NAME of another run; `strength` 0 is
     DaWin. It has to be held out from fine-tuning, and needs no labels. It is no default, as it wins
-    on one suite and loses on another (jobs/study_letters.py): where an expert is much less certain
+    on one suite and loses on another (jobs/studies/README.md): where an expert is much less certain
     than the others on the reference already, and where a data set mixes clean with shifted images.
     """
 

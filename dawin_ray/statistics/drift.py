@@ -57,7 +57,7 @@ class DriftConfig(Settings):
     distance in the reference's standard deviations; Cohen's w of the clusters' occupancy; and the
     difference of the shares of samples on which the experts disagree.
 
-    Alpha is for at most one false alarm in a hundred batches, with some room (jobs/study_drift.py).
+    Alpha is for at most one false alarm in a hundred batches, with some room (jobs/studies).
     PSI and w are where convention has a small shift begin. A fifth of a batch with blur, the
     weakest of the demo's shifts, makes a Wasserstein distance of 0.21, of which the least is half,
     and a difference of shares of 0.02.
