@@ -422,7 +422,7 @@ def test_the_table_of_promises_names_tests_that_there_are():
     tests, unknown = Path(__file__).parents[1], []
     for line in (tests / "promises.md").read_text().splitlines():
         text = ""
-        for file, name in re.findall(r"\b([UIP]/test_\w+)|::(test_\w+)", line):
+        for file, name in re.findall(r"\b([UIP]/(?:\w+/)*test_\w+)|::(test_\w+)", line):
             if file:
                 path = tests / folders[file[0]] / f"{file[2:]}.py"
                 text = path.read_text() if path.exists() else ""
