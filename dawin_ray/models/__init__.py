@@ -1,4 +1,8 @@
-"""TODO face models."""
+"""Checkpoint files -> experts in memory, with the heads and the preprocessing that they share.
+
+The package that knows open_clip: architectures, tags, checkpoint layouts, tokenizers. It may import
+`method`, `storage` and what all packages agree on; `data` and what comes after it may import it.
+"""
 
 from dawin_ray.models.architecture import library_versions
 from dawin_ray.models.experts import Classifier, Experts, create_model, load_experts

@@ -1,4 +1,4 @@
-"""TODO: models.spec (of heads, models)."""
+"""What a job says of its model, and what identifies it: experts, heads, digests; no tensor yet."""
 
 from __future__ import annotations
 

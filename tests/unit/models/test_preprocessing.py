@@ -20,7 +20,7 @@ from dawin_ray.models.preprocessing import (
     of_tag,
 )
 from dawin_ray.models.spec import ModelConfig
-from tests.unit.test_models import pictures
+from tests.unit.models.test_experts import pictures
 
 TAGS = open_clip.list_pretrained()
 NOTHING = PreprocessConfig()

@@ -1,6 +1,6 @@
 """Train the demo's two experts from nothing: a broad zero-shot one, and its fine-tuned descendant.
 
-    python jobs/train_demo_experts.py --out dawin_ray/demo
+    python jobs/studies/train_digits.py --out dawin_ray/demo
 
 Measured on 2 cores of an AMD EPYC, no GPU, torch 2.15: 3 to 4 minutes while little else ran, 15 on
 busy cores. A second run there gave the same bytes; another machine or version of torch may not.
@@ -38,7 +38,7 @@ LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 50  # then a cosine to zero
 LOGIT_SCALE = 16.0  # norm of the head's rows at the start; CLIP's starts at 1 / 0.07 = 14.3
 
-logger = logging.getLogger("train_demo_experts")
+logger = logging.getLogger("train_digits")
 
 
 class Classifier(torch.nn.Module):

@@ -1,37 +1,8 @@
 """How often does `drift` alarm without drift, and which of the demo's shifts does it flag?
 
-    python jobs/study_drift.py /tmp/study_drift.npz
+    python jobs/studies/drift.py /tmp/drift.npz
 
-Null: disjoint random parts of the clean digits, or of 40,000 fresh printed ones, as reference and
-batch; 200 of each size. Alarms in per cent of the batches, by the defaults and by alpha alone:
-
-    reference  batch | default | alpha 0.002 0.005 0.01 0.02
-          747     50 |     0.0 |         0.0   0.0  2.0  2.5
-          697    100 |     0.0 |         0.0   0.0  1.0  1.0
-          397    400 |     0.0 |         0.0   0.0  0.5  0.5
-          297    500 |     0.5 |         0.0   0.5  0.5  0.5
-        2,000     50 |     0.0 |         0.0   0.0  0.5  1.5
-        2,000    100 |     0.5 |         0.0   0.5  0.5  1.0
-        2,000    500 |     0.5 |         0.5   0.5  1.0  2.5
-        2,000  2,000 |     0.0 |         0.0   0.0  2.0  5.0
-        2,000 10,000 |     0.5 |         0.5   0.5  1.0  1.5
-
-Detection: reference 397 clean digits, batch 400 others and shifted ones, 60 splits. Batches flagged
-in per cent; then, at 20 %, by PSI and Wasserstein distance of the entropies of the zero-shot and
-the fine-tuned expert and of the coefficient, by occupancy and by disagreement:
-
-    shift       5 % 10 % 20 % 50 % | zero-shot fine-tuned coefficient occupancy disagreement
-    rotation      8   30   98  100 |    10  32     67  97       13 57        58           63
-    noise         3    3   38  100 |     3  12     12  17        0  8        17            5
-    inversion     8   53  100  100 |     3   2     93 100       58 98        80           90
-    edges         5   27   98  100 |     5   8     78  92       20 28        45           22
-    blur          0    3   15  100 |     0   2      5   8        0  2         5            0
-    occlusion     3    5   27  100 |     2   3      7  12        0  3        10            3
-    printed       7   47  100  100 |     2   7     78 100       37 78        53           47
-
-So noise, blur and occlusion are not reliably flagged at 20 % of a batch of 500; at 50 % all are.
-Where the experts are unsure without a shift, as on printed digits (reference 2,000), 20 % flagged
-rotation 57, noise 13, inversion 52, edges 10, blur 2, occlusion 12; 50 % all but blur (12).
+The answer, with its tables, is in README.md beside this file.
 """
 
 import argparse

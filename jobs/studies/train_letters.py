@@ -1,6 +1,6 @@
 """Train the second suite's experts from nothing: a broad zero-shot one, and four descendants.
 
-    python jobs/train_letters_experts.py --seed 0 --out letters/0
+    python jobs/studies/train_letters.py --seed 0 --out letters/0
 
 The descendants: `matrix`, and its `twin` of the same images in another order; `pencil` and `serif`.
 Measured: 4 minutes on 2 cores that others used as well. Accuracies (per cent), mean of seeds 0, 10,
@@ -20,7 +20,7 @@ import open_clip
 import torch
 from letters import CLASSES, DATASETS, broad_images, fine_tuning_images, make_test_set
 from safetensors.torch import load_file
-from train_demo_experts import Classifier, save, tensors, train
+from train_digits import Classifier, save, tensors, train
 
 MODEL_CONFIG = Path(__file__).with_name("letters.json")
 # By expert: the style that it is fine-tuned to and what is added to the seed of its batches.
@@ -31,7 +31,7 @@ BROAD_IMAGES = 20_000
 PRETRAINING_STEPS = 1_500
 FINE_TUNING_STEPS = 300
 
-logger = logging.getLogger("train_demo_experts")
+logger = logging.getLogger("train_digits")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Fine-tune more descendants of the demo's zero-shot expert, for jobs/study_reference.py.
+"""Fine-tune more descendants of the demo's zero-shot expert, for reference_on_digits.py.
 
-    python jobs/train_demo_descendants.py --seed 0 seeds/0
+    python jobs/studies/train_descendants.py --seed 0 seeds/0
 
 Beside the two experts of a seed: `twin`, tuned as the demo's fine-tuned one with its batches in
 another order; `times`, to printed digits of one family; `outlines`, to the training digits' edges.
@@ -14,7 +14,7 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import load_file
-from train_demo_experts import FINE_TUNING_STEPS, THREADS, Classifier, save, tensors, train
+from train_digits import FINE_TUNING_STEPS, THREADS, Classifier, save, tensors, train
 
 from dawin_ray.demo import CHECKPOINTS, MODEL_CONFIG
 from dawin_ray.demo.images import SEEN_FONTS, edges, handwritten_digits, printed_digits

@@ -1,0 +1,1 @@
+"""Tests of `dawin_ray.models`."""
