@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dawin_ray.engine import ray_cluster
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
 
 CLASSES = 6
 MODEL_CONFIG = {

@@ -6,6 +6,7 @@ Names are relative to the data set, with '/'. Nothing here touches a storage.
 from __future__ import annotations
 
 import itertools
+import math
 import posixpath
 import re
 from collections import defaultdict
@@ -41,16 +42,19 @@ def expand(path: str) -> list[str]:
     Raises:
         ValueError: they would be more than MOST_EXPANDED.
     """
-    for match in _BRACES.finditer(path):
-        choices = _choices(match[1])
-        if choices is None:
-            continue
-        before, after = path[: match.start()], path[match.end() :]
-        found = list(itertools.chain.from_iterable(expand(f"{before}{c}{after}") for c in choices))
-        if len(found) > MOST_EXPANDED:
-            raise ValueError(f"it stands for more than {MOST_EXPANDED:,} names")
-        return list(dict.fromkeys(found))
-    return [path]
+    sides = [(match, choices) for match in _BRACES.finditer(path)
+             if (choices := _choices(match[1])) is not None]  # fmt: skip
+    if not sides:
+        return [path]
+    if math.prod(len(choices) for _, choices in sides) > MOST_EXPANDED:  # before any is made
+        raise ValueError(f"it stands for more than {MOST_EXPANDED:,} names")
+    match, choices = sides[0]
+    before, after = path[: match.start()], path[match.end() :]
+    names = itertools.chain.from_iterable(expand(f"{before}{c}{after}") for c in choices)
+    found = list(itertools.islice(names, MOST_EXPANDED + 1))  # nested ones are more
+    if len(found) > MOST_EXPANDED:
+        raise ValueError(f"it stands for more than {MOST_EXPANDED:,} names")
+    return list(dict.fromkeys(found))
 
 
 def has_braces(path: str) -> bool:

@@ -180,7 +180,8 @@ def test_the_command_that_checks_everything_is_the_one_that_ci_runs(tmp_path):
 def test_what_runs_before_a_commit_is_part_of_the_check():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert len(hooks) == 3
-    assert all(f".venv/bin/{h['entry']} " in block("bash", "pytest -m 'not slow'") for h in hooks)
+    checked = block("bash", "pytest -m 'not slow'").split()
+    assert {f".venv/bin/{hook['entry'].split()[0]}" for hook in hooks} <= set(checked)
 
 
 def test_what_takes_minutes_is_marked_slow():

@@ -26,7 +26,9 @@ def test_braces_are_expanded_as_webdataset_does(path, names):
     assert has_braces(path) == (names != [path])
 
 
-@pytest.mark.parametrize("path", ["{0..99999999999}.tar", "{0..9999}{0..9999}"])
+@pytest.mark.parametrize(
+    "path", ["{0..99999999999}.tar", "{0..9999}{0..9999}", "{" + "{0..999}," * 1100 + "x}"]
+)
 def test_braces_for_too_many_names_are_refused_at_once(path):
     with pytest.raises(ValueError, match="more than 1,000,000"):
         expand(path)
