@@ -59,7 +59,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
         RowsLostError: rows are missing at the end.
     """
     job = prepared.job
-    progress = progress or ConsoleProgress()
+    progress = ConsoleProgress() if progress is None else progress
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
     if restart:

@@ -17,6 +17,7 @@ from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
+from dawin_ray.storage import credentials
 from dawin_ray.storage import files as storage
 from dawin_ray.storage import lock as locking
 from dawin_ray.storage.objects import StoredObject
@@ -323,14 +324,14 @@ def test_a_storage_that_fails_is_no_reject(server, uploaded, s3, aws, name, monk
 )
 def test_credentials_in_options_are_refused(options):
     with pytest.raises(ValueError, match="is a credential") as caught:
-        storage.check_no_secrets(options)
+        credentials.check_no_secrets(options)
     assert "abc" not in str(caught.value)
 
 
 def test_plain_options_pass():
     options = {"s3": {"endpoint_url": "http://127.0.0.1:9000", "anon": True, "profile": "x",
                       "client_kwargs": {"region_name": "us-east-1"}}}  # fmt: skip
-    storage.check_no_secrets(options)
+    credentials.check_no_secrets(options)
 
 
 @pytest.mark.parametrize(
