@@ -11,7 +11,7 @@ import json
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ class Quiet:
     def say(self, message: str) -> None:
         """Says nothing."""
 
-    def phase(self, name: str, total_bytes: int) -> AbstractContextManager:
+    def phase(self, name: str, total_bytes: int) -> AbstractContextManager[Callable[[Any], None]]:
         """Shows nothing."""
         return nullcontext(lambda chunk: None)
 
@@ -91,7 +91,7 @@ def job_of(
 
 def figures(config: BenchConfig) -> Iterator[Figure]:
     """The clustered job in each precision, and the exact one in the first."""
-    jobs = [(CLUSTERS, precision) for precision in config.precisions]
+    jobs: list[tuple[int | str, str]] = [(CLUSTERS, precision) for precision in config.precisions]
     jobs.append(("exact", config.precisions[0]))
     first = None
     with tempfile.TemporaryDirectory() as temporary:

@@ -89,4 +89,4 @@ def _watch(peaks: dict[str, float], done: threading.Event) -> None:
 def _own_memory(process: psutil.Process) -> float:
     """Resident bytes without the shared object store, which has a size of its own."""
     memory = process.memory_info()
-    return memory.rss - memory.shared
+    return float(memory.rss - memory.shared)

@@ -97,7 +97,7 @@ def printed_digits(
     """
     labels_N = rng.permutation(np.arange(count, dtype=np.int64) % len(CLASSES))
     images = [
-        _styled(_master_glyph(fonts[rng.integers(len(fonts))], CLASSES[label]), rng)
+        _styled(_master_glyph(fonts[int(rng.integers(len(fonts)))], CLASSES[label]), rng)
         for label in labels_N
     ]
     return np.stack(images), labels_N
@@ -123,7 +123,7 @@ def noise(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def inversion(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Black ink on white; nothing is random. [N, 32, 32] uint8 to the same."""
-    return WHITE - images_NHW
+    return np.subtract(WHITE, images_NHW)
 
 
 def edges(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
