@@ -55,7 +55,9 @@ class Figure:
     note: str = ""
 
 
-def measure(config: BenchConfig, say: Callable[[Figure], None] = lambda figure: None) -> dict:
+def measure(
+    config: BenchConfig, say: Callable[[Figure], None] = lambda figure: None
+) -> dict[str, Any]:
     """Run the chosen sections; `say` hears of each figure as it is there."""
     figures: list[Figure] = []
     for section in config.sections:

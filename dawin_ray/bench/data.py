@@ -40,6 +40,13 @@ def jpegs(count: int, side: int = SIDE, seed: int = 0) -> list[bytes]:
     return encoded
 
 
+def read(cache: CropCache) -> Chunk:
+    """The chunk that was written before."""
+    chunk = cache.read("d", "c")
+    assert chunk is not None
+    return chunk
+
+
 def figures(config: BenchConfig) -> Iterator[Figure]:
     """Milliseconds for each image: decode and crop, write to the cache, read back."""
     visual = create_model(ModelConfig(architecture=config.architecture)).visual
@@ -59,7 +66,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
             "decode and crop": decode,
             "write to the crop cache": lambda: cache.write(chunk),
             # a batch is copied out of the mapped file, as the model's feed does
-            "read from the crop cache": lambda: cache.read("d", "c").images.copy(),
+            "read from the crop cache": lambda: read(cache).images.copy(),
         }
         seconds = interleaved(functions, config.rounds)
     for name, times in seconds.items():

@@ -11,7 +11,7 @@ import json
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from dawin_ray.job import Prepared, prepare, score
 from dawin_ray.method import Fit
 from dawin_ray.models import CHECKPOINT_HEAD, HEAD, Experts, load_experts
 from dawin_ray.passes import Predict, ScoreExperts, equal_parts
+from dawin_ray.report import ComputeReport, Report
 
 SHARDS = 4
 SIDE = 256  # pixels of an image
@@ -44,7 +45,7 @@ class Quiet:
     def say(self, message: str) -> None:
         """Says nothing."""
 
-    def phase(self, name: str, total_bytes: int) -> AbstractContextManager:
+    def phase(self, name: str, total_bytes: int) -> AbstractContextManager[Callable[[Any], None]]:
         """Shows nothing."""
         return nullcontext(lambda chunk: None)
 
@@ -91,7 +92,7 @@ def job_of(
 
 def figures(config: BenchConfig) -> Iterator[Figure]:
     """The clustered job in each precision, and the exact one in the first."""
-    jobs = [(CLUSTERS, precision) for precision in config.precisions]
+    jobs: list[tuple[int | str, str]] = [(CLUSTERS, precision) for precision in config.precisions]
     jobs.append(("exact", config.precisions[0]))
     first = None
     with tempfile.TemporaryDirectory() as temporary:
@@ -119,10 +120,10 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
 
 
 def _of_run(
-    name: str, config: BenchConfig, prepared: Prepared, report: Mapping[str, Any], wall: float
+    name: str, config: BenchConfig, prepared: Prepared, report: Report, wall: float
 ) -> Iterator[Figure]:
     """What one run shows: against the plain loop and bare forwards; share of the models."""
-    start, loop, forward = plain_loop(prepared, report["compute"])
+    start, loop, forward = plain_loop(prepared, report.compute)
     each, forwards = wall / config.images, len(prepared.job.experts) + 1
     loop_wall = start + config.images * loop
 
@@ -140,24 +141,23 @@ def _of_run(
         f"one forward {1e3 * forward:.1f} ms/image",
         ratio=each / (forwards * forward), against=f"{forwards} forwards",
     )  # fmt: skip
-    for pass_name, timing in report["passes"].items():
-        times = (
-            f"{timing['model_seconds']:.1f} s in models, {timing['wall_seconds']:.1f} s with start"
-        )
-        yield figure(f": {pass_name}, model share", 100 * timing["model_share"], "%", times)
-    agreement = report["datasets"][0]["float32_agreement"]
-    if agreement["rows"]:
-        share = 100 * agreement["equal"] / agreement["rows"]
-        of_rows = f"{agreement['equal']} of {agreement['rows']} sampled rows"
+    for pass_name, timing in report.passes.items():
+        times = f"{timing.model_seconds:.1f} s in models, {timing.wall_seconds:.1f} s with start"
+        if timing.model_share is not None:
+            yield figure(f": {pass_name}, model share", 100 * timing.model_share, "%", times)
+    agreement = report.datasets[0].float32_agreement
+    if agreement.rows:
+        share = 100 * agreement.equal / agreement.rows
+        of_rows = f"{agreement.equal} of {agreement.rows} sampled rows"
         yield figure(": agrees with float32", share, "%", of_rows)
 
 
 @torch.inference_mode()
-def plain_loop(prepared: Prepared, compute: Mapping[str, Any]) -> tuple[float, float, float]:
+def plain_loop(prepared: Prepared, compute: ComputeReport) -> tuple[float, float, float]:
     """Seconds to load the models, and for each of LOOP_IMAGES of the loop and of a bare forward."""
     job = prepared.job
-    torch.set_num_threads(compute["threads_per_actor"])
-    spec = replace(prepared.spec, precision=compute["precision"], device=compute["device"])
+    torch.set_num_threads(compute.threads_per_actor)
+    spec = replace(prepared.spec, precision=compute.precision, device=compute.device)
     written = json.loads(Path(job.run_dir, "mixture.json").read_text())["fits"]["images"]
     shard = prepared.shards["images"][0]
     begin = time.perf_counter()

@@ -68,7 +68,7 @@ def _run(count: int) -> dict[str, float]:
         finally:
             done.set()
             watcher.join()
-        assert report["datasets"][0]["rows"] == count
+        assert report.datasets[0].rows == count
     return dict(peaks)
 
 
@@ -89,4 +89,4 @@ def _watch(peaks: dict[str, float], done: threading.Event) -> None:
 def _own_memory(process: psutil.Process) -> float:
     """Resident bytes without the shared object store, which has a size of its own."""
     memory = process.memory_info()
-    return memory.rss - memory.shared
+    return float(memory.rss - memory.shared)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from dawin_ray.method import CoefficientConfig, LambdaHistogram, MixtureConfig, 
 SIZES = (10**4, 10**5, 10**6, 10**7, 10**8)
 TRUTH_SIZE = 10**6  # samples that are also fitted one by one
 BATCH = 100_000  # rows of the stream at a time
+
+
+T = TypeVar("T")
 
 
 def figures(config: BenchConfig) -> Iterator[Figure]:
@@ -65,7 +69,7 @@ def log_expertises(size: int) -> Iterator[np.ndarray]:
         yield -entropies
 
 
-def _apart(function, size: int):
+def _apart(function: Callable[[int], T], size: int) -> T:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, (size,))
 

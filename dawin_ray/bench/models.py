@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg
 
 from dawin_ray.bench import BenchConfig, Figure, chosen_device, interleaved, median_ratio
+from dawin_ray.errors import UserError
 from dawin_ray.method import interpolate, log_expertise
 from dawin_ray.models import (
     CHECKPOINT_HEAD,
     Classifier,
     Experts,
     ModelConfig,
+    Precision,
     Preprocessing,
     create_model,
     matmul_mode,
@@ -44,10 +47,12 @@ def make_experts(config: BenchConfig) -> Experts:
     preprocessing = Preprocessing(config=PreprocessCfg(**visual.preprocess_cfg))
     generator = torch.Generator().manual_seed(1)
     with torch.inference_mode():
-        features = torch.cat([_features(visual, p) for p in prototypes(preprocessing).split(32)])
+        features = torch.cat(
+            [_features(visual, p) for p in torch.split(prototypes(preprocessing), 32)]
+        )
     # what all images share says nothing of the class
     weight = LOGIT_SCALE * torch.nn.functional.normalize(features - features.mean(0), dim=-1)
-    skeleton = Classifier(visual, {CHECKPOINT_HEAD: tuple(weight.shape)}).eval()
+    skeleton = Classifier(visual, {CHECKPOINT_HEAD: (weight.shape[0], weight.shape[1])}).eval()
     first = {name: tensor.clone() for name, tensor in skeleton.state_dict().items()}
     first[f"heads.{CHECKPOINT_HEAD}.weight"] = weight
     first[f"heads.{CHECKPOINT_HEAD}.bias"] = torch.zeros(CLASSES)
@@ -87,7 +92,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
     pixels = images[picked]
     pixels = pixels + NOISE * torch.randn(pixels.shape, generator=generator)
     reference: dict[str, torch.Tensor] = {}
-    for precision in config.precisions:
+    for precision in map(_precision, config.precisions):
         modes = Modes(experts, precision, device)
         with matmul_mode(precision):
             yield from _times(config, modes, pixels[: config.batch].to(device, modes.dtype))
@@ -105,10 +110,18 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
                 )
 
 
+def _precision(name: str) -> Precision:
+    known: tuple[Precision, ...] = get_args(Precision)
+    for precision in known:
+        if precision == name:
+            return precision
+    raise UserError(f"There is no precision {name!r}; there are {', '.join(known)}.")
+
+
 class Modes:
     """Every way of scoring a batch of pixels [B, 3, H, W] that lies on the device."""
 
-    def __init__(self, experts: Experts, precision: str, device: torch.device):
+    def __init__(self, experts: Experts, precision: Precision, device: torch.device):
         """Puts all models on the device."""
         self.experts, self.precision, self.device = experts, precision, device
         self.dtype = tower_dtype(precision)
@@ -130,7 +143,8 @@ class Modes:
 
     def bare(self, pixels: torch.Tensor) -> torch.Tensor:
         """One forward of one model."""
-        return self.models[0](pixels)
+        logits: torch.Tensor = self.models[0](pixels)
+        return logits
 
     def pass_1(self, pixels: torch.Tensor) -> torch.Tensor:
         """All experts, and the coefficients float32 [B, M]."""
@@ -144,7 +158,8 @@ class Modes:
 
     def exact(self, pixels: torch.Tensor, coefficients_BM: torch.Tensor) -> torch.Tensor:
         """One forward with each sample's own weights."""
-        return self.samplewise(pixels, coefficients_BM, CHECKPOINT_HEAD)
+        logits: torch.Tensor = self.samplewise(pixels, coefficients_BM, CHECKPOINT_HEAD)
+        return logits
 
     def exact_job(self, pixels: torch.Tensor) -> torch.Tensor:
         """The whole exact mode: experts, coefficients, exact forward."""
@@ -153,7 +168,7 @@ class Modes:
     def one_by_one(self, pixels: torch.Tensor, coefficients_BM: torch.Tensor) -> torch.Tensor:
         """Merge the weights for each sample and run it alone; no copy of a model is made."""
         outputs = []
-        for pixel, row in zip(pixels.split(1), coefficients_BM.tolist(), strict=True):
+        for pixel, row in zip(torch.split(pixels, 1), coefficients_BM.tolist(), strict=True):
             merged = {
                 name: sum(share * state[name] for share, state in zip(row, self.wide, strict=True))
                 for name in self.wide[0]
@@ -167,8 +182,8 @@ class Modes:
 
     def predictions(self, pixels: torch.Tensor, batch: int) -> dict[str, torch.Tensor]:
         """Predicted classes of each mode, on the CPU."""
-        found: dict[str, list] = {"one model": [], "exact mode": []}
-        for part in pixels.split(batch):
+        found: dict[str, list[torch.Tensor]] = {"one model": [], "exact mode": []}
+        for part in torch.split(pixels, batch):
             part = part.to(self.device, self.dtype)
             found["one model"].append(self.bare(part).argmax(-1).cpu())
             found["exact mode"].append(self.exact_job(part).argmax(-1).cpu())

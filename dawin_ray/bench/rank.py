@@ -31,13 +31,13 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
     crop = experts.preprocessing.crop()
     batches = []
     for name in DATASETS:
-        images, labels = make_test_set(name)
+        images, labels_N = make_test_set(name)
         crops = torch.from_numpy(np.stack([crop(Image.fromarray(image)) for image in images]))
         pixels = experts.preprocessing.normalise(crops)
         logits = [model(pixels) for model in models]
         shares = log_expertise("entropy", logits, [1.0, 1.0]).softmax(dim=-1)
         predicted = full(pixels, shares, CHECKPOINT_HEAD).argmax(dim=-1)
-        batches.append((pixels, shares, predicted, torch.from_numpy(labels)))
+        batches.append((pixels, shares, predicted, torch.from_numpy(labels_N)))
     labels = torch.cat([batch[3] for batch in batches])
     expected = torch.cat([batch[2] for batch in batches])
     for rank in RANKS:
@@ -48,8 +48,8 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
         yield Figure(
             section="rank",
             name=f"rank {rank}: agrees with full rank",
-            value=100 * float((found == expected).float().mean()),
+            value=100 * float(torch.eq(found, expected).float().mean()),
             unit="%",
-            note=f"accuracy {100 * float((found == labels).float().mean()):.1f} %, full rank "
-            f"{100 * float((expected == labels).float().mean()):.1f} %",
+            note=f"accuracy {100 * float(torch.eq(found, labels).float().mean()):.1f} %, full rank "
+            f"{100 * float(torch.eq(expected, labels).float().mean()):.1f} %",
         )

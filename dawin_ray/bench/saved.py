@@ -41,7 +41,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
                 begin = time.perf_counter()
                 report = score(prepare(job), Quiet())
                 walls[name].append(time.perf_counter() - begin)
-                models[name].append(sum(p["model_seconds"] for p in report["passes"].values()))
+                models[name].append(sum(p.model_seconds for p in report.passes.values()))
         ratio = {
             "two passes": None,
             "one pass": median_ratio(walls["one pass"], walls["two passes"]),

@@ -97,7 +97,7 @@ def printed_digits(
     """
     labels_N = rng.permutation(np.arange(count, dtype=np.int64) % len(CLASSES))
     images = [
-        _styled(_master_glyph(fonts[rng.integers(len(fonts))], CLASSES[label]), rng)
+        _styled(_master_glyph(fonts[int(rng.integers(len(fonts)))], CLASSES[label]), rng)
         for label in labels_N
     ]
     return np.stack(images), labels_N
@@ -123,14 +123,16 @@ def noise(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def inversion(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Black ink on white; nothing is random. [N, 32, 32] uint8 to the same."""
-    return WHITE - images_NHW
+    inverted: np.ndarray = WHITE - images_NHW
+    return inverted
 
 
 def edges(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Outlines (gradient magnitude, the strongest white). [N, 32, 32] uint8 to the same."""
     strength_NHW = np.hypot(*np.gradient(images_NHW.astype(np.float32), axis=(1, 2)))
     strongest_N11 = strength_NHW.max(axis=(1, 2), keepdims=True).clip(min=1.0)
-    return (strength_NHW * (WHITE / strongest_N11)).round().astype(np.uint8)
+    scaled_NHW: np.ndarray = (strength_NHW * (WHITE / strongest_N11)).round().astype(np.uint8)
+    return scaled_NHW
 
 
 def blur(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import open_clip
-from torch import nn
 
 from dawin_ray.errors import UserError
 from dawin_ray.models.checkpoints import changed
@@ -28,6 +27,9 @@ from dawin_ray.storage import read_bytes
 LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision")
 
 TOKENIZERS = ("transformers", "tokenizers")  # of architectures with a text tower of theirs
+
+# A torch module with what its class has: `visual` with a `preprocess_cfg`, `logit_scale`, towers.
+OpenClipModel: TypeAlias = Any  # open_clip has no types
 
 EMPTY_MODEL = "No pretrained weights loaded"  # begins open_clip's warning: we load them ourselves
 
@@ -74,7 +76,7 @@ def register(architecture: str, digest: str | None = None) -> str:
 def build_model(
     architecture: str, preprocess: Mapping[str, Any], pretrained: str | None = None,
     digest: str | None = None,
-) -> nn.Module:  # fmt: skip
+) -> OpenClipModel:  # fmt: skip
     """open_clip's model of an architecture, without weights unless a pretrained tag is given.
 
     `preprocess` are values of its preprocessing that are not the default.
@@ -108,10 +110,11 @@ def _config(architecture: str) -> dict[str, Any]:
                 "it is no path of a model config (.json)."
                 + (f" Did you mean {', '.join(near)}?" if near else "")
             )
-        return open_clip.get_model_config(architecture)
+        known: dict[str, Any] = open_clip.get_model_config(architecture)
+        return known
     data = read_bytes(architecture, "model config")
     try:
-        config = json.loads(data)
+        config: dict[str, Any] = json.loads(data)
         missing = {"embed_dim", "vision_cfg", "text_cfg"} - config.keys()
     except (ValueError, AttributeError) as error:
         raise UserError(f"The model config {architecture!r} is no JSON object: {error}") from error

@@ -149,25 +149,28 @@ def _no_checkpoint(data: bytes) -> str | None:
         )
     if _is_text(text):
         return f"it is a text, not a file of weights: {_shown(text)}. Download the file itself"
-    if data.startswith(ZIP):
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                members = archive.namelist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError):
-            return None  # torch says what is wrong with it
-        # below the archive's own name, which may be any; the oldest have a model.json
-        inner = {name.split("/", 1)[-1] for name in members}
-        if inner & {"constants.pkl", "model.json"} or any(n.startswith("code/") for n in inner):
-            return (
-                "it is a TorchScript archive, which is code and is never run here. For OpenAI's "
-                "own weights use the pretrained tag openai; else, where you trust it, save "
-                "torch.jit.load(...).state_dict() with safetensors.torch.save_file"
-            )
-        if members and all(name.endswith(".npy") for name in members):
-            return (
-                "it holds NumPy arrays (.npz), as JAX models are saved. Give them open_clip's "
-                "names first, and save them with safetensors.torch.save_file"
-            )
+    return _no_archive_of_weights(data) if data.startswith(ZIP) else None
+
+
+def _no_archive_of_weights(data: bytes) -> str | None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return None  # torch says what is wrong with it
+    # below the archive's own name, which may be any; the oldest have a model.json
+    inner = {name.split("/", 1)[-1] for name in members}
+    if inner & {"constants.pkl", "model.json"} or any(n.startswith("code/") for n in inner):
+        return (
+            "it is a TorchScript archive, which is code and is never run here. For OpenAI's "
+            "own weights use the pretrained tag openai; else, where you trust it, save "
+            "torch.jit.load(...).state_dict() with safetensors.torch.save_file"
+        )
+    if members and all(name.endswith(".npy") for name in members):
+        return (
+            "it holds NumPy arrays (.npz), as JAX models are saved. Give them open_clip's "
+            "names first, and save them with safetensors.torch.save_file"
+        )
     return None
 
 

@@ -30,7 +30,7 @@ from dawin_ray.method import (
     check_finite,
     check_mergeable,
 )
-from dawin_ray.models.architecture import build_model, register
+from dawin_ray.models.architecture import OpenClipModel, build_model, register
 from dawin_ray.models.checkpoints import (
     CHECKPOINT_SUFFIXES,
     changed,
@@ -59,7 +59,8 @@ class Classifier(nn.Module):
         features = self.visual(pixels)
         if isinstance(features, tuple):  # towers that also return their tokens
             features = features[0]
-        return self.heads[head](F.normalize(features.float(), dim=-1))
+        logits: torch.Tensor = self.heads[head](F.normalize(features.float(), dim=-1))
+        return logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ def tag_digest(tag: str, tensors: Mapping[str, torch.Tensor]) -> str:
 def load_experts(
     spec: ModelSpec,
     checkpoints: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
-    model: nn.Module | None = None,
+    model: OpenClipModel | None = None,
 ) -> Experts:
     """Load all experts (and the base of task vectors) and check that they can be merged.
 
@@ -164,7 +165,10 @@ def load_experts(
     check_mergeable(states)
     base = states.pop("merge.base", None)
     first = next(iter(states.values()))
-    heads = {head.key: tuple(first[f"heads.{head.key}.weight"].shape) for head in spec.heads}
+    heads = {}
+    for head in spec.heads:
+        classes, width = first[f"heads.{head.key}.weight"].shape
+        heads[head.key] = (classes, width)
     return Experts(
         skeleton=Classifier(model.visual, heads).eval(),
         states=tuple(states.values()),
@@ -175,7 +179,7 @@ def load_experts(
     )
 
 
-def create_model(config: ModelConfig) -> nn.Module:
+def create_model(config: ModelConfig) -> OpenClipModel:
     """open_clip's model of an architecture, without weights.
 
     Raises:
@@ -196,7 +200,7 @@ def _read_pretrained(tag: str, architecture: str) -> dict[str, torch.Tensor]:
 
 
 def _expert_state(
-    model: nn.Module,
+    model: OpenClipModel,
     tensors: Mapping[str, torch.Tensor],
     spec: ModelSpec,
     features: int,
@@ -207,6 +211,8 @@ def _expert_state(
     architecture = spec.config.architecture
     converted = fitted(model, tensors, architecture, name, address)
     state = {k: v for k, v in converted.items() if k.startswith("visual.")}
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
     for head in spec.heads:
         if head.zero_shot:
             weight, bias = _zero_shot_head(model, converted, head, spec, name, address)
@@ -234,16 +240,17 @@ def _expert_state(
     return state
 
 
-def _feature_width(model: nn.Module) -> int:
+def _feature_width(model: OpenClipModel) -> int:
     """Width of the tower's output, found by a forward of one black image."""
     height, width = Preprocessing(config=PreprocessCfg(**model.visual.preprocess_cfg)).size
     with torch.inference_mode():
         features = model.eval().visual(torch.zeros(1, 3, height, width))
-    return (features[0] if isinstance(features, tuple) else features).shape[-1]
+    columns: int = (features[0] if isinstance(features, tuple) else features).shape[-1]
+    return columns
 
 
 def _zero_shot_head(
-    model: nn.Module, tensors: Mapping[str, torch.Tensor], head: HeadSpec, spec: ModelSpec,
+    model: OpenClipModel, tensors: Mapping[str, torch.Tensor], head: HeadSpec, spec: ModelSpec,
     name: str, address: str,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """Weight [C, features] of the head that this checkpoint's own text tower makes, scaled."""
@@ -264,7 +271,7 @@ def _zero_shot_head(
         ) from error
     tokenizer = _tokenizer(register(architecture, spec.digests.get(architecture)))
     weight = open_clip.build_zero_shot_classifier(
-        model.eval(), tokenizer, head.class_names, prompts(head.templates)
+        model.eval(), tokenizer, head.class_names, prompts(head.templates or ())
     ).T
     return (model.logit_scale.detach().exp() * weight).contiguous(), None
 
@@ -272,4 +279,5 @@ def _zero_shot_head(
 @cache
 def _tokenizer(name: str) -> Callable[[list[str]], torch.Tensor]:
     """Of a registered architecture: it takes as long to build as a small head."""
-    return open_clip.get_tokenizer(name)
+    tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(name)
+    return tokenizer

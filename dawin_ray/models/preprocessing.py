@@ -74,8 +74,8 @@ def of_experts(
         others = _exceptions(architecture, values, given)
         source = f"open_clip's default of the architecture{others}"
     else:
-        (first, values), *others = found.items()
-        for name, other in others:
+        first, values = next(iter(found.items()))
+        for name, other in found.items():
             if other != values:
                 raise UserError(
                     f"The experts' pixels differ: '{first}' (tag {checkpoints[first]!r}) was "
@@ -151,7 +151,7 @@ def as_values(config: PreprocessCfg) -> dict[str, Any]:
     return {key: _plain(value) for key, value in asdict(config).items()}
 
 
-def _exceptions(architecture: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def _exceptions(architecture: str, values: Mapping[str, Any], given: dict[str, Any]) -> str:
     """Which tags of the architecture were trained with other values than these, but for `given`."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     others = [tag for tag in tags if of_tag(architecture, tag) | given != values]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from open_clip.convert import convert_state_dict
-from torch import nn
 
 from dawin_ray.errors import UserError
+from dawin_ray.models.architecture import OpenClipModel
 from dawin_ray.models.layouts import HEAD, TOWER, Tensors, adapter, what_it_is
 
 # What can be merged in float32; others (float8, quantised) are codes of values, scales apart.
@@ -16,7 +16,7 @@ FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def fitted(
-    model: nn.Module, tensors: Mapping[str, torch.Tensor], architecture: str, name: str,
+    model: OpenClipModel, tensors: Mapping[str, torch.Tensor], architecture: str, name: str,
     address: str,
 ) -> Tensors:  # fmt: skip
     """A checkpoint's tensors, whose image tower is the architecture's.
@@ -24,7 +24,7 @@ def fitted(
     Raises:
         UserError: a tensor of the tower is missing, too many, or of another shape or type.
     """
-    converted = convert_state_dict(model, dict(tensors))
+    converted: Tensors = convert_state_dict(model, dict(tensors))
     expected = {f"{TOWER}.{k}": v for k, v in model.visual.state_dict().items()}
     state = {k: v for k, v in converted.items() if k.startswith(f"{TOWER}.")}
     missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
@@ -90,7 +90,7 @@ def check_types(
         )
 
 
-def unused(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[str]:
+def unused(model: OpenClipModel, tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """Tensors that are no part of the architecture and no head, sorted: nothing reads them.
 
     A head under another name would be among them.

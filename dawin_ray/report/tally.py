@@ -15,6 +15,7 @@ from dawin_ray import tables
 from dawin_ray.data import FORMATS, Shard
 from dawin_ray.engine import Resources, Timing
 from dawin_ray.method import EVEN, Fit, Mixture
+from dawin_ray.models import Precision
 from dawin_ray.passes import ScoringSpec
 from dawin_ray.report.figures import DAWIN
 from dawin_ray.report.finished import REPORT
@@ -83,7 +84,7 @@ class ComputeReport:
     device: str
     actors: int
     threads_per_actor: int
-    precision: str
+    precision: Precision
     batch_size: int
 
 

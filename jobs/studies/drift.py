@@ -27,7 +27,7 @@ from dawin_ray.method.mixture import MixtureConfig
 from dawin_ray.models.experts import load_experts
 from dawin_ray.runs.fits import FitEntry
 from dawin_ray.statistics.distribution import ScoredRows
-from dawin_ray.statistics.drift import DriftConfig, drift_of
+from dawin_ray.statistics.drift import DriftConfig, DriftReport, DriftStatistic, drift_of
 
 CLEAN, *SHIFTS = DATASETS
 NAMES = tuple(CHECKPOINTS)
@@ -118,14 +118,13 @@ class Reference:
             cluster=clusters,
             expert_prediction=samples.predictions,
         )
-        entry = FitEntry.of(self.fit, NAMES, rows, count=len(images.CLASSES), classes="")
-        self.entry = dataclasses.asdict(entry)
+        self.entry = FitEntry.of(self.fit, NAMES, rows, count=len(images.CLASSES), classes="")
 
     def _where(self, samples: Outputs) -> tuple[np.ndarray, np.ndarray]:
         shares = self.fit.coefficients(-samples.entropies.astype(np.float64))
         return shares, self.fit.mixture.predict(shares)
 
-    def drift(self, samples: Outputs, config: DriftConfig) -> dict[str, Any]:
+    def drift(self, samples: Outputs, config: DriftConfig) -> DriftReport:
         """Of a batch."""
         coefficient, cluster = self._where(samples)
         rows = ScoredRows(
@@ -139,7 +138,7 @@ class Reference:
 
 def null_trials(
     samples: Outputs, reference: int, n: int, config: DriftConfig
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[DriftReport]:
     """Reports of disjoint random parts of the same samples: exchangeable, so nothing drifts."""
     for trial in range(TRIALS):
         rows = np.random.default_rng([SEED, reference, n, trial]).permutation(len(samples))
@@ -149,7 +148,7 @@ def null_trials(
 
 def mixed_trials(
     unshifted: Outputs, shifted: Mapping[str, Outputs], reference: int, config: DriftConfig
-) -> Iterator[tuple[str, int, dict[str, Any]]]:
+) -> Iterator[tuple[str, int, DriftReport]]:
     """Shift, per cent of it in the batch, and report."""
     for trial in range(MIXED_TRIALS):
         rng = np.random.default_rng([SEED, trial])
@@ -162,9 +161,9 @@ def mixed_trials(
                 yield shift, percent, known.drift(others.with_those_of(samples[chosen]), config)
 
 
-def label(statistic: Mapping[str, Any]) -> str:
+def label(statistic: DriftStatistic) -> str:
     """Which statistic it is, in a word or three."""
-    parts = (statistic["kind"], statistic["quantity"], statistic["of"])
+    parts = (statistic.kind, statistic.quantity, statistic.of)
     return " ".join(part for part in parts if part)
 
 
@@ -173,10 +172,10 @@ def print_false_alarms(samples: Outputs, splits: Sequence[tuple[int, int]]) -> N
     config = DriftConfig()
     for reference, n in splits:
         reports = list(null_trials(samples, reference, n, config))
-        alarms = np.mean([bool(r["alarms"]) for r in reports])
+        alarms = np.mean([bool(r.alarms) for r in reports])
         # p times the number of statistics, to be compared with alpha
-        least = np.array([min(s["p"] for s in r["statistics"]) for r in reports])
-        least *= len(reports[0]["statistics"])
+        least = np.array([min(s.p for s in r.statistics) for r in reports])
+        least *= len(reports[0].statistics)
         by_alpha = " ".join(f"{100 * np.mean(least < a):5.2f}" for a in ALPHAS)
         print(f"{reference:6,d} {n:6,d} | {100 * alarms:5.2f} | {by_alpha}", flush=True)
 
@@ -186,10 +185,10 @@ def print_detection(unshifted: Outputs, shifted: Mapping[str, Outputs], referenc
     flagged: Counter = Counter()
     by: Counter = Counter()
     for shift, percent, report in mixed_trials(unshifted, shifted, reference, DriftConfig()):
-        flagged[shift, percent] += bool(report["alarms"])
+        flagged[shift, percent] += bool(report.alarms)
         if percent == SHOWN_PERCENT:
-            by.update((shift, label(s)) for s in report["statistics"] if s["alarm"])
-    labels = [label(s) for s in report["statistics"]]
+            by.update((shift, label(s)) for s in report.statistics if s.alarm)
+    labels = [label(s) for s in report.statistics]
     print(f"reference {reference:,}; {' '.join(f'{p} %' for p in SHIFTED)} | {', '.join(labels)}")
     for shift in shifted:
         rates = " ".join(f"{100 * flagged[shift, p] / MIXED_TRIALS:4.0f}" for p in SHIFTED)
