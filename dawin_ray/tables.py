@@ -81,6 +81,8 @@ TABLES: dict[Kind, pa.Schema] = {
     "predictions": PREDICTIONS,
     "rejects": REJECTS,
 }
+# Those that have a row for each sample that is scored, in the folders dataset=NAME.
+OF_DATASETS = tuple(kind for kind in TABLES if kind != "rejects")
 
 
 def list_column(rows_NM: np.ndarray, kind: pa.DataType) -> pa.ListArray:

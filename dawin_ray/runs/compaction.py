@@ -13,7 +13,7 @@ import pyarrow as pa
 from dawin_ray.data import Shard
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.folder import Part
-from dawin_ray.tables import TABLES, Kind
+from dawin_ray.tables import OF_DATASETS, TABLES, Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,7 @@ def plan_compaction(shards: Mapping[str, Sequence[Shard]]) -> list[Compaction]:
     plan = [
         Compaction(kind=kind, folder=(kind, f"dataset={name}"), shards=of_set)
         for name, of_set in keys.items()
-        for kind in TABLES
-        if kind != "rejects"
+        for kind in OF_DATASETS
     ]
     everything = tuple(key for of_set in keys.values() for key in of_set)
     return [*plan, Compaction(kind="rejects", folder=("rejects",), shards=everything)]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 
 from dawin_ray.storage import LOCK
+from dawin_ray.tables import OF_DATASETS, TABLES
 
 JOB, FINGERPRINT, MIXTURE, MANIFEST = (
     "job.yaml", "fingerprint.json", "mixture.json", "manifest.json",
@@ -26,18 +27,18 @@ _FILES = {
 }  # fmt: skip
 
 # Folders in which a file of somebody else's would be taken for one of the run's.
-FOLDERS = ("experts", "predictions", "rejects", CSV, BATCHES)
+FOLDERS = (*TABLES, CSV, BATCHES)
 
 PART = re.compile(r"part-\d{5}\.parquet")
 
 _PART = re.compile(
-    rf"((experts|predictions)/dataset=[^/]+|rejects)(/batch=(?P<batch>[^/]+))?/{PART.pattern}"
+    rf"(({'|'.join(OF_DATASETS)})/dataset=[^/]+|rejects)(/batch=(?P<batch>[^/]+))?/{PART.pattern}"
 )
 
 _OTHER = re.compile(
     rf"{CSV}/(scores|differences|clusters|classes|drift)\.csv"
-    rf"|{WORK}/(experts|predictions|rejects)/[^/]+/[^/]+/[^/]+\.parquet"
-    rf"|{WORK}/marks/(experts|predictions|rejects)/[^/]+/[^/]+\.json"
+    rf"|{WORK}/({'|'.join(TABLES)})/[^/]+/[^/]+/[^/]+\.parquet"
+    rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
     rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
 )
 

@@ -30,6 +30,7 @@ from dawin_ray.storage import (
     open_parquet,
     unreadable,
 )
+from dawin_ray.tables import OF_DATASETS
 
 FIGURES_OF_LABELS = ("nll", "brier")  # figures that are no number where there is no label
 
@@ -120,7 +121,7 @@ def _of_part(part: Part, content: bytes) -> Generator[str, None, int]:
 
 def _of_counts(run: RunDirectory, found: Counter[str], rows: Mapping[str, Rows]) -> Iterator[str]:
     for dataset, counts in rows.items():
-        for kind in ("experts", "predictions"):
+        for kind in OF_DATASETS:
             there = found[run.parts.folder(kind, f"dataset={dataset}")]
             if there != counts.predictions:
                 yield f"{kind} of '{dataset}': {there} rows; the manifest says {asdict(counts)}"

@@ -53,6 +53,7 @@ from dawin_ray.runs.layout import (
 )
 from dawin_ray.runs.manifest import Input, Manifest, Rows, SeriesManifest
 from dawin_ray.storage import Fence, delete, files_below, filesystem, join
+from dawin_ray.tables import OF_DATASETS
 
 BATCH_NAME = "%Y-%m-%dT%H%M"  # UTC
 
@@ -291,7 +292,7 @@ def _take_out(
     outputs: list[Part | Output] = []
     outputs += batch.parts.rewrite(("rejects",), partial(others, None))
     for dataset in shards:
-        for kind in ("experts", "predictions"):
+        for kind in OF_DATASETS:
             folder = (kind, f"dataset={dataset}")
             outputs += batch.parts.rewrite(folder, partial(others, dataset))
     own = join(BATCHES, name_of(batch), SHARDS)
