@@ -1,4 +1,9 @@
-"""TODO face job."""
+"""The whole job, in order: prepare, pass 1, fit, pass 2, report; and what is asked of one besides.
+
+`prepare` finds and refuses all that can be known before anything runs, `score` runs what it
+prepared, `plan_of` and `verify` say what would be and what is. Imports everything but the command,
+demo and bench, which import it.
+"""
 
 from dawin_ray.job.plan import plan_of
 from dawin_ray.job.prepare import Prepared, prepare

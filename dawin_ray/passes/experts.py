@@ -1,4 +1,7 @@
-"""TODO: passes.experts (of stages)."""
+"""Pass 1: what each expert says of a chunk's samples, how far to trust it, and the baselines.
+
+Shapes: n samples of a chunk, B batch, M experts, C classes, H x W pixels.
+"""
 
 from __future__ import annotations
 

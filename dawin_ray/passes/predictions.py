@@ -1,4 +1,4 @@
-"""ScoreExperts, PredictMerged, PredictExact: arrays in, arrays out; no Ray, no output files.
+"""Pass 2: the predictions of the interpolated models, and a sample of them in float32.
 
 Shapes: n samples of a chunk, B batch, M experts, K clusters, C classes, H x W pixels.
 """

@@ -175,3 +175,10 @@ def test_help_needs_neither_torch_nor_ray():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines()[-1] == "[]", result.stdout
+
+
+@pytest.mark.parametrize("path", [*modules(), ROOT / "__init__.py"], ids=named)
+def test_a_module_says_what_it_is(path):
+    said = ast.get_docstring(ast.parse(path.read_text()))
+    assert said
+    assert "TODO" not in said
