@@ -18,6 +18,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dawin_ray import moved
+
 if TYPE_CHECKING:
     from dawin_ray.config import Job, load_job
     from dawin_ray.errors import UserError
@@ -31,6 +33,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Job", "UserError", "__version__", "load_job", "prepare", "read_predictions", "score", "verify",
 ]  # fmt: skip
+
+moved.install()
 
 _HOMES = {
     "Job": "config",

@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Iterator
 
 import numpy as np
-from open_clip.transform import PreprocessCfg
 from PIL import Image
 
 from dawin_ray.bench import BenchConfig, Figure, interleaved, median_ratio
 from dawin_ray.data import Chunk, CropCache, ImageDecoder, cache_key
-from dawin_ray.models import ModelConfig, Preprocessing, create_model
+from dawin_ray.models import ModelConfig, PreprocessCfg, Preprocessing, create_model
 
 IMAGES = 128
 SIDE = 256  # pixels of a synthetic JPEG; ImageNet's are larger and cost several times as much

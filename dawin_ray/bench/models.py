@@ -13,7 +13,6 @@ from typing import get_args
 
 import numpy as np
 import torch
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.bench import BenchConfig, Figure, chosen_device, interleaved, median_ratio
 from dawin_ray.errors import UserError
@@ -24,6 +23,7 @@ from dawin_ray.models import (
     Experts,
     ModelConfig,
     Precision,
+    PreprocessCfg,
     Preprocessing,
     create_model,
     matmul_mode,

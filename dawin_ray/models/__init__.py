@@ -11,13 +11,14 @@ from dawin_ray.models.heads import check_heads, read_class_names, resolve_head
 from dawin_ray.models.layouts import HEAD
 from dawin_ray.models.precision import Precision, matmul_mode, resolve, tower_dtype
 from dawin_ray.models.preprocessing import (
-    Preprocessing, as_values, described, preprocessing_fingerprint,
+    PreprocessCfg, Preprocessing, as_values, described, preprocessing_fingerprint,
 )  # fmt: skip
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 
 __all__ = [
     "CHECKPOINT_HEAD", "HEAD", "Classifier", "ExpertConfig", "Experts", "Found", "HeadSpec",
-    "ModelConfig", "ModelSpec", "Precision", "Preprocessing", "as_values", "check_heads",
-    "create_model", "described", "find_models", "library_versions", "load_experts", "matmul_mode",
-    "preprocessing_fingerprint", "read_class_names", "resolve", "resolve_head", "tower_dtype",
+    "ModelConfig", "ModelSpec", "Precision", "PreprocessCfg", "Preprocessing", "as_values",
+    "check_heads", "create_model", "described", "find_models", "library_versions", "load_experts",
+    "matmul_mode", "preprocessing_fingerprint", "read_class_names", "resolve", "resolve_head",
+    "tower_dtype",
 ]  # fmt: skip

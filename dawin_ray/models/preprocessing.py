@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from open_clip.transform import PreprocessCfg as PreprocessCfg
+from open_clip.transform import image_transform_v2, merge_preprocess_dict
 from PIL import Image
 from torchvision.transforms import Normalize
 

@@ -15,6 +15,7 @@ ROOT = Path(dawin_ray.__file__).parent
 # Nothing imports from its own line's right, or from a line below. What stands on one line does not
 # import each other either: passes know no files, runs know no models.
 ORDER = """
+moved
 errors settings names
 records
 tables
@@ -37,7 +38,7 @@ RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in li
 PACKAGES = sorted(name for name in RANK if (ROOT / name / "__init__.py").exists())
 LIGHT = {
     "ray": {"engine"},
-    "open_clip": {"models", "bench"},
+    "open_clip": {"models"},
 }  # heavy library -> who imports it
 
 
