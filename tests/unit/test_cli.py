@@ -16,7 +16,8 @@ from dawin_ray import cli
 with cli._friendly(False):
     try:
         print("ready", flush=True)
-        time.sleep(60)
+        for _ in range(600):  # a signal just before one long sleep would wait for its end
+            time.sleep(0.1)
     finally:
         {cleaning}
 """
@@ -51,7 +52,7 @@ def test_a_signal_is_a_message_and_a_code(number):
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once_whatever_is_being_cleaned(second):
-    process = waiting("print('cleaning', flush=True); time.sleep(60)")
+    process = waiting("print('cleaning', flush=True); [time.sleep(0.1) for _ in range(600)]")
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "cleaning\n"
     process.send_signal(second)
