@@ -47,14 +47,21 @@ def step(say: Say, what: str) -> Iterator[Callable[[str], None]]:
             say(line(" so far"))
             pause = LINE_SECONDS
 
-    thread = threading.Thread(target=tell, daemon=True)
+    with _beside(tell, done):
+        yield found.append
+    say(line(""))
+
+
+@contextmanager
+def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
+    """Runs `work` in a thread until `done`, which is set behind the block."""
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        yield found.append
+        yield
     finally:
         done.set()
-        thread.join()
-    say(line(""))
+        thread.join(timeout=2 * ASK_SECONDS)
 
 
 @contextmanager
@@ -89,13 +96,8 @@ def told(tries: Tries, say: Say, label: str, stage: str) -> Iterator[Callable[[]
             except Exception:
                 logger.debug("the workers of %s cannot be asked", stage, exc_info=True)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
+    with _beside(work, done):
         yield first.set
-    finally:
-        done.set()
-        thread.join(timeout=2 * ASK_SECONDS)
 
 
 class Forecast:

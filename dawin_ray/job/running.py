@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -19,12 +19,7 @@ COUNT_SECONDS = 10.0  # that may pass before a run begins, to count its samples 
 
 Counts = dict[tuple[str, str], int]  # data set and key of a shard -> its samples
 
-
-class Advance(Protocol):
-    """Takes the summary of each chunk."""
-
-    def __call__(self, chunk: ChunkSummary, /) -> object:
-        """It is done."""
+Advance = Callable[[ChunkSummary], object]
 
 
 class Progress(Protocol):

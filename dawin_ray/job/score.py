@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import dawin_ray
-from dawin_ray.data import FORMATS, CropCache, DecodeImages, ReadChunks, plan_cache
+from dawin_ray.data import FORMATS, CropCache, DecodeImages, ReadChunks, Shard, plan_cache
 from dawin_ray.engine import Engine, Resources, Say, engine_of
 from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
@@ -173,7 +173,7 @@ def _score(
     spec = replace(prepared.spec, device=on.device, precision=session.precision)
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
     decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
-    cache = _cache(run, prepared, on, progress)
+    cache = _cache(run, prepared, shards, on, progress)
     passes = Passes(
         engine=session.engine,
         run=run,
@@ -206,9 +206,10 @@ def _score(
     outputs += [run.describe(name) for name in own]
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it
-    manifest_of(prepared.fingerprint, prepared.shards, counts, outputs, session.precision).write(
-        run
+    manifest = manifest_of(
+        prepared.fingerprint, prepared.shards, counts, outputs, session.precision
     )
+    manifest.write(run)
     run.work.remove()
     return report
 
@@ -240,11 +241,14 @@ def _fits_and_predictions(
 
 
 def _cache(
-    run: RunDirectory, prepared: Prepared, on: Resources, progress: Progress
+    run: RunDirectory,
+    prepared: Prepared,
+    shards: Sequence[Shard],
+    on: Resources,
+    progress: Progress,
 ) -> CropCache | None:
     job = prepared.job
     height, width = prepared.preprocessing.size
-    shards = list(itertools.chain.from_iterable(prepared.shards.values()))
     # tars and Parquet files would have to be opened one by one to count their samples
     counted = all(FORMATS[shard.format].of_images for shard in shards)
     images = sum(len(shard.images) for shard in shards)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import torch
 from torch.utils._pytree import tree_map
@@ -66,11 +66,12 @@ class Symbol(torch.Tensor):
     parameter: str  # its name in the model, for errors
 
     @classmethod
-    def shaped(cls, shape: Sequence[int], like: torch.Tensor) -> Any:
+    def shaped(cls, shape: Sequence[int], like: torch.Tensor) -> Self:
         """An empty one, of the dtype and device of what it carries."""
-        return torch.Tensor._make_wrapper_subclass(  # noqa: SLF001  (PyTorch has no other way)
+        made: Self = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001  (there is no other way)
             cls, torch.Size(shape), dtype=like.dtype, device=like.device
         )
+        return made
 
     @classmethod
     def __torch_function__(
@@ -110,8 +111,7 @@ class Interpolated(Symbol):
     @staticmethod
     def __new__(cls, parts: torch.Tensor, shares: Shares, name: str) -> Interpolated:
         """Has the shape, dtype and device of one part."""
-        made: Interpolated = cls.shaped(parts.shape[1:], parts)
-        return made
+        return cls.shaped(parts.shape[1:], parts)
 
     def __init__(self, parts: torch.Tensor, shares: Shares, name: str):
         """`name` is the parameter's, for errors."""
@@ -131,8 +131,7 @@ class LowRank(Symbol):
         cls, base: torch.Tensor, left: torch.Tensor, right: torch.Tensor, shares: Shares, name: str
     ) -> LowRank:
         """Has the shape, dtype and device of the base."""
-        made: LowRank = cls.shaped(base.shape, base)
-        return made
+        return cls.shaped(base.shape, base)
 
     def __init__(
         self, base: torch.Tensor, left: torch.Tensor, right: torch.Tensor, shares: Shares, name: str
@@ -159,8 +158,7 @@ class PerSample(Symbol):
     @staticmethod
     def __new__(cls, values_B: torch.Tensor, shares: Shares, name: str) -> PerSample:
         """Has the shape of one sample's value."""
-        made: PerSample = cls.shaped(values_B.shape[1:], values_B)
-        return made
+        return cls.shaped(values_B.shape[1:], values_B)
 
     def __init__(self, values_B: torch.Tensor, shares: Shares, name: str):
         """`values_B` is [B, *shape]."""
