@@ -1,5 +1,6 @@
 """Readers and model actors whose processes died before, without Ray: what they do the next time."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,17 +10,18 @@ import torch
 from open_clip.transform import PreprocessCfg
 
 from dawin_ray.data.attempts import Attempts, loading
-from dawin_ray.data.chunks import Chunk, ChunkSummary, end_of, from_row, pack
+from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
-from dawin_ray.engine import compute
+from dawin_ray.engine import compute, workers
 from dawin_ray.engine.ray_stream import RayWorker
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
+from dawin_ray.runs.work import Work
 from tests.conftest import make_images, write_tar
 from tests.unit.data.test_attempts import tries_of
 
@@ -29,17 +31,17 @@ class _Spec:
 
 
 class _Scorer:
-    def __init__(self, load_error=None, score_error=None):
+    def __init__(self, load_error=None, score_error=None, made=None):
         if load_error is not None:
             raise load_error
-        self.score_error, self.merges = score_error, 3
+        self.score_error, self.merges, self.made = score_error, 3, made or {}
         self.feed = SimpleNamespace(reached=None)
 
     def __call__(self, chunk, read):
         if self.score_error is not None:
             raise self.score_error
         self.merges += 7
-        return {}
+        return self.made
 
 
 @pytest.fixture
@@ -73,6 +75,36 @@ def actor_of(on, tmp_path, **errors):
 def score(on, tmp_path, chunk=CHUNK, **errors) -> ChunkSummary:
     found = actor_of(on, tmp_path, **errors)(packed(chunk))
     return from_row({name: value for name, (value,) in found.items()})
+
+
+def test_rejects_are_committed_first_and_the_last_table_last(on, tmp_path, monkeypatch):
+    """A run that is killed in between makes the chunk again, and so loses no reject."""
+    table, written = pa.table({"sample_id": ["a", "b"]}), []
+    monkeypatch.setattr(Work, "commit", lambda self, kind, *where: written.append(kind))
+    names = ("experts", "predictions")
+    stage = Pass(
+        name="at_once", spec=_Spec(), tables=names,
+        make=lambda: _Scorer(made=dict.fromkeys(names, table)),
+    )  # fmt: skip
+    chunk = dataclasses.replace(CHUNK, rejects=[Reject("c", "no image")])
+    RayWorker(stage, RunDirectory(str(tmp_path)), on)(packed(chunk))
+    assert written == ["rejects", "experts", "predictions"]
+
+
+def test_what_is_scored_of_a_chunk_is_told_meanwhile(on, attempts, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "REPORT_SECONDS", 0.0)
+    told = []
+
+    class Slow(_Scorer):
+        def __call__(self, chunk, read):
+            self.feed.reached(1, 2)
+            told.append(attempts.state(loading("pass 1"), "pass 1"))
+            return {}
+
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=Slow)
+    RayWorker(stage, RunDirectory(str(tmp_path)), on)(packed(CHUNK))
+    assert told == [(1, 1, 2)]
+    assert attempts.state(loading("pass 1"), "pass 1") == (1, 0, 0)
 
 
 def test_a_chunk_is_counted_and_its_end_too(on, attempts, tmp_path):

@@ -12,6 +12,7 @@ from dawin_ray.runs.layout import MANIFEST
 from dawin_ray.runs.manifest import Manifest, Rows, reseal
 from dawin_ray.runs.seals import faults_of_manifest, faults_of_outputs, unlisted_files
 from dawin_ray.storage.folders import files_below
+from dawin_ray.tables import OF_DATASETS
 
 COLUMNS = {
     "sample_id": ["a", "b"], "label": [1, None], "confidence": [0.5, 0.5], "nll": [0.1, np.nan],
@@ -80,6 +81,14 @@ def test_a_row_knows_where_no_number_is_right():
     assert [name for name in row if _is_no_number(name, row)] == ["confidence"]
     row |= {"label": 3}
     assert [name for name in row if _is_no_number(name, row)] == ["nll", "confidence"]
+
+
+@pytest.mark.parametrize("kind", OF_DATASETS)
+def test_each_table_has_a_row_for_each_sample(run, kind):
+    manifest = write(run)
+    outputs = tuple(o for o in manifest.outputs if not o.path.startswith(f"{kind}/"))
+    [fault] = faults_of_outputs(run, outputs, manifest.rows)
+    assert fault.startswith(f"{kind} of 'set': 0 rows; the manifest says")
 
 
 @pytest.mark.parametrize("name", ["audit.json", "csv/scores.csv"])
