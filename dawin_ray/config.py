@@ -95,6 +95,13 @@ class Job(Settings):
                     f"datasets: skip_other_folders of '{dataset.name}' needs classes that name its "
                     "folders"
                 )
+        experts = [expert.name for expert in self.experts]
+        for dataset in self.datasets:
+            if dataset.expert is not None and dataset.expert not in experts:
+                raise ValueError(
+                    f"datasets: expert of '{dataset.name}' is '{dataset.expert}'; expected one of "
+                    f"{', '.join(experts)}"
+                )
         return self
 
     @model_validator(mode="after")

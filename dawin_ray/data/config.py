@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dawin_ray.data.formats.registry import FORMATS
+from dawin_ray.models import HeadConfig
 from dawin_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class DatasetConfig(Settings):
     a JSON file of groups."""
     class_names: str | None = None
     templates: str | None = None
+    head: HeadConfig | None = None
+    """Null: `class_names`, or the model's."""
+    expert: str | None = None
+    """Whose task this is: an expert's name. Only what knows the task reads it."""
     image_column: str | None = None
     label_column: str | None = None
     skip_other_folders: bool = False
@@ -60,3 +65,12 @@ class DatasetConfig(Settings):
                 f"'set-{name}'"
             )
         return name
+
+    @model_validator(mode="after")
+    def _check_head(self) -> DatasetConfig:
+        if self.head is not None and (self.class_names or self.templates):
+            raise ValueError(
+                f"'{self.name}' has a head and class_names or templates beside it: write them "
+                "into head: {zero_shot: {class_names: ..., templates: ...}}, or leave head out"
+            )
+        return self

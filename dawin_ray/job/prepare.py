@@ -144,8 +144,10 @@ def prepare(
         model=model,
         tasks={
             # workers need no names, and small arguments start actors without the object store
-            name: Task(head.key, replace(classes[name], names=None, synsets=None))
-            for name, head in heads.items()
+            d.name: Task(
+                heads[d.name].key, replace(classes[d.name], names=None, synsets=None), d.expert
+            )
+            for d in job.datasets
         },
         coefficient=job.coefficient,
         scale=job.merge.scale,

@@ -13,12 +13,14 @@ from dawin_ray.models.precision import Precision, matmul_mode, resolve, tower_dt
 from dawin_ray.models.preprocessing import (
     PreprocessCfg, Preprocessing, as_values, described, preprocessing_fingerprint,
 )  # fmt: skip
-from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
+from dawin_ray.models.spec import (
+    CHECKPOINT_HEAD, ExpertConfig, HeadConfig, HeadSpec, ModelConfig, ModelSpec,
+)  # fmt: skip
 
 __all__ = [
-    "CHECKPOINT_HEAD", "HEAD", "Classifier", "ExpertConfig", "Experts", "Found", "HeadSpec",
-    "ModelConfig", "ModelSpec", "Precision", "PreprocessCfg", "Preprocessing", "as_values",
-    "check_heads", "create_model", "described", "find_models", "library_versions", "load_experts",
-    "matmul_mode", "preprocessing_fingerprint", "read_class_names", "resolve", "resolve_head",
-    "tower_dtype",
+    "CHECKPOINT_HEAD", "HEAD", "Classifier", "ExpertConfig", "Experts", "Found", "HeadConfig",
+    "HeadSpec", "ModelConfig", "ModelSpec", "Precision", "PreprocessCfg", "Preprocessing",
+    "as_values", "check_heads", "create_model", "described", "find_models", "library_versions",
+    "load_experts", "matmul_mode", "preprocessing_fingerprint", "read_class_names", "resolve",
+    "resolve_head", "tower_dtype",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ class Task:
 
     head: str  # its key, see `models.HeadSpec`
     classes: DatasetClasses  # those of the head's that the data set has
+    expert: str | None = None  # whose task it is, for what may know it
 
 
 @dataclass(frozen=True, kw_only=True)

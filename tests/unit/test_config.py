@@ -285,3 +285,20 @@ def test_other_names_come_back_from_pandas_as_they_are(tmp_path, name):
     folder.mkdir(parents=True)
     pd.DataFrame({"label": [1]}).to_parquet(folder / "0.parquet")
     assert list(pd.read_parquet(tmp_path / "predictions").dataset.astype(object)) == [name]
+
+
+def test_a_data_set_says_whose_task_it_is_and_has_one_head():
+    def of_set(**more):
+        return job(datasets=[{"name": "mnist", "path": "data/mnist", **more}])
+
+    made = make_job(of_set(expert="fine_tuned", head={"checkpoint": "head_mnist.safetensors"}))
+    (dataset,) = made.datasets
+    assert dataset.expert == "fine_tuned"
+    assert dataset.head.checkpoint == "head_mnist.safetensors"
+    assert "expected one of zero_shot, fine_tuned" in fault_of(of_set(expert="fine-tuned"))
+    either = "datasets.0.head: give either checkpoint: FILE or zero_shot: {class_names: ...}"
+    zero_shot = {"class_names": "mnist"}
+    for head in ({}, {"checkpoint": "a.pt", "zero_shot": zero_shot}):
+        assert either in fault_of(of_set(head=head))
+    both = fault_of(of_set(head={"zero_shot": zero_shot}, templates="mnist.txt"))
+    assert "'mnist' has a head and class_names or templates beside it" in both

@@ -34,7 +34,9 @@ def job(**others):
 def test_every_key_of_a_job_is_there_once():
     fits = {"baselines": {"fits": [{"clusters": 2}]}}
     saved = {"fit": {"from": "RUN", "dataset": "d"}}
-    jobs = [job(**more).model_dump(mode="json", by_alias=True) for more in (fits, saved)]
+    head = {"zero_shot": {"class_names": "mnist"}}
+    heads = {"datasets": [{"name": "d", "path": "d", "head": head}]}
+    jobs = [job(**more).model_dump(mode="json", by_alias=True) for more in (fits, saved, heads)]
     assert KEYS.keys() == {name for values in jobs for name in flat(values)} - {""}
     assert len(KEYS) == len(keys_of())
 
