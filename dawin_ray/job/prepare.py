@@ -26,7 +26,7 @@ from dawin_ray.data import (
 )
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
-from dawin_ray.job.fingerprint import identity_of
+from dawin_ray.job.fingerprint import identity_of, values_of
 from dawin_ray.job.inputs import heads_of, inputs_of
 from dawin_ray.job.progress import step
 from dawin_ray.method import Reference, Trim
@@ -205,7 +205,7 @@ def prepare(
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            "job": job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
+            "job": values_of(job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT))
             | {"chunk_size": job.compute.chunk_size},
             "libraries": libraries,
             "checkpoints": digests,

@@ -22,17 +22,15 @@ KEPT = 0.2  # of a task vector's values; the reference's `K = 20`, in per cent
 
 
 class TiesConfig(Settings):
-    """TIES: of each task vector the largest values, where their signs agree, summed and scaled.
-
-    `keep` is the share that is kept, `scale` what the sum is multiplied by. The share is of all
-    values that the base and all experts have (`over: checkpoint`, as in the reference, where the
-    text tower's count too: they are unchanged, so that more of the image tower is kept), or of
-    those of the image tower alone (`over: tower`). `dawin-ray plan` tells how many these are.
-    """
+    """TIES: of each task vector the largest values, where their signs agree, summed and scaled."""
 
     keep: float = Field(default=KEPT, gt=0, le=1)
+    """The share of a task vector's values; `dawin-ray plan` says how many of the tower's it is."""
     scale: float = Field(default=TASK_SCALE, gt=0)
+    """What the sum is multiplied by."""
     over: Literal["checkpoint", "tower"] = "checkpoint"
+    """What `keep` is a share of: all values that base and experts have, as in the reference, where
+    those of the text tower are unchanged and so leave more of the image tower; or its alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
