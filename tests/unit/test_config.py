@@ -300,8 +300,9 @@ def test_a_data_set_says_whose_task_it_is_and_has_one_head():
     zero_shot = {"class_names": "mnist"}
     for head in ({}, {"checkpoint": "a.pt", "zero_shot": zero_shot}):
         assert either in fault_of(of_set(head=head))
-    both = fault_of(of_set(head={"zero_shot": zero_shot}, templates="mnist.txt"))
-    assert "'mnist' has a head and class_names or templates beside it" in both
+    for texts in ({"templates": "mnist.txt"}, {"class_names": "mnist"}):
+        both = fault_of(of_set(head={"zero_shot": zero_shot}, **texts))
+        assert "'mnist' has templates or class_names beside its head" in both
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ import tomllib
 import typing
 from pathlib import Path
 
+import open_clip
 import pyarrow as pa
 import pytest
+import torch
 import typer
 import yaml
 
