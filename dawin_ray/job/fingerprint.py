@@ -6,6 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# Keys of a data set that came after runs were written: while they are null, its job is the same.
+LATER_KEYS = ("head", "expert")
+
+
+def without_later_keys(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's values without what older versions did not know and this job does not use."""
+    datasets = [
+        {key: value for key, value in of_set.items() if value is not None or key not in LATER_KEYS}
+        for of_set in job["datasets"]
+    ]
+    return {**job, "datasets": datasets}
+
 
 def identity_of(
     experts: Sequence[Mapping[str, Any]],

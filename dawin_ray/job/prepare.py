@@ -26,7 +26,7 @@ from dawin_ray.data import (
 )
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
-from dawin_ray.job.fingerprint import identity_of
+from dawin_ray.job.fingerprint import identity_of, without_later_keys
 from dawin_ray.job.inputs import heads_of, inputs_of, origins_of_names
 from dawin_ray.job.progress import step
 from dawin_ray.method import Reference
@@ -206,7 +206,9 @@ def prepare(
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            "job": job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
+            "job": without_later_keys(
+                job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
+            )
             | {"chunk_size": job.compute.chunk_size},
             "libraries": libraries,
             "checkpoints": digests,
