@@ -26,11 +26,12 @@ from dawin_ray.data import (
 )
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
-from dawin_ray.job.fingerprint import identity_of, without_later_keys
+from dawin_ray.job.fingerprint import identity_of, values_of
 from dawin_ray.job.inputs import heads_of, inputs_of, origins_of_names
 from dawin_ray.job.progress import step
-from dawin_ray.method import Reference
+from dawin_ray.method import Reference, Trim
 from dawin_ray.models import (
+    Found,
     HeadSpec,
     Preprocessing,
     find_models,
@@ -157,6 +158,7 @@ def prepare(
         exact=job.exact,
         exact_rank=job.mixture.exact_rank,
         baselines=job.baselines,
+        trim=_trim(job, found, progress),
         batch_size=job.compute.batch_size,
         compared=_first_chunks(shards),
     )
@@ -206,9 +208,7 @@ def prepare(
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            "job": without_later_keys(
-                job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
-            )
+            "job": values_of(job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT))
             | {"chunk_size": job.compute.chunk_size},
             "libraries": libraries,
             "checkpoints": digests,
@@ -224,6 +224,16 @@ def prepare(
         texts=texts,
         reference=reference,
     )
+
+
+def _trim(job: Job, found: Found, progress: Say) -> Trim | None:
+    """What TIES keeps, where it is one of the baselines: decided here, once for all workers."""
+    if job.baselines.ties is None:
+        return None
+    with step(progress, "trimming the task vectors") as told:
+        trim = found.trim(job.baselines.ties)
+        told(f"{trim.values:,} values of each of {len(trim.kept)}")
+    return trim
 
 
 def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
