@@ -22,6 +22,14 @@ from dawin_ray.engine import ray_cluster
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files stay together (`--dist loadgroup`), and so do all tests that share one Ray."""
+    for item in items:
+        group = "ray" if "local_ray" in getattr(item, "fixturenames", ()) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 CLASSES = 6
 MODEL_CONFIG = {
     "embed_dim": 16,
