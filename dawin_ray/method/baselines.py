@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dawin_ray.method.coefficients import CoefficientConfig
+from dawin_ray.method.mixture import MixtureConfig
 from dawin_ray.settings import Settings
 
 # The reference's normal controls, as weights of the last expert: mean -> standard deviation, and
@@ -43,6 +44,12 @@ class FitConfig(Settings):
         if self.clusters is None and self.offset_adjustment is None:
             raise ValueError("baselines.fits: say what differs, clusters or offset_adjustment")
         return self
+
+    def mixture(self, of_job: MixtureConfig) -> MixtureConfig:
+        """The job's settings of a mixture, but for what differs."""
+        if self.clusters is None:
+            return of_job
+        return MixtureConfig(**of_job.model_dump() | {"clusters": self.clusters})
 
     @property
     def name(self) -> str:
