@@ -212,9 +212,9 @@ def fit_mixture(
             "a mixture needs at least one sample, got none; check that the data set is not empty "
             "and that not all of its samples were rejected."
         )
+    config = config.for_experts(rows_NM.shape[1])
     if config.clusters == "exact":
         raise ValueError("clusters: exact is the mode without a mixture; there is nothing to fit")
-    config = config.for_experts(rows_NM.shape[1])
     auto = config.clusters == "auto"
     wanted = config.max_clusters if config.clusters == "auto" else config.clusters
     possible = _count_distinct(rows_NM, at_most=wanted)
