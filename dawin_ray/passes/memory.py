@@ -9,7 +9,6 @@ Shapes: M experts, P parts of the samplewise model, O and I outer and inner size
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
 
 import psutil
 import torch
@@ -18,15 +17,13 @@ from dawin_ray.errors import UserError
 from dawin_ray.models import TOWER, Experts, tower_dtype
 from dawin_ray.passes.spec import ScoringSpec
 
-Part = Literal["experts", "exact"]
-
 GB = 1e9
 
 
-def footprint(spec: ScoringSpec, experts: Experts, what: Collection[Part]) -> dict[str, int]:
+def footprint(spec: ScoringSpec, experts: Experts, what: Collection[str]) -> dict[str, int]:
     """Bytes of weights on the device, by what they are of; a batch's activations come on top.
 
-    `what` are the models of a pass: those of the experts' pass, those of the exact mode, or both.
+    `what` are the models of a pass: `experts`, those of the experts' pass, and `exact`.
     In lower precision or rank the exact mode keeps all of them in float32 and full rank as well,
     for the sample that is compared. Tensors that are equal in all experts count as if they were
     not: it is a bound.
@@ -53,7 +50,7 @@ def footprint(spec: ScoringSpec, experts: Experts, what: Collection[Part]) -> di
     return found
 
 
-def check_memory(spec: ScoringSpec, experts: Experts, what: Collection[Part]) -> None:
+def check_memory(spec: ScoringSpec, experts: Experts, what: Collection[str]) -> None:
     """Refuse models that the device's free memory cannot hold, before they are put there.
 
     Raises:

@@ -59,7 +59,7 @@ def test_the_offset_is_only_there_when_asked_for():
 def test_a_fit_survives_json():
     fitted = fit(stream_of(log_e(100), 10), 2, CoefficientConfig(offset_adjustment=True), TWO)
     again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
-    values = log_e(50, 3, seed=1)
+    values = log_e(50, seed=1)
     np.testing.assert_array_equal(again.coefficients(values), fitted.coefficients(values))
     np.testing.assert_array_equal(
         again.mixture.predict(again.coefficients(values)),
