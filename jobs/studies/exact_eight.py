@@ -19,6 +19,7 @@ import torch
 
 from dawin_ray.bench import interleaved, machine, median_ratio
 from dawin_ray.method import TASK_SCALE
+from dawin_ray.method.samplewise.tensors import Symbol
 from dawin_ray.models import (
     CHECKPOINT_HEAD,
     Classifier,
@@ -70,10 +71,22 @@ def difference(tensor: torch.Tensor) -> torch.Tensor:
     return DISTANCE * tensor.norm() / made.norm() * made
 
 
-def resident() -> float:
-    """Bytes of memory that this process has."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return 1024.0 * int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+def bytes_of(model: torch.nn.Module) -> int:
+    """Of a model's weights, whose samplewise ones hold their parts."""
+    held = [
+        value
+        for layer in model.modules()
+        for value in {**vars(layer), **dict(layer.named_parameters(recurse=False)),
+                      **dict(layer.named_buffers(recurse=False))}.values()
+        if isinstance(value, torch.Tensor)
+    ]  # fmt: skip
+    parts = [
+        part
+        for value in held
+        for part in (vars(value).values() if isinstance(value, Symbol) else [value])
+        if isinstance(part, torch.Tensor)
+    ]
+    return sum(part.nbytes for part in parts)
 
 
 @torch.inference_mode()
@@ -100,9 +113,7 @@ def main() -> None:
         dtype = tower_dtype(precision)
         plain = experts.classifier(experts.states[0], device, dtype)
         for rank in [None, *given.ranks]:
-            before = torch.cuda.memory_allocated() if device.type == "cuda" else resident()
             exact = experts.samplewise(TASK_SCALE, rank=rank, device=device, dtype=dtype)
-            after = torch.cuda.memory_allocated() if device.type == "cuda" else resident()
             inputs = pixels.to(dtype)
             with matmul_mode(precision):
                 logits = exact(inputs, shares, CHECKPOINT_HEAD).float()
@@ -118,7 +129,7 @@ def main() -> None:
                 f"{precision:8} {'full rank' if rank is None else f'rank {rank}':9}: "
                 f"{1e3 * statistics.median(seconds['exact']) / given.batch:8.2f} ms/image, "
                 f"{median_ratio(seconds['exact'], seconds['plain']):5.2f} x one forward; weights "
-                f"{(after - before) / 1e9:5.2f} GB; predictions {agree:5.1f} %, logits off "
+                f"{bytes_of(exact) / 1e9:5.2f} GB; predictions {agree:5.1f} %, logits off "
                 f"{off:.1e} of the largest, against float32 full rank",
                 flush=True,
             )
