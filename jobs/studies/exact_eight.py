@@ -1,11 +1,11 @@
 """What does the exact mode cost with eight task experts, and what does a limit on the rank lose?
 
-    python jobs/studies/exact_eight.py                    # ViT-B/32, CPU, about 5 minutes on a core
+    python jobs/studies/exact_eight.py                    # ViT-B/32, CPU, some 10 minutes on a core
     python jobs/studies/exact_eight.py --device cuda --architecture ViT-L-14 --batch 256
 
 Random weights: the time is that of trained ones, the agreement is not, as it depends on how fast
 the singular values of the task vectors fall. Here they fall as 1 / i, and there are 64 of them.
-The answer, with its tables, is in README.md beside this file.
+The answer is in dawin_ray/method/samplewise/README.md.
 
 Shapes: B batch, M experts, O and I outer and inner size of a layer.
 """
