@@ -2,7 +2,9 @@
 
 Many starts go a few steps of EM side by side; the best of them climb to their optima by Newton's
 method; swaps of components lead from there to better ones, until none does. Of many samples a
-seeded few take part in the search, and the best optima climb again on all.
+seeded few take part in the search, and the best optima climb again on all. No search is sure to
+find the highest: in the hardest case of tests/parity/multitask (M = 8, K = 5; 43 of 45 starts there
+were short of it) two of eight seeds end 0.03 nats below. More `restarts` look further.
 
 Shapes: N samples, M experts, K clusters, R starts.
 """
@@ -27,12 +29,12 @@ EM_STEPS = 25  # side by side; then their order says which are worth a climb
 
 CLIMBS = 12  # of those that differ
 
-SWAP_CLIMBS = 4  # and of the swaps of an optimum
+SWAP_CLIMBS = 8  # and of the swaps of an optimum
 
 # A climb from near takes 1 to 10 steps; one that takes more ends in a narrow spike or on a plateau.
 CLIMB_STEPS = 30
 
-FINALISTS = 2  # optima whose swaps are tried, and that climb on all samples
+FINALISTS = 4  # optima whose swaps are tried, and that climb on all samples
 
 SWAP_ROUNDS = 5
 
