@@ -57,9 +57,9 @@ def test_the_offset_is_only_there_when_asked_for():
 
 
 def test_a_fit_survives_json():
-    fitted = fit(stream_of(log_e(100, 3), 10), 3, CoefficientConfig(offset_adjustment=True), TWO)
+    fitted = fit(stream_of(log_e(100), 10), 2, CoefficientConfig(offset_adjustment=True), TWO)
     again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
-    values = log_e(50, 3, seed=1)
+    values = log_e(50, seed=1)
     np.testing.assert_array_equal(again.coefficients(values), fitted.coefficients(values))
     np.testing.assert_array_equal(
         again.mixture.predict(again.coefficients(values)),
@@ -115,3 +115,8 @@ def test_a_fit_with_growth_survives_json():
     again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
     np.testing.assert_array_equal(again.growth, fitted.growth)
     assert "log growth" in fitted.describe()
+
+
+def test_an_offset_is_for_two_experts():
+    with pytest.raises(UserError, match=r"offset_adjustment is defined for 2 experts.* are 3"):
+        fit(stream_of(log_e(100, 3), 10), 3, CoefficientConfig(offset_adjustment=True), TWO)
