@@ -5,6 +5,7 @@ The package that knows open_clip: architectures, tags, checkpoint layouts, token
 """
 
 from dawin_ray.models.architecture import library_versions
+from dawin_ray.models.convert.convert import Converted, convert_checkpoint
 from dawin_ray.models.experts import Classifier, Experts, create_model, load_experts
 from dawin_ray.models.found import Found, find_models
 from dawin_ray.models.heads import check_heads, read_class_names, resolve_head
@@ -16,9 +17,9 @@ from dawin_ray.models.preprocessing import (
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 
 __all__ = [
-    "CHECKPOINT_HEAD", "HEAD", "Classifier", "ExpertConfig", "Experts", "Found", "HeadSpec",
-    "ModelConfig", "ModelSpec", "Precision", "PreprocessCfg", "Preprocessing", "as_values",
-    "check_heads", "create_model", "described", "find_models", "library_versions", "load_experts",
-    "matmul_mode", "preprocessing_fingerprint", "read_class_names", "resolve", "resolve_head",
-    "tower_dtype",
+    "CHECKPOINT_HEAD", "HEAD", "Classifier", "Converted", "ExpertConfig", "Experts", "Found",
+    "HeadSpec", "ModelConfig", "ModelSpec", "Precision", "PreprocessCfg", "Preprocessing",
+    "as_values", "check_heads", "convert_checkpoint", "create_model", "described", "find_models",
+    "library_versions", "load_experts", "matmul_mode", "preprocessing_fingerprint",
+    "read_class_names", "resolve", "resolve_head", "tower_dtype",
 ]  # fmt: skip
