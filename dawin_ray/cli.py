@@ -170,6 +170,30 @@ def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = Fals
 
 
 @app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A checkpoint as you have it.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
+    base: Annotated[
+        str | None, typer.Option(help="The model that an adapter, or a tower alone, is over.")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Which of several state dicts in the file, such as ema.")
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Take the tensors out of a pickled model, running none of it; rename; merge a LoRA adapter."""
+    with _friendly(verbose):
+        from dawin_ray.models import convert_checkpoint
+
+        found = convert_checkpoint(source, target, base=base, part=part)
+        _echo(f"{target}: {found.tensors} tensors, {found.bytes / 1e6:.1f} MB")
+        if found.classes is not None:
+            _echo(f"head of {found.classes} classes")
+        if found.architectures:
+            _echo(f"model.architecture: {' or '.join(found.architectures)}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where images and run go.")] = Path("runs/demo"),
     verbose: Verbose = False,
