@@ -11,3 +11,5 @@ CHECKPOINTS = {
     "zero_shot": Path(__file__).with_name("zero_shot.safetensors"),
     "fine_tuned": Path(__file__).with_name("fine_tuned.safetensors"),
 }
+TASKS_CONFIG = Path(__file__).with_name("tasks.json")  # of the second suite, likewise
+TASKS_PACKED = Path(__file__).with_name("tasks.safetensors")  # its models, see `packed`
