@@ -50,7 +50,7 @@ def in_order_of(
         logger.warning(
             "data set %s: the names that it brings for its labels (%s) cannot be compared, as the "
             "names of the head's classes are unknown: label i is taken for the head's class i. "
-            "Give model.class_names",
+            "Give model.class_names, or class_names of the data set beside its head of a file",
             dataset.name, origin,
         )  # fmt: skip
         return classes

@@ -48,7 +48,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
             "?" if missing else f"{chunks:,}",
         )
     experts = len(job.experts)
-    static = sum(method.kind == "static" for method in spec.methods)
+    static = sum(method.merges for method in spec.methods)
     samplewise = sum(method.kind == "samplewise" for method in spec.methods)
     fits = 1 if job.fit == "joint" else len(job.datasets)
     at_least = "at least " if unknown else ""
@@ -56,7 +56,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
     most = clusters if isinstance(clusters, int) else job.mixture.max_clusters
     others = [m.fit for m in job.methods if m.fit is not None]
     offset = " with offset adjustment" if job.coefficient.offset_adjustment else ""
-    beside = f" + {static} static interpolation{'s' if static > 1 else ''}" if static else ""
+    beside = f" + {static} static model{'s' if static > 1 else ''}" if static else ""
     experts_pass = (
         f"{at_least}{total * (experts + static):,} forwards: {total:,} images x "
         f"({experts} experts{beside})"
@@ -106,6 +106,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         f"{prepared.preprocessing.source}",
         *passes,
         f"baselines {_prices(job.methods, experts)}",
+        *_of_ties(prepared),
         f"compute   device {job.compute.device}, actors {job.compute.actors}, "
         + (
             f"on the cluster at {job.compute.address}"
@@ -152,5 +153,23 @@ def labels_of(prepared: Prepared) -> list[str]:
 def _prices(methods: Sequence[Method], experts: int) -> str:
     """What each baseline adds, in forwards of one model for a sample."""
     added = {"output": "0", "static": "1", "fit": "1", "samplewise": f"about {experts}"}
-    beside = [f"{m.name} {added[m.kind]}" for m in methods if m.kind != "expert"]
+
+    def price(method: Method) -> str:
+        return added[method.kind] if method.same_as is None else f"0, as it is {method.same_as}"
+
+    beside = [f"{m.name} {price(m)}" for m in methods if m.kind != "expert"]
     return f"{', '.join(beside)} (forwards for a sample)" if beside else "none"
+
+
+def _of_ties(prepared: Prepared) -> list[str]:
+    """Of how many values TIES keeps its share, and what that is of the merged ones."""
+    ties, trim = prepared.job.baselines.ties, prepared.spec.trim
+    if ties is None or trim is None:
+        return []
+    kept = sorted(100 * count / trim.merged_values for count in trim.merged_kept)
+    others = trim.values - trim.merged_values
+    return [
+        f"ties      keeps {100 * ties.keep:g} % of {trim.values:,} values"
+        + (f", {others:,} of which are not the tower's" if others else ", the tower's")
+        + f": {kept[0]:.1f} to {kept[-1]:.1f} % of its {trim.merged_values:,}"
+    ]

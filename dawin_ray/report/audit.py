@@ -52,7 +52,7 @@ def audit(finished: FinishedRun) -> Audit:
     """All figures of a run's page.
 
     Differences are DaWin minus the other, over the samples with a label. Their p-values are exact
-    McNemar's, adjusted by Holm over all data sets and methods that use no labels.
+    McNemar's, adjusted by Holm over all data sets and methods that are no bounds.
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.columns(origin).of_experts()
@@ -66,7 +66,13 @@ def audit(finished: FinishedRun) -> Audit:
         level=scores.LEVEL,
         experts=finished.experts,
         methods=tuple(
-            ComparedMethod(name=m.name, kind=m.kind, weight=m.weight, uses_labels=m.uses_labels)
+            ComparedMethod(
+                name=m.name,
+                kind=m.kind,
+                weight=m.weight,
+                uses_labels=m.uses_labels,
+                uses_task=m.uses_task,
+            )
             for m in finished.methods
         ),
         in_distribution=finished.in_distribution,
@@ -116,7 +122,7 @@ def audit_dataset(
             for name in names
         },
         differences={
-            m.name: _difference(right[DAWIN], right[m.name], m.uses_labels)
+            m.name: _difference(right[DAWIN], right[m.name], m.is_bound)
             for m in finished.methods
         },
         best_expert=best,
@@ -139,7 +145,7 @@ def suite_of(
     rows = [row for row in found if row.labelled and row.dataset != in_distribution]
     if len(rows) < 2:
         return None
-    rivals = [m.name for m in methods if not m.uses_labels]
+    rivals = [m.name for m in methods if not m.is_bound]
     accuracies = {}
     for name in [*(m.name for m in methods), DAWIN]:
         right = [round(row.methods[name].accuracy.value * row.labelled) for row in rows]
@@ -180,10 +186,10 @@ def _scores(
     )
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray, uses_labels: bool) -> Difference:
+def _difference(ours: np.ndarray, theirs: np.ndarray, of_bound: bool) -> Difference:
     better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     found = scores.paired_differences([(better, worse, len(ours))])
-    p = None if uses_labels else scores.mcnemar(better, worse)
+    p = None if of_bound else scores.mcnemar(better, worse)
     return Difference(
         value=found.value, low=found.low, high=found.high, n=found.n, better=better, worse=worse,
         p=p,

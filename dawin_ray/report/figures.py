@@ -35,8 +35,21 @@ class ComparedMethod:
 
     name: str
     kind: str
-    weight: float | None  # of the last of two experts, where it is static
+    weight: float | None  # of the last of two experts, where it is on the static curve
     uses_labels: bool
+    uses_task: bool = False
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it knows what DaWin does not, and so is no rival."""
+        return self.uses_labels or self.uses_task
+
+    @property
+    def shown(self) -> str:
+        """Its name; of a bound also what it knows."""
+        if not self.is_bound:
+            return self.name
+        return f"{self.name} ({'uses labels' if self.uses_labels else 'knows the task'})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +258,13 @@ class Audit:
 
     @property
     def rivals(self) -> tuple[str, ...]:
-        """The methods that DaWin is tested against: those that need no labels."""
-        return tuple(method.name for method in self.methods if not method.uses_labels)
+        """The methods that DaWin is tested against: those that know no more than it does."""
+        return tuple(method.name for method in self.methods if not method.is_bound)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """What stands for each method in tables and pictures."""
+        return {method.name: method.shown for method in self.methods} | {DAWIN: "DaWin"}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def of_suite(audit: Audit) -> str | None:
     if suite is None:
         return None
     names = sorted(audit.names, key=lambda name: suite.accuracy[name].value)
-    bounds = {method.name for method in audit.methods if method.uses_labels}
+    bounds = {method.name for method in audit.methods if method.is_bound}
 
     def panel(axes: Axes) -> None:
         for y, name in enumerate(names):
@@ -90,8 +90,7 @@ def of_suite(audit: Audit) -> str | None:
             colour = OURS if name == DAWIN else GREY if name in bounds else PALETTE[0]
             axes.plot([100 * found.low, 100 * found.high], [y, y], color=colour, lw=2)
             axes.plot(100 * found.value, y, "o", color=colour, ms=5)
-        shown = {name: f"{name} (uses labels)" for name in bounds} | {DAWIN: "DaWin"}
-        axes.set_yticks(range(len(names)), [shown.get(name, name) for name in names])
+        axes.set_yticks(range(len(names)), [audit.shown[name] for name in names])
         axes.set_xlabel(f"mean accuracy over {len(suite.datasets)} data sets, %")
         axes.grid(axis="x", alpha=0.25)
 

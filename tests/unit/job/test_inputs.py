@@ -15,7 +15,7 @@ from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.job.score import score
 from dawin_ray.method.fit import Fit
 from dawin_ray.models import architecture as architectures
-from dawin_ray.models import heads
+from dawin_ray.models import texts
 from dawin_ray.models.experts import load_experts
 from dawin_ray.models.found import find_models
 from dawin_ray.records import write_record
@@ -145,7 +145,7 @@ def test_a_list_of_open_clip_is_told_by_its_content_too(case, monkeypatch):
     model = case.job().model.model_dump() | {"templates": "simple-imagenet"}
     before = case.prepare(model=model).fingerprint["inputs"]["templates"]["simple-imagenet"]
     changed = {"simple-imagenet": ("an other {}.",)}
-    monkeypatch.setattr(heads, "KNOWN_TEMPLATES", changed)
+    monkeypatch.setattr(texts, "KNOWN_TEMPLATES", changed)
     after = case.prepare(model=model).fingerprint["inputs"]["templates"]["simple-imagenet"]
     assert before != after
 
@@ -303,7 +303,7 @@ def test_trained_heads_that_are_not_used_are_told(tmp_path, caplog):
     caplog.clear()
     prepared = case.prepare(model=model, datasets=own)
     assert prepared.spec.tasks["listed"].head == "checkpoint"
-    assert "are not used for mapped: class_names of its own" in caplog.text
+    assert "are not used for mapped: head or class_names of its own" in caplog.text
     with pytest.raises(UserError, match=r"'mapped' has class_names of its own"):
         case.prepare(model=model | {"head": "checkpoint"}, datasets=own)
 
@@ -317,7 +317,7 @@ def test_the_base_must_have_a_head_too(tmp_path):
     more = expert_state(5) | {"classification_head.weight": torch.ones(CLASSES + 1, 16),
                               "classification_head.bias": torch.ones(CLASSES + 1)}  # fmt: skip
     save_file(more, tmp_path / "base.safetensors")
-    with pytest.raises(UserError, match=r"\[7, 16\] in 'merge.base'|in 'merge.base' but"):
+    with pytest.raises(UserError, match=r"of 'e0'.* and of 'merge\.base'.* heads that differ"):
         case.prepare(merge={"base": str(tmp_path / "base.safetensors")})
 
 

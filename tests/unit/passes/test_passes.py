@@ -32,6 +32,7 @@ from dawin_ray.method.baselines import BaselinesConfig
 from dawin_ray.method.coefficients import CoefficientConfig, Offset
 from dawin_ray.method.fit import Fit
 from dawin_ray.method.mixture import Mixture
+from dawin_ray.models.heads import head_of_file
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.passes.predictions import Predict
@@ -525,12 +526,16 @@ def test_predictions_over_grouped_classes_have_as_many_top_classes(small, score,
 
 def test_task_vectors_are_added_to_the_base(small, score, chunks):
     spec = make_spec(small, scale=0.4)
-    model = dataclasses.replace(spec.model, base=small.checkpoints[2])
-    spec = dataclasses.replace(spec, model=model)
+    head = head_of_file(small.checkpoints[2])  # over a base one head serves all models
+    model = dataclasses.replace(spec.model, base=small.checkpoints[2], heads=(head,))
+    tasks = {name: Task(head.key, of_set) for name, of_set in ALL_CLASSES.items()}
+    spec = dataclasses.replace(spec, model=model, tasks=tasks)
     experts = score(chunks[0])
     table = Predict(spec, {"set": make_fit(0.3)})(chunks[0], experts)
     # theta_0 + s M sum of lambda_t (theta_t - theta_0), s M = 0.8
-    p = softmax(exact_logits(chunks[0], mixed(0.8 * 0.7, 0.8 * 0.3, 1 - 0.8)))
+    merged = mixed(0.8 * 0.7, 0.8 * 0.3, 1 - 0.8)
+    whole = merged | {k: v for k, v in expert_state(2).items() if not k.startswith("visual.")}
+    p = softmax(exact_logits(chunks[0], whole))
     np.testing.assert_allclose(values(table, "entropy"), entropy(p), rtol=0, atol=TOLERANCE)
     assert values(table, "prediction").tolist() == p.argmax(axis=1).tolist()
 
