@@ -39,7 +39,10 @@ def unpack(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, to
     packed = load_file(path)
     models: dict[str, dict[str, torch.Tensor]] = {BASE: {}}
     heads = {}
-    for key, tensor in packed.items():  # the base's come first: safetensors sorts by type, then name
+    for (
+        key,
+        tensor,
+    ) in packed.items():  # the base's come first: safetensors sorts by type, then name
         model, _, name = key.partition("/")
         if model == HEAD:
             heads[name] = tensor.float()

@@ -29,13 +29,12 @@ STIX = ("STIXGeneral.ttf", "STIXGeneralBol.ttf")  # upright: the others lack sig
 
 BROAD = Style(
     fonts=(*SANS, *STIX),
-    size=(16, 32),
-    angle=(-8, 8),
-    shear=(-0.15, 0.15),
+    size=(22, 32),
+    angle=(-5, 5),
+    shear=(-0.1, 0.1),
     ink=(0, 256),
     paper=(0, 256),
-    jitter=4,
-    noise=(0, 20),
+    noise=(0, 10),
 )
 
 # By what the typefaces' task calls them: the base's fonts, and those of the test.
@@ -67,9 +66,7 @@ TASKS: Mapping[str, Task] = {  # their order is part of their seeds
     ),
     "greek": Task(  # chalk on a board
         classes=tuple("αβγδεζηθικλμνξοπρστυφχψω"),
-        style=Style(
-            fonts=SERIF, angle=(-12, 12), ink=(150, 240), paper=(10, 60), noise=(15, 40)
-        ),
+        style=Style(fonts=SERIF, angle=(-12, 12), ink=(150, 240), paper=(10, 60), noise=(15, 40)),
     ),
     "cyrillic": Task(  # a matrix printer
         classes=tuple("БГДЖЗИЙЛПУФЦЧШЩЫЬЭЮЯ"),
@@ -111,9 +108,7 @@ def training_images(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return own_images(name, TRAINING_IMAGES, _rng(name, seed))
 
 
-def own_images(
-    name: str, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def own_images(name: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A task's images in its own look, as `make_test_set`."""
     return _drawn(name, count, TASKS[name].style, rng, of_test=True)
 

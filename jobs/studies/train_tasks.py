@@ -72,9 +72,7 @@ def rows_of(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
         left = left[size:]
 
 
-def train(
-    model: Tasks, images: Mapping[str, Images], steps: int, rate: float, seed: int
-) -> None:
+def train(model: Tasks, images: Mapping[str, Images], steps: int, rate: float, seed: int) -> None:
     """AdamW on cross-entropy of what asks for gradients, with equal parts of each task a batch."""
     size = BATCH // len(images)
     rows = {name: rows_of(len(labels), size, seed) for name, (_, labels) in images.items()}
@@ -99,7 +97,7 @@ def train(
 
 @torch.inference_mode()
 def log_accuracies(model: Tasks, preprocess: Callable, path: Path) -> None:
-    """Accuracy (per cent) of the packed models on each task's test images, with that task's head."""
+    """Accuracy (per cent) of the packed models on each task's test images, with its head."""
     tests = {name: tensors(preprocess, *make_test_set(name)) for name in TASKS}
     models, heads = unpack(path)
     model.eval()
