@@ -36,21 +36,17 @@ def pack(base: State, experts: Mapping[str, State], heads: State, path: Path) ->
 
 def unpack(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
     """The base and the experts by name, in float32, and the heads [C, features] by task."""
-    packed = load_file(path)
-    models: dict[str, dict[str, torch.Tensor]] = {BASE: {}}
-    heads = {}
-    for (
-        key,
-        tensor,
-    ) in packed.items():  # the base's come first: safetensors sorts by type, then name
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in load_file(path).items():
         model, _, name = key.partition("/")
-        if model == HEAD:
-            heads[name] = tensor.float()
-        elif model == BASE:
-            models[BASE][name] = tensor.float()
-    for key, tensor in packed.items():
-        model, _, name = key.partition("/")
-        if model not in (BASE, HEAD) and not key.endswith(STEP):
-            difference = tensor.float() * packed[f"{key}{STEP}"]
-            models.setdefault(model, {})[name] = models[BASE][name] + difference
-    return models, heads
+        parts.setdefault(model, {})[name] = tensor
+    heads = {task: weight.float() for task, weight in parts.pop(HEAD).items()}
+    base = {name: tensor.float() for name, tensor in parts.pop(BASE).items()}
+    experts = {
+        expert: {
+            name: tensor + part[name].float() * part[f"{name}{STEP}"]
+            for name, tensor in base.items()
+        }
+        for expert, part in parts.items()
+    }
+    return {BASE: base, **experts}, heads

@@ -25,7 +25,7 @@ from dawin_ray.demo.tasks import TASKS, broad_images, make_test_set, training_im
 SEED = 0
 THREADS = 1
 BASE_STEPS = 1_500
-BASE_RATE = 1e-3
+BASE_RATE = 2e-3
 EXPERT_STEPS = 300
 EXPERT_RATE = 3e-4
 

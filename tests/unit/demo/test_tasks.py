@@ -115,7 +115,6 @@ def test_what_is_packed_comes_out_within_half_a_step(tmp_path):
         assert torch.equal(models[BASE][name], tensor.half().float())
         away = (expert[name] - models[BASE][name]).abs().max() / 127
         assert (models["one"][name] - expert[name]).abs().max() <= away / 2 + 1e-7
-        assert (models["one"][name] - expert[name]).abs().max() > 0
         assert (models["same"][name] - tensor).abs().max() < 1e-5
 
 
