@@ -36,7 +36,8 @@ def in_order_of(
     if dataset.classes is not None:
         _check_given(names, classes, dataset, origin)
         return classes
-    known = [of_head for of_head in (classes.names, classes.synsets) if of_head is not None]
+    lists = (classes.names, classes.folders, classes.synsets)
+    known = [of_head for of_head in lists if of_head is not None]
     if classes.synsets is not None:
         known.append(imagenet_lemmas())
     try:
