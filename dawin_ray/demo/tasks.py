@@ -18,7 +18,7 @@ from dawin_ray.errors import UserError
 Draw = Callable[[int, Style, np.random.Generator], np.ndarray]
 
 TEST_IMAGES = 400  # of each task
-TRAINING_IMAGES = 2_000  # of each expert but that of the digits, which has all 1,000 there are
+TRAINING_IMAGES = 4_000  # of each expert but that of the digits, which has all 1,000 there are
 BROAD_IMAGES = 2_500  # of each task, for the base
 SEED = 20_250_401  # of the test images; the training job has its own
 
@@ -78,11 +78,11 @@ TASKS: Mapping[str, Task] = {  # their order is part of their seeds
     ),
     "arrows": Task(  # rain
         classes=tuple("←↑→↓↔↕↖↗↘↙⇐⇑⇒⇓⇔⇕"),
-        style=Style(fonts=SERIF, angle=(-14, 14), ink=(0, 90), paper=(110, 200), noise=(40, 70)),
+        style=Style(fonts=SERIF, angle=(-14, 14), ink=(0, 90), paper=(110, 200), noise=(25, 45)),
     ),
     "typefaces": Task(
         classes=tuple(TYPEFACES),
-        style=Style(fonts=(), size=(18, 28), jitter=4, noise=(0, 10)),  # the class has its fonts
+        style=Style(fonts=(), size=(24, 30), noise=(0, 10)),  # the class has its fonts
     ),
 }
 

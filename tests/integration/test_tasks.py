@@ -21,7 +21,7 @@ SHOWN = {  # what the README calls the methods, in its order
     "averaging": "averaging",
     "task arithmetic": "task_arithmetic_0.3",
     "TIES": "ties",
-    "DaWin, K = 1": "fit_K1",
+    "DaWin, K = 1": "dawin_K1",
     "DaWin, K = 3": "dawin",
     "DaWin, exact": "exact",
     "own expert": "own_expert",
