@@ -1,6 +1,7 @@
 """The second suite: its tasks' images, its packed models, and the job over both."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from dawin_ray.demo.tasks import (
     training_images,
 )
 from dawin_ray.errors import UserError
+from tests.readme import DOCS, rows
 
 PACKED_BYTES = 3_000_000  # at most
 
@@ -152,3 +154,42 @@ def test_the_job_has_a_head_and_an_expert_for_each_task(tmp_path):
     assert len(written) == 1 + 2 * len(TASKS)
     write_tasks_job(tmp_path)  # what is there is left alone, so that a run is resumed
     assert {p: p.stat().st_mtime_ns for p in written} == written
+
+
+COLUMNS = ("base", "averaging", "arithmetic", "ties", "k1", "k3", "exact", "own", "oracle")
+
+
+def shown_table() -> dict[str, dict[str, float]]:
+    """The README's table: accuracies in per cent by task, its mean among them."""
+    return {
+        name.strip("*"): dict(zip(COLUMNS, map(float, cells), strict=True))
+        for name, _, *cells in rows("| task | classes | base")
+    }
+
+
+def test_the_table_is_of_the_tasks_and_its_means_are_means():
+    table = shown_table()
+    assert list(table) == [*TASKS, "mean"]
+    for column in COLUMNS:
+        mean = np.mean([table[name][column] for name in TASKS])
+        assert table["mean"][column] == pytest.approx(mean, abs=0.1)
+    text = " ".join(DOCS["dawin_ray/demo/README.md"].split())
+    assert f"{len(TASKS) * TEST_IMAGES:,} images" in text
+    assert f"{TASKS_PACKED.stat().st_size / 1e6:.1f} MB" in text
+
+
+def test_what_is_said_of_the_table_follows_from_it():
+    table = shown_table()
+    for name in TASKS:
+        row = table[name]
+        once = max(row[column] for column in ("base", "averaging", "arithmetic", "ties"))
+        ours = [row[column] for column in ("k1", "k3", "exact")]
+        assert once < row["k1"] <= max(ours) < row["own"]
+    text = " ".join(DOCS["dawin_ray/demo/README.md"].split())
+    mean = table["mean"]
+    for a, b, pattern in (
+        ("k1", "ties", r"by ([\d.]+) points in the mean \(K = 1 against TIES\)"),
+        ("own", "k1", r"worse than the own expert, by ([\d.]+) points"),
+        ("k1", "exact", r"better than one a sample, by ([\d.]+) points"),
+    ):
+        assert mean[a] - mean[b] == pytest.approx(float(re.search(pattern, text)[1]), abs=0.11)
