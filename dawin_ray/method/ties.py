@@ -94,7 +94,7 @@ def ties(
     >>> base = {"w": torch.zeros(5)}
     >>> a, b = {"w": torch.tensor([3., 2, -2, 1, 0])}, {"w": torch.tensor([-1., 3, -3, 0, 1])}
     >>> ties(base, [a, b], Trim.of(base, [a, b], keep=0.4), scale=1)["w"]
-    tensor([ 3.,  5., -5.,  0.,  0.])
+    tensor([ 3.,  5., -5.,  0.,  1.])
     """
     return {
         name: tensor.float() + scale * _agreed(_trimmed(base, experts, name, trim.thresholds), trim)

@@ -60,7 +60,7 @@ class Golden:
 
     def images(self, task: str) -> list[str]:
         """Sample ids."""
-        return [name.split("/", 2)[2] for name in self.figures["tasks"][task]["images"]]
+        return self.figures["tasks"][task]["images"]
 
     def job(self, run_dir: Path, **sections) -> dict:
         """A job of all tasks, in this process."""

@@ -22,7 +22,9 @@ EXPERTS = {
 LABELLED = {"inside": True, "one": True, "two": True, "bare": False}
 CLASSES = 5
 CLUSTERS = 3
-BASELINES = {"exact": True, "oracle": True, "random": True, "fits": [{"clusters": 1}]}
+BASELINES = {
+    "own_expert": True, "exact": True, "oracle": True, "random": True, "fits": [{"clusters": 1}],
+}  # fmt: skip
 
 
 def job_of(root: Path, experts: list[str], datasets: list[str], **sections) -> Job:
@@ -31,7 +33,10 @@ def job_of(root: Path, experts: list[str], datasets: list[str], **sections) -> J
         "run_dir": str(root),
         "model": {"architecture": "ViT-B-32"},
         "experts": [{"name": name, "checkpoint": f"{name}.pt"} for name in experts],
-        "datasets": [{"name": name, "path": f"/data/{name}"} for name in datasets],
+        "datasets": [
+            {"name": name, "path": f"/data/{name}", "expert": experts[i % len(experts)]}
+            for i, name in enumerate(datasets)
+        ],
         "mixture": {"clusters": CLUSTERS},
         "baselines": BASELINES,
     }
