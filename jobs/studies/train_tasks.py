@@ -5,10 +5,10 @@
 The base learns all tasks a little, and their heads with them, from broad print. Heads are fixed
 then, as CLIP's are by its text tower; each expert is the base, fine-tuned on its own task.
 
-Measured on 2 cores of an AMD EPYC that others used as well, no GPU: 5 minutes. Arrows and typefaces
-were made easier once, after a look at their experts alone (53 and 51 % before); no method of merging
-was looked at until then. Another machine or version of torch may give other bytes. Accuracies (per
-cent) of the packed models, each through the task's head:
+Measured on 2 cores of an AMD EPYC that others used as well, no GPU: 5 minutes. Arrows and
+typefaces were made easier once, after a look at their experts alone (53 and 51 % before); no method
+of merging was looked at until then. Another machine or version of torch may give other bytes.
+Accuracies (per cent) of the packed models, each through the task's head:
 
                  digits  capitals   letters     greek  cyrillic     signs    arrows typefaces
          base      28.0      36.8      43.3      54.8      38.7      75.7      49.3      47.7
