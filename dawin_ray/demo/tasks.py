@@ -6,7 +6,7 @@ passed in, or from a fixed seed. Shape suffixes: N images, H and W pixels (both 
 """
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,6 @@ import numpy as np
 from dawin_ray.demo.glyphs import Style, draw
 from dawin_ray.demo.images import handwritten_digits
 from dawin_ray.errors import UserError
-
-Draw = Callable[[int, Style, np.random.Generator], np.ndarray]
 
 TEST_IMAGES = 400  # of each task
 TRAINING_IMAGES = 4_000  # of each expert but that of the digits, which has all 1,000 there are
@@ -114,7 +112,10 @@ def own_images(name: str, count: int, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def broad_images(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the base learns of a task, as `make_test_set`: no look of a test, none of its fonts."""
+    """What the base learns of a task, as `make_test_set`: no look of a test.
+
+    None of its fonts either, but for two of the typefaces'.
+    """
     return _drawn(name, BROAD_IMAGES, BROAD, _rng(name, seed), of_test=False)
 
 
