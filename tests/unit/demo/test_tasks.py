@@ -93,6 +93,14 @@ def test_nothing_that_is_tested_was_learned(name, monkeypatch):
         assert not tested & {image.tobytes() for image in images_NHW}
 
 
+def test_the_base_has_seen_none_of_the_fonts_but_for_two_of_the_typefaces():
+    drawn = {n: task.style.fonts for n, task in TASKS.items() if n not in ("digits", "typefaces")}
+    assert not [n for n, fonts in drawn.items() if set(fonts) & set(BROAD.fonts)]
+    tested = {font for _, fonts in TYPEFACES.values() for font in fonts}
+    learned = {font for fonts, _ in TYPEFACES.values() for font in fonts}
+    assert len(tested & (learned | set(BROAD.fonts))) == 2
+
+
 def test_images_follow_the_seed():
     first, second, other = (own_images("greek", 30, rng(seed))[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
