@@ -114,4 +114,4 @@ def test_a_fit_with_growth_survives_json():
     fitted = fit(stream_of(log_e(100), 10), 2, REFERENCE, TWO, reference=np.array([0.2, 0.4]))
     again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
     np.testing.assert_array_equal(again.growth, fitted.growth)
-    assert "log growth" in fitted.describe()
+    assert "log growth" in fitted.describe(["a", "b"])
