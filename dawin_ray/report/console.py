@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from dawin_ray.method import EVEN, FEW_EXPERTS, largest_weights
+from dawin_ray.method import EVEN, FEW_EXPERTS
 from dawin_ray.names import printable
 from dawin_ray.passes import LABELS
 from dawin_ray.report.figures import DAWIN, Audit
@@ -38,7 +38,7 @@ def table_of(report: Report) -> Table:
     """The report's data sets as a table: accuracies in percent, a line for each cluster.
 
     Of more than FEW_EXPERTS there is no column for each: the task's own expert stands for them, or
-    where no task is known the best one, by name; `weights_of` has the weights of all.
+    where no task is known the best one, by name; their weights are in `weights_of`.
     """
     few = len(report.experts) <= FEW_EXPERTS
     known = any(row.expert for row in report.datasets)
@@ -54,7 +54,11 @@ def table_of(report: Report) -> Table:
         table.add_column(_text(HEADINGS.get(name, name)), justify="right")
     if known:
         table.add_column("of own", justify="right")
-    table.add_column(_text(_heading_of_weights(report, few)))
+    if few:
+        names = ", ".join(report.experts)
+        exact = report.mode == "exact"
+        heading = f"mean weights of {names}" if exact else f"clusters: weights of {names} (size)"
+        table.add_column(_text(heading))
     table.add_column("images/s", justify="right")
     for row in report.datasets:
         rate = row.images_per_second
@@ -65,7 +69,7 @@ def table_of(report: Report) -> Table:
             *([] if few else [_text(_expert_of(row, report.experts, known))]),
             *[shown_percent(row.accuracy[name]) for name in present],
             *([shown_percent(row.normalised.get(DAWIN))] if known else []),
-            _text(_weights(row, report, few)),
+            *([_weights(row, report.mode == "exact")] if few else []),
             f"{rate:,.0f}" if rate else NOTHING,
         )
     labelled = [row for row in report.datasets if row.labelled]
@@ -79,30 +83,34 @@ def table_of(report: Report) -> Table:
         table.add_row(
             f"mean of {len(labelled)}", "", "", *([] if few else [""]),
             *map(shown_percent, means),
-            *([shown_percent(float(np.mean(kept)) if kept else None)] if known else []), "", "",
+            *([shown_percent(float(np.mean(kept)) if kept else None)] if known else []),
+            *([""] if few else []), "",
         )  # fmt: skip
     return table
 
 
 def weights_of(report: Report) -> Table | None:
-    """Every expert's mean weight on each data set; None of few, which the first table has.
+    """Every expert's mean weight on each data set, and those of its clusters below; None of few.
 
-    A weight in the task's own column has a star.
+    The weight of the task's own expert has a star. Of few experts, the first table has them.
     """
     if len(report.experts) <= FEW_EXPERTS:
         return None
     stars = any(row.expert for row in report.datasets)
-    title = "Mean weights" + (" (* the task's own expert)" if stars else "")
-    table = _narrow(title)
+    title = "Mean weights" + ("" if report.mode == "exact" else ", and clusters (size)")
+    table = _narrow(title + ("; * the task's own expert" if stars else ""))
     for name in report.experts:
         table.add_column(_text(name), justify="right", overflow="fold")
     for row in report.datasets:
-        weights = row.mean_coefficient or (None,) * len(report.experts)
-        cells = [
-            shown_number(weight, 2) + ("*" if name == row.expert else "")
-            for name, weight in zip(report.experts, weights, strict=True)
-        ]
-        table.add_row(_text(row.dataset), *cells)
+        lines: list[tuple[str, Sequence[float | None]]]
+        lines = [(row.dataset, row.mean_coefficient or (None,) * len(report.experts))]
+        lines += [(f"  ({c.size:,})", c.coefficient) for c in row.clusters]
+        for name, weights in lines:
+            cells = [
+                shown_number(weight, 2) + ("*" if expert == row.expert else " " * stars)
+                for expert, weight in zip(report.experts, weights, strict=True)
+            ]
+            table.add_row(_text(name), *cells)
     return table
 
 
@@ -117,8 +125,8 @@ def methods_of_tasks(audit: Audit) -> Table | None:
     table = _narrow("Tasks: accuracy (%); of own: of that of the task's own expert")
     for row in found.rows:
         table.add_column(_text(row.name), justify="right", overflow="fold")
-    table.add_column("of own", justify="right")
-    table.add_column("forwards", justify="right")
+    table.add_column("of own", justify="right", no_wrap=True)
+    table.add_column("forwards", justify="right", no_wrap=True)
     own = [shown_percent(row.own) for row in found.rows]
     table.add_row("own expert (knows the task)", *own, shown_percent(1.0), "1")
     for i, name in enumerate(found.methods):
@@ -167,23 +175,13 @@ def footer_of(report: Report) -> str:
     )
 
 
-def _heading_of_weights(report: Report, few: bool) -> str:
-    names = f" of {', '.join(report.experts)}" if few else ""
-    return f"mean weights{names}" if report.mode == "exact" else f"clusters: weights{names} (size)"
-
-
-def _weights(row: DatasetReport, report: Report, few: bool) -> str:
-    """Every expert's weights in the order of the heading; of many the largest, by name."""
-
-    def shown(weights: Sequence[float], digits: int) -> str:
-        if few:
-            return ", ".join(f"{weight:.{digits}f}" for weight in weights)
-        return largest_weights(report.experts, weights)
-
-    if report.mode == "exact":
-        return shown(row.mean_coefficient, 3) if row.mean_coefficient else ""
+def _weights(row: DatasetReport, exact: bool) -> str:
+    """Every expert's weights, in the order of the heading."""
+    if exact:
+        return ", ".join(f"{weight:.3f}" for weight in row.mean_coefficient or ())
     return "\n".join(
-        f"{shown(cluster.coefficient, 2)} ({cluster.size:,})" for cluster in row.clusters
+        f"{', '.join(f'{weight:.2f}' for weight in cluster.coefficient)} ({cluster.size:,})"
+        for cluster in row.clusters
     )
 
 
@@ -197,7 +195,7 @@ def _expert_of(row: DatasetReport, experts: Sequence[str], known: bool) -> str:
 def _narrow(title: str) -> Table:
     """A table of many columns: its lines take no room between them."""
     table = Table(title=_text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold")
+    table.add_column("", no_wrap=True)
     return table
 
 

@@ -137,7 +137,7 @@ def costs_of(finished: FinishedRun) -> dict[str, Cost]:
 
     def merges(method: Method) -> int | None:
         if method.fit is not None:
-            return _clusters([fit.fit.beside.get(method.name) for fit in fits])
+            return _clusters([fit.beside.get(method.name) for fit in fits])
         return int(method.merges and method.recipe != "base")
 
     costs = {
@@ -149,7 +149,7 @@ def costs_of(finished: FinishedRun) -> dict[str, Cost]:
     }  # fmt: skip
     exact = finished.job.exact
     added = count if exact else 1
-    ours = 0 if exact else _clusters([fit.fit for fit in fits])
+    ours = 0 if exact else _clusters(fits)
     return costs | {DAWIN: Cost(alone=count + added, added=added, merges=ours, about=exact)}
 
 

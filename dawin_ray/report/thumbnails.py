@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from dawin_ray.data import (
     DatasetConfig,
     Shard,
