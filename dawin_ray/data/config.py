@@ -27,8 +27,9 @@ NO_TEXT = re.compile(
 class DatasetConfig(Settings):
     """Where a data set is and which of the head's classes it has.
 
-    `class_names` and `templates` are for a zero-shot head of the data set's own; without them the
-    model's head serves all data sets. `image_column` and `label_column` name columns of Parquet, or
+    `class_names` and `templates` are for a zero-shot head of the data set's own, and `class_names`
+    beside a head of a file names its classes; without `head` and these the model's head serves all
+    data sets. `image_column` and `label_column` name columns of Parquet, or
     extensions of a tar's members, such as `input.jpg` (a label also a key of `.json`);
     `label_column: none` reads no labels. `skip_other_folders` leaves out class folders that are
     named by none of `classes`; `crop_border` pixels are cut from each side before anything else.
@@ -68,9 +69,11 @@ class DatasetConfig(Settings):
 
     @model_validator(mode="after")
     def _check_head(self) -> DatasetConfig:
-        if self.head is not None and (self.class_names or self.templates):
+        if self.head is None:
+            return self
+        if self.templates or (self.head.zero_shot and self.class_names):
             raise ValueError(
-                f"'{self.name}' has a head and class_names or templates beside it: write them "
-                "into head: {zero_shot: {class_names: ..., templates: ...}}, or leave head out"
+                f"'{self.name}' has templates or class_names beside its head: write them into "
+                "head: {zero_shot: {class_names: ..., templates: ...}}, or leave head out"
             )
         return self

@@ -6,6 +6,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# Keys that came after 0.1.0, with the value at which they change nothing. There they are left out,
+# so that a run of before, or a directory that grows, is still the same job's.
+LATER: dict[str, dict[str, Any]] = {
+    "baselines": {
+        "own_expert": False, "averaging": False, "task_arithmetic": [], "ties": None, "base": False,
+    },
+    "datasets": {"head": None, "expert": None},
+}  # fmt: skip
+
+
+def values_of(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What a fingerprint has of a job's keys, given as JSON; of a list of sections, of each."""
+    return {section: _without(value, LATER.get(section, {})) for section, value in job.items()}
+
+
+def _without(value: Any, later: Mapping[str, Any]) -> Any:
+    if isinstance(value, list) and later:
+        return [_without(item, later) for item in value]
+    if isinstance(value, dict) and later:
+        return {k: v for k, v in value.items() if k not in later or v != later[k]}
+    return value
+
 
 def identity_of(
     experts: Sequence[Mapping[str, Any]],

@@ -95,6 +95,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         table,
         *faults,
         *labels_of(prepared),
+        *_tasks_of(prepared),
         *(
             f"data set  {name}: {note}"
             for name, source in prepared.sources.items()
@@ -148,6 +149,28 @@ class _Faults:
 def labels_of(prepared: Prepared) -> list[str]:
     """A line for each data set: where its labels come from."""
     return [f"data set  {name}: labels: {s.labels_from}" for name, s in prepared.sources.items()]
+
+
+def _tasks_of(prepared: Prepared) -> list[str]:
+    """A line for each data set with a head of its own or a task's expert, which it names."""
+    heads = {head.key: head for head in prepared.spec.model.heads}
+    lines = []
+    for dataset in prepared.job.datasets:
+        if dataset.name not in prepared.shards or not (dataset.head or dataset.expert):
+            continue
+        task = prepared.spec.tasks[dataset.name]
+        head = heads[task.head]
+        if head.file is not None:
+            what = f"of {head.file}"
+        elif head.zero_shot:
+            tower = "merge.base" if head.of_base else "each expert"
+            what = f"zero-shot, by the text tower of {tower}"
+        else:
+            what = "that the checkpoints were saved with"
+        one = "one for all models" if prepared.job.merge.base or head.shared else "merged too"
+        whose = f"; it is the task of {task.expert}" if task.expert else ""
+        lines.append(f"head      {dataset.name}: {what}, {one}{whose}")
+    return lines
 
 
 def _prices(methods: Sequence[Method], experts: int) -> str:

@@ -26,8 +26,8 @@ from dawin_ray.data import (
 )
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
-from dawin_ray.job.fingerprint import identity_of
-from dawin_ray.job.inputs import heads_of, inputs_of
+from dawin_ray.job.fingerprint import identity_of, values_of
+from dawin_ray.job.inputs import heads_of, inputs_of, origins_of_names
 from dawin_ray.job.progress import step
 from dawin_ray.method import Reference, Trim
 from dawin_ray.models import (
@@ -35,6 +35,7 @@ from dawin_ray.models import (
     HeadSpec,
     Preprocessing,
     find_models,
+    folder_names,
     library_versions,
     preprocessing_fingerprint,
     read_class_names,
@@ -119,12 +120,12 @@ def prepare(
     heads = heads_of(job, listings, found.trained)
     with step(progress, f"loading {len(job.experts)} experts"):
         model, experts = found.load(heads)
-    head_names = None
-    if job.model.class_names is not None and not all(h.zero_shot for h in heads.values()):
-        head_names = read_class_names(job.model.class_names)
+    origins = origins_of_names(job, heads)
+    head_names = {origin: read_class_names(origin) for origin in origins.values()}
     classes = {
         dataset.name: _classes(
-            dataset, listings[dataset.name], heads[dataset.name], head_names,
+            dataset, listings[dataset.name], heads[dataset.name],
+            head_names.get(origins.get(dataset.name, "")),
             experts.head_count(heads[dataset.name].key),
         )
         for dataset in job.datasets
@@ -146,7 +147,9 @@ def prepare(
         tasks={
             # workers need no names, and small arguments start actors without the object store
             d.name: Task(
-                heads[d.name].key, replace(classes[d.name], names=None, synsets=None), d.expert
+                heads[d.name].key,
+                replace(classes[d.name], names=None, synsets=None, folders=None),
+                d.expert,
             )
             for d in job.datasets
         },
@@ -205,7 +208,7 @@ def prepare(
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            "job": job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
+            "job": values_of(job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT))
             | {"chunk_size": job.compute.chunk_size},
             "libraries": libraries,
             "checkpoints": digests,
@@ -245,17 +248,22 @@ def _classes(
     head_names: tuple[str, ...] | None,
     head_count: int,
 ) -> DatasetClasses:
-    """The classes of a data set; `head_names` are given for the checkpoints' head."""
+    """The classes of a data set; `head_names` are given for a head that is not made of names."""
     names = head.class_names
     if names is None and head_names is not None:
         names = head_names
         if len(names) != head_count:
+            given, what = "model.class_names", "the checkpoints' head"
+            if head.file is not None:
+                given, what = f"class_names of '{dataset.name}'", f"its head {head.file!r}"
             raise UserError(
-                f"model.class_names has {len(names)} names, but the checkpoints' head has "
+                f"{given} has {len(names)} names, but {what} has "
                 f"{head_count} classes. Give the list that the head was trained with."
                 + folders_without_a_name(listing.folders, names)
             )
     classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
+    if names is not None and dataset.classes is None:
+        classes = replace(classes, folders=folder_names(names))
     if listing.names is not None:
         return in_order_of(listing.names, classes, dataset, listing.names_from)
     if listing.class_names is not None:

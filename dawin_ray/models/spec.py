@@ -52,7 +52,8 @@ class HeadSpec:
             return {"head": self.sha256}
         if not self.zero_shot:
             return {}
-        return {"class_names": digest(self.class_names), "templates": digest(self.templates)}
+        texts = {"class_names": digest(self.class_names), "templates": digest(self.templates)}
+        return texts | ({"text_tower": "merge.base"} if self.of_base else {})
 
 
 class ZeroShotConfig(Settings):

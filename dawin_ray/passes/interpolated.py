@@ -80,7 +80,8 @@ class MergedModels:
         if key in self.merged:
             self.merged[key] = self.merged.pop(key)  # now the most recently used
             return self.merged[key]
-        one = sum(t.numel() for t in self.experts.states[0].values()) * self.dtype.itemsize
+        weights = self.experts.whole(self.experts.states[0])
+        one = sum(tensor.numel() for tensor in weights.values()) * self.dtype.itemsize
         means = mixture_of(fit).means
         needed = one * len(means)
         while self.merged and needed + one * sum(map(len, self.merged.values())) > self.budget:

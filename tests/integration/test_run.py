@@ -306,7 +306,10 @@ def test_three_task_experts_over_a_base(small, data, tmp_path):
         "coefficient": {"metric": "cross_entropy", "target": "soft_merged"},
         "baselines": {"even_interpolation": False},
     }
-    datasets = [{"name": name, "path": str(data / name)} for name in ("folder", "tars")]
+    head = {"checkpoint": small.checkpoints[0]}  # one serves all models
+    datasets = [
+        {"name": name, "path": str(data / name), "head": head} for name in ("folder", "tars")
+    ]
     run(small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets, **sections))
 
     fits = json.loads((tmp_path / "run" / "mixture.json").read_text())["fits"]
@@ -338,8 +341,8 @@ def test_three_task_experts_over_a_base(small, data, tmp_path):
     with torch.inference_mode():
         features = visual(open_clip.image_transform(32, is_train=False)(image)[None])
     features = torch.nn.functional.normalize(features, dim=-1)
-    logits = features @ merged["classification_head.weight"].float().T
-    logits = logits + merged["classification_head.bias"].float()
+    logits = features @ base["classification_head.weight"].float().T
+    logits = logits + base["classification_head.bias"].float()
     expected = logits.softmax(-1).topk(5).values[0]
     np.testing.assert_allclose(row["top_probabilities"], expected, atol=ATOL)
 

@@ -300,5 +300,26 @@ def test_a_data_set_says_whose_task_it_is_and_has_one_head():
     zero_shot = {"class_names": "mnist"}
     for head in ({}, {"checkpoint": "a.pt", "zero_shot": zero_shot}):
         assert either in fault_of(of_set(head=head))
-    both = fault_of(of_set(head={"zero_shot": zero_shot}, templates="mnist.txt"))
-    assert "'mnist' has a head and class_names or templates beside it" in both
+    for texts in ({"templates": "mnist.txt"}, {"class_names": "mnist"}):
+        both = fault_of(of_set(head={"zero_shot": zero_shot}, **texts))
+        assert "'mnist' has templates or class_names beside its head" in both
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("task_arithmetic", [0.3]), ("ties", {"keep": 0.2}), ("base", True)],
+)
+def test_baselines_of_task_vectors_need_their_base(key, value):
+    message = fault_of(job(baselines={key: value}))
+    assert f"baselines.{key}: it is made of a base, and this job has none" in message
+    assert "merge.base" in message
+    make_job(job(baselines={key: value, "averaging": True}, merge={"base": "base.pt"}))
+    make_job(job(baselines={"averaging": True}))
+
+
+def test_a_tasks_own_expert_needs_every_data_set_to_name_it():
+    names = {"one": "zero_shot", "two": None}
+    sets = [{"name": n, "path": n, "expert": expert} for n, expert in names.items()]
+    message = fault_of(job(datasets=sets, baselines={"own_expert": True}))
+    assert "baselines.own_expert: whose task 'two' is, is not known" in message
+    make_job(job(datasets=sets[:1], baselines={"own_expert": True}))

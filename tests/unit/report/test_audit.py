@@ -20,7 +20,8 @@ def test_an_audit_comes_back_as_it_was(run, found):
     values = json.loads(run.read_text(AUDIT))
     assert values["version"] == Audit.VERSION
     assert values["datasets"][0]["away"]["from"] == "inside"  # words of Python are keys
-    assert "class" in values["datasets"][0]["classes"]["gains"][0]
+    classes = values["datasets"][0]["classes"]
+    assert "class" in [*classes["gains"], *classes["losses"]][0]
 
 
 def test_an_audit_of_a_newer_version_is_refused(run, found):
@@ -70,3 +71,15 @@ def test_without_a_mixture_there_are_no_clusters(tmp_path):
     [row] = audit(FinishedRun.of(run)).datasets
     assert (row.mixture, row.clusters) == (None, ())
     assert list(row.coefficient) == EXPERTS[3]
+
+
+def test_what_knows_labels_or_the_task_is_a_bound_and_no_rival(found):
+    bounds = {"own_expert": "own_expert (knows the task)", "oracle": "oracle (uses labels)"}
+    assert {m.name for m in found.methods if m.is_bound} == bounds.keys()
+    assert not bounds.keys() & set(found.rivals)
+    assert not bounds.keys() & found.suite.differences.keys()
+    for row in found.labelled:
+        assert {row.differences[name].p for name in bounds} == {None}
+    others = {name: name for name in found.names} | {"dawin": "DaWin"}
+    assert found.shown == others | bounds
+    assert not [word for word in found.words if "own_expert" in word or "oracle" in word]
