@@ -103,10 +103,22 @@ def test_the_page_shows_the_figures_of_the_rows(scored, judged, accuracies, name
     assert f"mean of {len(names)} {100 * judged.tasks.own.value:.1f} " in " ".join(plain.split())
 
 
+def test_what_knows_labels_or_the_task_is_a_bound_and_no_rival(judged, names):
+    shown = {"own_expert": "own_expert (knows the task)", "oracle": "oracle (uses labels)"}
+    bounds = {name: text for name, text in shown.items() if name in judged.names}
+    assert len(bounds) == (2 if len(names) == 8 else 1)
+    assert {m.name for m in judged.methods if m.is_bound} == bounds.keys()
+    assert not bounds.keys() & {*judged.rivals, *judged.suite.differences}
+    for row in judged.labelled:
+        assert {row.differences[name].p for name in bounds} == {None}
+    others = {name: name for name in judged.names} | {"dawin": "DaWin"}
+    assert judged.shown == others | bounds
+    assert not [word for word in judged.words if "own_expert" in word or "oracle" in word]
+
+
 def test_the_best_of_a_row_is_no_bound(judged):
     table = task_table(judged)
     bounds = {m.name for m in judged.methods if m.is_bound}
-    assert bounds - {"own_expert"} == {"oracle"}
     for row in table.rows:
         shares = dict(zip(table.methods, row.cells, strict=True))
         best = max(c.accuracy for name, c in shares.items() if name not in bounds)
