@@ -16,6 +16,7 @@ from dawin_ray.data import FORMATS, DatasetConfig
 from dawin_ray.engine import ComputeConfig
 from dawin_ray.errors import UserError
 from dawin_ray.method import (
+    OFFSET_EXPERTS,
     BaselinesConfig,
     CoefficientConfig,
     MergeConfig,
@@ -122,6 +123,11 @@ class Job(Settings):
         if self.baselines.fits and (self.exact or self.saved_fit):
             raise ValueError("baselines.fits: they are of mixtures, and this job fits none")
         adjusted = any(fit.offset_adjustment for fit in self.baselines.fits)
+        if (adjusted or self.coefficient.offset_adjustment) and len(self.experts) > OFFSET_EXPERTS:
+            raise ValueError(
+                f"offset_adjustment is defined for {OFFSET_EXPERTS} experts, and this job has "
+                f"{len(self.experts)}: the method has no offset for task experts; leave it out"
+            )
         if adjusted and not self.coefficient.adjustable:
             raise ValueError(
                 f"baselines.fits: offset_adjustment is not defined for {self.coefficient.metric}"

@@ -22,6 +22,13 @@ from dawin_ray.engine import ray_cluster
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
 
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Files stay together (`--dist loadgroup`), and so do all tests that share one Ray."""
+    group = "ray" if "local_ray" in getattr(item, "fixturenames", ()) else item.path.stem
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
 CLASSES = 6
 MODEL_CONFIG = {
     "embed_dim": 16,

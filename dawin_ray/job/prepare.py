@@ -26,7 +26,7 @@ from dawin_ray.data import (
 )
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
-from dawin_ray.job.fingerprint import identity_of, values_of
+from dawin_ray.job.fingerprint import fitting_of, identity_of, values_of
 from dawin_ray.job.inputs import heads_of, inputs_of, origins_of_names
 from dawin_ray.job.progress import step
 from dawin_ray.method import Reference, Trim
@@ -209,7 +209,8 @@ def prepare(
         fingerprint={
             "code": dawin_ray.__version__,
             "job": values_of(job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT))
-            | {"chunk_size": job.compute.chunk_size},
+            | {"chunk_size": job.compute.chunk_size}
+            | fitting_of(job),
             "libraries": libraries,
             "checkpoints": digests,
             "inputs": inputs_of(job, listings, heads, classes, head_names, model),

@@ -15,9 +15,16 @@ of Oh et al., "DaWin" (ICLR 2025, arXiv 2410.03782):
 """
 
 from dawin_ray.method.baselines import EVEN, OWN, BaselinesConfig, FitConfig, Method, methods_of
-from dawin_ray.method.coefficients import REFERENCE_TAIL, CoefficientConfig, Offset, Reference
+from dawin_ray.method.coefficients import (
+    OFFSET_EXPERTS,
+    REFERENCE_TAIL,
+    CoefficientConfig,
+    Offset,
+    Reference,
+)
 from dawin_ray.method.expertise import METRICS, entropy, log_expertise, pseudo_labels
 from dawin_ray.method.fit import FEW_EXPERTS, Fit, fit, largest_weights, named_weights
+from dawin_ray.method.likelihood import SEARCH_VERSION
 from dawin_ray.method.merge import (
     TASK_SCALE,
     MergeConfig,
@@ -35,11 +42,11 @@ from dawin_ray.method.streams import LambdaHistogram, entropy_quantiles
 from dawin_ray.method.ties import TiesConfig, Trim, ties
 
 __all__ = [
-    "EVEN", "FEW_EXPERTS", "METRICS", "OWN", "REFERENCE_TAIL", "TASK_SCALE", "BaselinesConfig",
-    "CoefficientConfig", "Fit", "FitConfig", "LambdaHistogram", "MergeConfig", "Method",
-    "Mixture", "MixtureConfig", "Offset", "Placement", "Reference", "SamplewiseClassifier",
-    "StateDict", "TiesConfig", "Trim", "check_finite", "check_mergeable", "check_samplewise",
-    "coefficients_of", "compare_methods", "entropy", "entropy_quantiles", "fit", "fit_mixture",
-    "interpolate", "largest_weights", "log_expertise", "merge", "methods_of", "named_weights",
-    "outcome", "output_ensembles", "pseudo_labels", "static_weights", "ties",
+    "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "REFERENCE_TAIL", "SEARCH_VERSION",
+    "TASK_SCALE", "BaselinesConfig", "CoefficientConfig", "Fit", "FitConfig", "LambdaHistogram",
+    "MergeConfig", "Method", "Mixture", "MixtureConfig", "Offset", "Placement", "Reference",
+    "SamplewiseClassifier", "StateDict", "TiesConfig", "Trim", "check_finite", "check_mergeable",
+    "check_samplewise", "coefficients_of", "compare_methods", "entropy", "entropy_quantiles", "fit",
+    "fit_mixture", "interpolate", "largest_weights", "log_expertise", "merge", "methods_of",
+    "named_weights", "outcome", "output_ensembles", "pseudo_labels", "static_weights", "ties",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dawin_ray.method.coefficients import CoefficientConfig
+from dawin_ray.method.mixture import MixtureConfig
 from dawin_ray.method.ties import TiesConfig
 from dawin_ray.settings import Settings
 
@@ -51,6 +52,12 @@ class FitConfig(Settings):
         if self.clusters is None and self.offset_adjustment is None:
             raise ValueError("baselines.fits: say what differs, clusters or offset_adjustment")
         return self
+
+    def mixture(self, of_job: MixtureConfig) -> MixtureConfig:
+        """The job's settings of a mixture, but for what differs."""
+        if self.clusters is None:
+            return of_job
+        return MixtureConfig(**of_job.model_dump() | {"clusters": self.clusters})
 
     @property
     def name(self) -> str:

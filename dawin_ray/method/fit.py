@@ -137,8 +137,9 @@ def fit(
     array([0, 1, 0, 1], dtype=int32)
 
     Raises:
-        UserError: the stream holds no sample.
+        UserError: the stream holds no sample, or an offset is not defined for so many experts.
     """
+    coefficient.check_experts(experts)
     moments = Moments.of(np.empty((0, experts)))
     for log_e in stream():
         moments = moments.merge(Moments.of(-np.asarray(log_e, dtype=np.float64)))
