@@ -172,7 +172,7 @@ def test_the_heat_map_has_every_weight(judged, names):
 
 
 def test_a_run_of_no_tasks_has_none(tmp_path):
-    run = write_run(tmp_path / "run", EXPERTS[3], LABELLED)
+    run = write_run(tmp_path / "run", EXPERTS[3], {"one": True, "bare": False})
     found = write_page(run)
     assert (found.tasks, found.of_tasks, of_weights(found), task_table(found)) == (
         None,
@@ -230,7 +230,8 @@ def test_the_exact_mode_costs_twice_the_experts(tmp_path):
 
 def test_audits_of_before_there_were_tasks_are_read(tmp_path):
     run = write_run(tmp_path / "run", EXPERTS[3], LABELLED)
-    found = write_page(run)
+    found = audit(FinishedRun.of(run))
+    found.write(run)
     values = json.loads(run.read_text("audit.json"))
     for key in ("tasks", "costs"):
         del values[key]
