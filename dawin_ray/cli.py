@@ -282,11 +282,11 @@ def main() -> None:
 
 def _score(job: Job, restart: bool = False) -> Report:
     from dawin_ray.job import prepare, score
-    from dawin_ray.report import footer_of, table_of
+    from dawin_ray.report import footer_of, tables_of
 
     progress = _progress()
     report = score(prepare(job, progress.say, progress.say), progress, restart=restart)
-    _print(table_of(report), footer_of(report))
+    _print(*tables_of(report), footer_of(report))
     return report
 
 

@@ -192,10 +192,11 @@ def _tasks_of(prepared: Prepared) -> list[str]:
 
 def _prices(methods: Sequence[Method], experts: int) -> str:
     """What each baseline adds, in forwards of one model for a sample."""
-    added = {"output": "0", "static": "1", "fit": "1", "samplewise": f"about {experts}"}
 
     def price(method: Method) -> str:
-        return added[method.kind] if method.same_as is None else f"0, as it is {method.same_as}"
+        about = "about " if method.kind == "samplewise" else ""
+        same = "" if method.same_as is None else f", as it is {method.same_as}"
+        return f"{about}{method.added(experts)}{same}"
 
     beside = [f"{m.name} {price(m)}" for m in methods if m.kind != "expert"]
     return f"{', '.join(beside)} (forwards for a sample)" if beside else "none"
