@@ -210,11 +210,17 @@ def test_checkpoints_with_heads_of_their_own_are_refused_with_what_to_do(small, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", [2, 9])
-def test_the_driver_is_killed_on_ray(small, eight, done, tries, tmp_path, call):
+def test_the_driver_is_killed_in_both_passes_on_ray(small, eight, done, tries, tmp_path):
     job = eight.job(small, tmp_path, engine="ray")
-    code, output = tries.run(DRIVER, "dawin_ray.runs.ledger:PassLedger.add", call, job)
-    assert code == KILLED, output
+    for call in (2, 14):  # there are twelve chunks; of those of pass 1, ten at least are left
+        code, output = tries.run(DRIVER, "dawin_ray.runs.ledger:PassLedger.add", call, job)
+        assert code == KILLED, output
     code, output = tries.run(DRIVER, "", 0, job)
     assert code == 0, output
-    assert_equal_runs(done, tmp_path / "run")
+    ours, theirs = rows(tmp_path / "run"), rows(done)
+    for column in ("dataset", "sample_id", "label", "prediction", "cluster"):
+        assert ours[column].tolist() == theirs[column].tolist()
+    # actors may sum in another order than this process, with other numbers of threads
+    for column in ("expert_entropy", "coefficient", "confidence"):
+        a, b = (np.stack(table[column]) for table in (ours, theirs))
+        np.testing.assert_allclose(a, b, atol=1e-5)
