@@ -68,7 +68,8 @@ def difference(tensor: torch.Tensor) -> torch.Tensor:
         made = (left / torch.arange(1, TRUE_RANK + 1)) @ right
     else:
         made = torch.randn(tensor.shape)
-    return DISTANCE * tensor.norm() / made.norm() * made
+    scaled: torch.Tensor = DISTANCE * tensor.norm() / made.norm() * made
+    return scaled
 
 
 def bytes_of(model: torch.nn.Module) -> int:
