@@ -75,7 +75,7 @@ def fit_datasets(
         for note in notes:
             logger.warning("mixture of %s: %s", group, note)
         fits |= dict.fromkeys(members, fitted)
-        say(f"fit of {group}: {fitted.describe()}")
+        say(f"fit of {group}: {fitted.describe([e.name for e in job.experts])}")
         warned[group] = notes + doubts
     write_fits(run, prepared, groups, fits, warned)
     return fits

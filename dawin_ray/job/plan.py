@@ -19,6 +19,8 @@ from dawin_ray.models import as_values, described
 from dawin_ray.names import printable
 from dawin_ray.runs import SHOWN_BROKEN, SHOWN_REASONS, kind_of_reason
 
+FLOAT32_BYTES, GB = 4, 1e9
+
 
 def plan_of(prepared: Prepared) -> list[Any]:
     """Printable parts: a table of the data sets, then models, forwards and devices."""
@@ -90,6 +92,8 @@ def plan_of(prepared: Prepared) -> list[Any]:
             f"pass 2    {at_least}{total * (1 + len(others)):,} forwards; at most "
             f"{fits * (most + sum(f.clusters or most for f in others))} merges in each actor",
         ]
+    if job.exact:
+        passes.append(f"memory    {_weights_of_exact(prepared)}")
     height, width = prepared.preprocessing.size
     return [
         table,
@@ -151,6 +155,19 @@ def labels_of(prepared: Prepared) -> list[str]:
     return [f"data set  {name}: labels: {s.labels_from}" for name, s in prepared.sources.items()]
 
 
+def _weights_of_exact(prepared: Prepared) -> str:
+    """What the exact mode keeps on a worker, in words; less where tensors are equal in all."""
+    experts = len(prepared.job.experts)
+    parts = experts + (prepared.job.merge.base is not None)
+    together = parts + (experts if prepared.job.one_pass else 0)
+    size = together * prepared.parameters * FLOAT32_BYTES / GB
+    beside = f"{experts} experts and " if prepared.job.one_pass else ""
+    return (
+        f"up to {size:.2g} GB of weights in float32 on each worker: {beside}P = {parts} parts of "
+        "the exact mode; where precision or rank is lower, these beside the float32 ones"
+    )
+
+
 def _tasks_of(prepared: Prepared) -> list[str]:
     """A line for each data set with a head of its own or a task's expert, which it names."""
     heads = {head.key: head for head in prepared.spec.model.heads}
@@ -175,10 +192,11 @@ def _tasks_of(prepared: Prepared) -> list[str]:
 
 def _prices(methods: Sequence[Method], experts: int) -> str:
     """What each baseline adds, in forwards of one model for a sample."""
-    added = {"output": "0", "static": "1", "fit": "1", "samplewise": f"about {experts}"}
 
     def price(method: Method) -> str:
-        return added[method.kind] if method.same_as is None else f"0, as it is {method.same_as}"
+        about = "about " if method.kind == "samplewise" else ""
+        same = "" if method.same_as is None else f", as it is {method.same_as}"
+        return f"{about}{method.added(experts)}{same}"
 
     beside = [f"{m.name} {price(m)}" for m in methods if m.kind != "expert"]
     return f"{', '.join(beside)} (forwards for a sample)" if beside else "none"

@@ -133,6 +133,23 @@ class Method:
         """Whether it brings a model that is merged once."""
         return self.kind == "static" and self.same_as is None
 
+    def added(self, experts: int) -> int:
+        """What it adds to a run that has the experts' answers, in forwards of one model a sample.
+
+        Of a samplewise method about so many.
+        """
+        if self.same_as is not None:
+            return 0
+        return {"expert": 0, "output": 0, "static": 1, "fit": 1, "samplewise": experts}[self.kind]
+
+    def alone(self, experts: int) -> int:
+        """What it would cost by itself, in the same unit: with the experts where it asks them."""
+        if self.kind in ("expert", "static") or self.uses_task:
+            return 1
+        asked = experts if self.kind != "samplewise" or self.coefficient is not None else 0
+        even = self.coefficient is not None and self.coefficient.needs_merged
+        return asked + int(even) + self.added(experts)
+
 
 def runs_even(baselines: BaselinesConfig, coefficient: CoefficientConfig) -> bool:
     """Whether the even interpolation runs, to be compared with or for pseudo labels."""

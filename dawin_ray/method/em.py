@@ -166,38 +166,48 @@ def maximise_likelihood(mean_log_KM: np.ndarray, start_KM: np.ndarray) -> np.nda
 
     Newton's method of Minka 2000: the Hessian is diag(q) + z, inverted in O(M). Each row's steps
     are halved until its concentrations are positive and its likelihood has not fallen; one that
-    finds no such step stays.
+    finds no such step, or gains no more, stays.
     """
-
-    def likelihood(a_KM: np.ndarray) -> np.ndarray:
-        constant_K = gammaln(a_KM.sum(axis=-1)) - gammaln(a_KM).sum(axis=-1)
-        values_K: np.ndarray = constant_K + ((a_KM - 1) * mean_log_KM).sum(axis=-1)
-        return values_K
-
-    a_KM, value_K = start_KM, likelihood(start_KM)
+    mean_KM, a_KM = mean_log_KM.reshape(-1, mean_log_KM.shape[-1]), start_KM.copy()
+    a_KM = a_KM.reshape(mean_KM.shape)
+    active = np.arange(len(a_KM))
     for _ in range(NEWTON_STEPS):
-        total_K1 = a_KM.sum(axis=-1, keepdims=True)
-        gradient_KM = digamma(total_K1) - digamma(a_KM) + mean_log_KM
-        q_KM, z_K1 = -polygamma(1, a_KM), polygamma(1, total_K1)
-        b_K1 = (gradient_KM / q_KM).sum(axis=-1, keepdims=True)
-        b_K1 /= 1 / z_K1 + (1 / q_KM).sum(axis=-1, keepdims=True)
-        step_KM = (b_K1 - gradient_KM) / q_KM
-        size_K = np.ones(value_K.shape)
-        for _ in range(NEWTON_HALVINGS):
-            reached_KM = a_KM + size_K[..., None] * step_KM
-            positive_K = (reached_KM > 0).all(axis=-1)
-            reached_KM = within_precision(np.where(positive_K[..., None], reached_KM, a_KM))
-            gain_K = likelihood(reached_KM) - value_K
-            good_K = positive_K & (gain_K >= 0)
-            if good_K.all():
+        step_KM = _newton_step(a_KM[active], mean_KM[active])
+        value_K = _dirichlet(a_KM[active], mean_KM[active])
+        gain_K, left = np.zeros(len(active)), np.arange(len(active))
+        for halving in range(NEWTON_HALVINGS):
+            here_KM = a_KM[active[left]]
+            reached_KM = here_KM + step_KM[left] / 2**halving
+            positive_K = (reached_KM > 0).all(axis=1)
+            reached_KM = within_precision(np.where(positive_K[:, None], reached_KM, here_KM))
+            gained_K = _dirichlet(reached_KM, mean_KM[active[left]]) - value_K[left]
+            good_K = positive_K & (gained_K >= 0)
+            a_KM[active[left[good_K]]] = reached_KM[good_K]
+            gain_K[left[good_K]] = gained_K[good_K]
+            left = left[~good_K]
+            if not len(left):
                 break
-            size_K = np.where(good_K, size_K, size_K / 2)
-        a_KM = np.where(good_K[..., None], reached_KM, a_KM)
-        gain_K = np.where(good_K, gain_K, 0)
-        value_K = value_K + gain_K
-        if (gain_K < NEWTON_GAIN).all():
+        active = active[gain_K >= NEWTON_GAIN]
+        if not len(active):
             break
-    return a_KM
+    return a_KM.reshape(start_KM.shape)
+
+
+def _newton_step(a_KM: np.ndarray, mean_log_KM: np.ndarray) -> np.ndarray:
+    total_K1 = a_KM.sum(axis=1, keepdims=True)
+    gradient_KM = digamma(total_K1) - digamma(a_KM) + mean_log_KM
+    q_KM, z_K1 = -polygamma(1, a_KM), polygamma(1, total_K1)
+    b_K1 = (gradient_KM / q_KM).sum(axis=1, keepdims=True)
+    b_K1 /= 1 / z_K1 + (1 / q_KM).sum(axis=1, keepdims=True)
+    step_KM: np.ndarray = (b_K1 - gradient_KM) / q_KM
+    return step_KM
+
+
+def _dirichlet(a_KM: np.ndarray, mean_log_KM: np.ndarray) -> np.ndarray:
+    """Mean log-density [K] of samples whose mean of log x this is."""
+    constant_K = gammaln(a_KM.sum(axis=1)) - gammaln(a_KM).sum(axis=1)
+    density_K: np.ndarray = constant_K + ((a_KM - 1) * mean_log_KM).sum(axis=1)
+    return density_K
 
 
 def within_precision(concentrations_KM: np.ndarray) -> np.ndarray:

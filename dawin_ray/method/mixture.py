@@ -56,10 +56,11 @@ class MixtureConfig(Settings):
     but each sample's own weights; then `exact_rank` may limit the rank of the experts' differences,
     which is faster, and exact where they were tuned with LoRA of that rank. `estimator`: null is
     `moments`, the reference's, for two experts and for K = 1 (then the mean coefficient), and
-    `maximum_likelihood` for more, where moments fall short. `restarts`: null is 3 k-means starts by
-    moments, with seeds `seed`, `seed` + 1, ...; by likelihood 5 of each kind. `tolerance`: a fit
-    ends when the mean log-likelihood (nats per sample) changes by less; null is 1e-4 by moments, as
-    the reference, and 1e-8 by likelihood. `max_iterations`: of each fit.
+    `maximum_likelihood` for more, where moments fall short. `restarts`: k-means starts, with seeds
+    `seed`, `seed` + 1, ...; null is 3 by moments and 5 by likelihood, which takes ten starts of
+    four kinds for each. `tolerance`: a fit ends when the mean log-likelihood (nats per sample)
+    changes by less; null is 1e-4 by moments, as the reference, and 1e-8 by likelihood.
+    `max_iterations`: of each fit.
     """
 
     clusters: Annotated[int, Field(ge=1)] | Literal["auto", "exact"] = 3

@@ -19,7 +19,7 @@ from dawin_ray.method.em import Optimum, Samples, expect
 
 # Random starts of each space for a k-means start of each: they cost less, and where the optimum is
 # hard to find it was they that found it, 5 to 12 of 100.
-RANDOM_STARTS = 2
+RANDOM_STARTS = 4
 
 
 def partitions(

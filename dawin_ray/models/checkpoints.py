@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
 from dawin_ray.errors import UserError
+from dawin_ray.models.convert.archive import ZIP, Archive
 from dawin_ray.models.layouts import state_dict_of
 from dawin_ray.storage import (
     LFS_POINTER,
@@ -36,8 +38,6 @@ from dawin_ray.storage import (
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-
-ZIP = b"PK\x03\x04"
 
 # How files begin that are no checkpoints of PyTorch.
 KNOWN_FILES = {
@@ -100,12 +100,12 @@ def read_tensors(address: str, digest: str | None = None) -> dict[str, torch.Ten
     """
     data = _read(address, digest)
     content: Any
-    if (what := _no_checkpoint(data)) is not None:
+    if (what := no_checkpoint(data)) is not None:
         kind = "safetensors file" if address.lower().endswith(".safetensors") else "state dict"
         raise UserError(f"The checkpoint {address!r} is no valid {kind}: {what}.")
     try:
         # by its content: some are saved under the other suffix
-        if not data.startswith(ZIP) and _like_safetensors(data, address):
+        if not data.startswith(ZIP) and like_safetensors(data, address):
             content = load_safetensors(data)
         else:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -118,18 +118,31 @@ def read_tensors(address: str, digest: str | None = None) -> dict[str, torch.Ten
         raise UserError(
             f"The checkpoint {address!r} is no plain state dict: PyTorch refuses it with "
             f"weights_only=True{f' (it asks for {asked[1]})' if asked else ''}, and nothing is "
-            "ever unpickled here. Where you trust the file, load it yourself and save "
-            "model.state_dict() with safetensors.torch.save_file."
+            f"ever unpickled here. {_remedy(data, address)}"
         ) from error
     return state_dict_of(content, address)
 
 
-def _like_safetensors(data: bytes, address: str) -> bool:
+def _remedy(data: bytes, address: str) -> str:
+    """What to do with a file that torch refuses: `dawin-ray convert`, where that can read it."""
+    save = "load it yourself and save model.state_dict() with safetensors.torch.save_file."
+    try:
+        Archive(data, address)
+    except UserError:
+        return f"Where you trust the file, {save}"
+    target = f"{address.rpartition('.')[0]}.safetensors"
+    return (
+        "Its tensors can be read without running any of it: "
+        f"dawin-ray convert {shlex.quote(address)} {shlex.quote(target)}. Or {save}"
+    )
+
+
+def like_safetensors(data: bytes, address: str) -> bool:
     """Whether it begins with the length of a JSON object and its brace, or is called so."""
     return data[8:9] == b"{" or address.lower().endswith(".safetensors")
 
 
-def _no_checkpoint(data: bytes) -> str | None:
+def no_checkpoint(data: bytes) -> str | None:
     """What a file is that nobody can take for a checkpoint, and what to do; None for others.
 
     Of an archive only the list of its members is read.

@@ -39,8 +39,8 @@ ADAPTER = re.compile(r"(^|\.|_)lora_|\.lora\.|\.base_layer\.|^base_model\.model\
 
 # a part of a tensor's name -> what such a checkpoint is, and what to do
 FOREIGN = {
-    r"(^|\.)vision_model\.": "has the tensor names of Hugging Face's transformers: convert it to "
-    "open_clip's, or train from open_clip's model",
+    r"(^|\.)vision_model\.": "has the tensor names of Hugging Face's transformers: give it "
+    "open_clip's, with dawin-ray convert IN OUT.safetensors",
     r"(^|\.)(vision_tower|language_model)\.": "is of a multimodal language model: take the CLIP "
     "model that its tower came from",
     r"^(blocks|stages|patch_embed|fc|head)\.": "is of a classifier of timm or torchvision, and no "
@@ -50,13 +50,23 @@ FOREIGN = {
 }
 
 
-def state_dict_of(content: Any, address: str) -> Tensors:
+def state_dict_of(content: Any, address: str, part: str | None = None) -> Tensors:
     """The one mapping of names to tensors that a checkpoint's content is or holds.
+
+    `part` says where it lies, with dots between the keys, where there are several.
 
     Raises:
         UserError: there is none, or several of which any could be meant.
     """
     found = dict(_mappings(content, ()))
+    if part is not None:
+        places = {".".join(path): tensors for path, tensors in found.items()}
+        if part in places:
+            return places[part]
+        raise UserError(
+            f"The checkpoint {address!r} holds no state dict {part!r}; there are: "
+            f"{', '.join(map(repr, filter(None, places))) or 'none below the file itself'}."
+        )
     of_towers = {path: tensors for path, tensors in found.items() if any(map(_in_tower, tensors))}
     candidates = of_towers or found
     if len(candidates) == 1:
@@ -70,7 +80,8 @@ def state_dict_of(content: Any, address: str) -> Tensors:
     names = ", ".join(repr(".".join(path)) if path else "the file itself" for path in candidates)
     raise UserError(
         f"The checkpoint {address!r} holds {len(candidates)} state dicts ({names}), and which one "
-        "is meant cannot be told. Save that one alone, with safetensors.torch.save_file."
+        "is meant cannot be told. Save that one alone, with safetensors.torch.save_file, or as "
+        "dawin-ray convert IN OUT.safetensors --part NAME does."
     )
 
 
@@ -137,8 +148,8 @@ def adapter(names: Iterable[str]) -> str | None:
     if not any(map(ADAPTER.search, names)):
         return None
     return (
-        "It is a LoRA adapter: merge it into its model first (peft's merge_and_unload), and save "
-        "that model's state dict."
+        "It is a LoRA adapter: merge it into its model first (dawin-ray convert IN OUT.safetensors "
+        "--base MODEL, or peft's merge_and_unload)."
     )
 
 

@@ -38,6 +38,7 @@ from dawin_ray.report.figures import (
     verdict,
 )
 from dawin_ray.report.finished import Columns, FinishedRun
+from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
 from dawin_ray.report.words import words_of
 from dawin_ray.statistics import scores
 
@@ -78,6 +79,8 @@ def audit(finished: FinishedRun) -> Audit:
         in_distribution=finished.in_distribution,
         datasets=datasets,
         suite=suite_of(datasets, finished.methods, finished.in_distribution),
+        tasks=tasks_of(datasets),
+        costs=costs_of(finished),
     )
     return replace(result, words=tuple(words_of(result)))
 
@@ -88,7 +91,7 @@ def audit_dataset(
     """The figures of one data set; those that need labels are None or empty without any."""
     experts, known = finished.experts, columns.known
     names = [*(m.name for m in finished.methods), DAWIN]
-    mixture = finished.mixtures[dataset]
+    mixture, own = finished.mixtures[dataset], finished.tasks.get(dataset)
     found = DatasetAudit(
         dataset=dataset,
         rejects=finished.rejects[dataset],
@@ -106,6 +109,7 @@ def audit_dataset(
         },
         methods={},
         differences={},
+        expert=own,
     )
     if not found.labelled:
         return found
@@ -132,6 +136,7 @@ def audit_dataset(
             name: scores.rank_correlation(columns.entropy[known, i], columns.nll[name][known])
             for i, name in enumerate(experts)
         },
+        normalised=normalised_of(right, own) if own else {},
     )  # fmt: skip
 
 

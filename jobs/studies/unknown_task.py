@@ -34,6 +34,8 @@ from dawin_ray.method.expertise import entropy
 from dawin_ray.models.experts import load_experts
 from dawin_ray.passes.pixels import PixelFeed
 
+BATCH = 256  # of a forward
+
 
 class Mixture:
     """All images of a job's data sets, and what its models say of them."""
@@ -48,24 +50,35 @@ class Mixture:
         cpu = torch.device("cpu")
         models = [experts.classifier(state, cpu, torch.float32) for state in experts.states]
         self.merged = experts.samplewise(self.spec.scale)
-        self.feed = PixelFeed(experts.preprocessing, cpu, torch.float32)
-        pixels, self.task_N, self.label_N = [], [], []
+        self.heads = [models[0].heads[task.head] for task in self.tasks]  # those of all models
+        feed = PixelFeed(experts.preprocessing, cpu, torch.float32)
+        parts, task_N, label_N = [], [], []
         for name, chunk in _chunks(prepared):
-            pixels += list(self.feed(chunk.images, [slice(0, len(chunk.images))]))
-            self.task_N += [self.names.index(self.spec.tasks[name].expert)] * len(chunk.images)
-            self.label_N += chunk.labels
-        self.task_N, self.label_N = np.array(self.task_N), np.array(self.label_N)
-        self.pixels = torch.cat(pixels)
+            parts += list(feed(chunk.images, [slice(0, len(chunk.images))]))
+            task_N += [self.names.index(self.spec.tasks[name].expert)] * len(chunk.images)
+            label_N += chunk.labels
+        self.task_N, self.label_N = np.array(task_N), np.array(label_N)
+        self.pixels = torch.cat(parts)
         # by expert and by head: logits [N, C]
-        self.logits = [[self._logits(model, task) for task in self.tasks] for model in models]
-
-    def _logits(self, model, task, *inputs) -> torch.Tensor:
-        return task.classes.project(model(self.pixels, *inputs, task.head))
+        self.logits = [self._through_heads(model, model) for model in models]
 
     def of_merged(self, coefficients_NM: np.ndarray) -> list[torch.Tensor]:
         """Logits [N, C] of each sample's own model, by head."""
         shares = torch.from_numpy(coefficients_NM.astype(np.float32))
-        return [self._logits(self.merged, task, shares) for task in self.tasks]
+        return self._through_heads(self.merged, self.merged.model, shares)
+
+    def _through_heads(self, run, model, *rows) -> list[torch.Tensor]:
+        """Logits [N, C] by head; the tower runs once, for what the first task's head is given."""
+        first, given = self.tasks[0].head, []
+        hook = model.heads[first].register_forward_pre_hook(lambda _, args: given.append(args[0]))
+        for part in torch.arange(len(self.pixels)).split(BATCH):
+            run(self.pixels[part], *(row[part] for row in rows), first)
+        hook.remove()
+        features = torch.cat(given)
+        return [
+            task.classes.project(head(features))
+            for task, head in zip(self.tasks, self.heads, strict=True)
+        ]
 
 
 def _chunks(prepared: Prepared) -> Iterator[tuple]:

@@ -102,12 +102,39 @@ def test_every_expert_has_its_column_and_its_line_in_the_report(done):
     assert all(name in page for name in EXPERTS)
 
 
+def test_the_report_tells_what_is_kept_of_each_tasks_own_expert(done):
+    """From Parquet once more; made again, the report is the same."""
+    table = rows(done)
+    report, audit = (
+        json.loads((done / f"{name}.json").read_text()) for name in ("report", "audit")
+    )
+    kept, leading = {}, 0
+    for name in CLASSES:
+        found = table[table["dataset"] == name]
+        own = np.stack(found["expert_prediction"])[:, EXPERTS.index(name)] == found["label"]
+        kept[name] = (found["prediction"] == found["label"]).mean() / own.mean()
+        means = np.stack(found["coefficient"]).mean(axis=0)
+        leading += EXPERTS[int(means.argmax())] == name
+    of_run = {row["dataset"]: row["normalised"]["dawin"] for row in report["datasets"]}
+    of_audit = {row["dataset"]: row["normalised"]["dawin"]["value"] for row in audit["datasets"]}
+    assert of_run == pytest.approx(kept)
+    assert of_audit == pytest.approx(kept)
+    mean = audit["tasks"]["normalised"]["dawin"]["value"]
+    assert mean == pytest.approx(np.mean(list(kept.values())))
+    page = (done / "report.html").read_text()
+    assert f"the largest mean weight on {leading} of {len(CLASSES)} tasks" in page
+    assert f"{100 * mean:.1f}" in page[page.index("<h2>Tasks</h2>") :]
+    before = {path.name: path.read_bytes() for path in done.iterdir() if path.is_file()}
+    command("report", str(done))
+    assert {path.name: path.read_bytes() for path in done.iterdir() if path.is_file()} == before
+
+
 def test_each_data_set_is_scored_by_its_own_head(done, eight):
     table = rows(done)
     for name, count in CLASSES.items():
-        predicted = table[table["dataset"] == name]["prediction"]
-        assert set(predicted) <= set(range(count))
-        assert predicted.nunique() > 1
+        said = np.stack(table[table["dataset"] == name]["expert_prediction"])
+        assert set(np.unique(said)) <= set(range(count))
+        assert len(np.unique(said)) > 1
     claimed = json.loads((done / "fingerprint.json").read_text())["inputs"]["head"]
     assert claimed.keys() == {eight.file(f"head_{name}") for name in CLASSES}
 

@@ -27,6 +27,9 @@ def job(**sections) -> dict:
     return copy.deepcopy(JOB) | sections
 
 
+EIGHT = [{"name": n, "checkpoint": f"{n}.pt"} for n in "abcdefgh"]
+
+
 @pytest.fixture
 def job_file(tmp_path):
     path = tmp_path / "job.yaml"
@@ -285,6 +288,20 @@ def test_other_names_come_back_from_pandas_as_they_are(tmp_path, name):
     folder.mkdir(parents=True)
     pd.DataFrame({"label": [1]}).to_parquet(folder / "0.parquet")
     assert list(pd.read_parquet(tmp_path / "predictions").dataset.astype(object)) == [name]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"coefficient": {"offset_adjustment": True}},
+        {"baselines": {"fits": [{"offset_adjustment": True}]}},
+    ],
+    ids=str,
+)
+def test_the_offset_adjustment_is_refused_for_more_than_two_experts(sections):
+    make_job(job(**sections))
+    fault = fault_of(job(experts=EIGHT, **sections))
+    assert "offset_adjustment is defined for 2 experts, and this job has 8" in fault
 
 
 def test_a_data_set_says_whose_task_it_is_and_has_one_head():

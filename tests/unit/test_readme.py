@@ -196,6 +196,7 @@ def test_what_takes_minutes_is_marked_slow():
         ("integration/test_s3.py", "test_a_run_on_faulty_s3_equals_the_local_one"),
         ("unit/method/samplewise/test_classifier.py", "test_timm_towers"),
         ("integration/test_readme.py", "test_the_demo_gives_the_table"),
+        ("integration/test_tasks.py", "test_the_demo_gives_the_table_of_its_tasks"),
     ):
         tree = ast.parse((ROOT / "tests" / file).read_text())
         marks = [ast.unparse(n.value) for n in tree.body if isinstance(n, ast.Assign)

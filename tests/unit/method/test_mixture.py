@@ -390,6 +390,32 @@ def test_settings_that_mean_nothing_are_refused(settings):
         MixtureConfig(**settings)
 
 
+@pytest.mark.parametrize(
+    ("experts", "clusters", "estimator"),
+    [
+        (2, 3, "moments"), (2, "auto", "moments"), (8, 1, "moments"), (8, "exact", "moments"),
+        (3, 2, "maximum_likelihood"), (8, "auto", "maximum_likelihood"),
+    ],
+)  # fmt: skip
+def test_the_estimator_is_the_references_for_two_and_likelihood_for_more(
+    experts, clusters, estimator
+):
+    decided = config(clusters).for_experts(experts)
+    assert decided.estimator == estimator
+    by_moments = (decided.restarts, decided.tolerance) == (3, 1e-4)
+    assert by_moments == (estimator == "moments")
+    assert decided.for_experts(2) == decided
+    named = config(clusters, estimator="moments", restarts=7, tolerance=0.5).for_experts(8)
+    assert (named.estimator, named.restarts, named.tolerance) == ("moments", 7, 0.5)
+
+
+def test_what_is_decided_is_what_is_fitted():
+    samples = simulate(*DIRICHLETS["M=3, K=2"], 400)
+    for estimator, open_config in (("moments", config(1)), ("maximum_likelihood", config(2))):
+        named = config(open_config.clusters, estimator=estimator)
+        assert fit_mixture(samples, open_config).to_dict() == fit_mixture(samples, named).to_dict()
+
+
 def test_a_mixture_survives_json_to_the_last_bit():
     fit = fit_mixture(simulate(*DIRICHLETS["M=4, K=3"], 500), config())
     back = Mixture.from_dict(json.loads(json.dumps(fit.to_dict())))

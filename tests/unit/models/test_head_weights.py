@@ -207,6 +207,8 @@ def test_the_references_encoders_load_with_what_is_left_of_their_text(small, tmp
     _, loaded = found.load({"set": head})
     assert torch.equal(loaded.states[1]["visual.proj"], whole_state(1)["visual.proj"])
     assert all(name.startswith("visual.") for name in loaded.base)
-    with pytest.raises(UserError, match=r"'merge\.base'.*text tower.*datasets\[\]\.head") as caught:
+    with pytest.raises(
+        UserError, match=r"'merge\.base'(?s:.*)text tower(?s:.*)datasets\[\]\.head"
+    ) as caught:
         found.load({"set": zero_shot_head(*TEXTS, of_base=True)})
     assert paths[2] in str(caught.value)

@@ -71,15 +71,3 @@ def test_without_a_mixture_there_are_no_clusters(tmp_path):
     [row] = audit(FinishedRun.of(run)).datasets
     assert (row.mixture, row.clusters) == (None, ())
     assert list(row.coefficient) == EXPERTS[3]
-
-
-def test_what_knows_labels_or_the_task_is_a_bound_and_no_rival(found):
-    bounds = {"own_expert": "own_expert (knows the task)", "oracle": "oracle (uses labels)"}
-    assert {m.name for m in found.methods if m.is_bound} == bounds.keys()
-    assert not bounds.keys() & set(found.rivals)
-    assert not bounds.keys() & found.suite.differences.keys()
-    for row in found.labelled:
-        assert {row.differences[name].p for name in bounds} == {None}
-    others = {name: name for name in found.names} | {"dawin": "DaWin"}
-    assert found.shown == others | bounds
-    assert not [word for word in found.words if "own_expert" in word or "oracle" in word]
