@@ -39,9 +39,9 @@ class DatasetConfig(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The outputs lie in folders dataset=NAME."""
     path: str
-    """Its folder, tar or Parquet file, at any fsspec address."""
+    """Its folder or file, at any fsspec address."""
     format: FormatName | None = None
-    """Null: as the files' suffixes say."""
+    """Null: as the files' suffixes say. `idx` is MNIST's files, `svhn` SVHN's test_32x32.mat."""
     classes: str | None = None
     """Null: the head's; else imagenet-a, imagenet-r, a text file with an index or a name a line, or
     a JSON file of groups."""

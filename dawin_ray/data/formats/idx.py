@@ -1,9 +1,9 @@
 """MNIST's idx files: `NAME-images-idx3-ubyte`, with its labels in `NAME-labels-idx1-ubyte` beside.
 
-After http://yann.lecun.com/exdb/mnist: a magic number (two zeros, the type of the values, the number
-of axes), the size of each axis as big-endian int32, and the values. Both files may be gzipped, and
-`images.idx3-ubyte` is as good; Fashion-MNIST, KMNIST and EMNIST are written so too. The images are
-grey, without a header each: what a sample gets is a PGM.
+After http://yann.lecun.com/exdb/mnist: a magic number (two zeros, the type of the values, the
+number of axes), the size of each axis as big-endian int32, and the values. Both files may be
+gzipped, and `images.idx3-ubyte` is as good; Fashion-MNIST, KMNIST and EMNIST are written so too.
+The images are grey, without a header each: what a sample gets is a PGM.
 """
 
 from __future__ import annotations
