@@ -83,8 +83,8 @@ def variables(stream: Any) -> dict[str, Variable]:
     Raises:
         MatError: it is no such file, or a header is damaged.
     """
-    order, found = _order_of(stream), {}
-    at = HEADER
+    order, at = _order_of(stream), HEADER
+    found: dict[str, Variable] = {}
     for _ in range(MOST_VARIABLES):
         stream.seek(at)
         head = stream.read(8)
