@@ -30,6 +30,7 @@ class Listing:
     files: tuple[tuple[str, int], ...]  # (raw name relative to root, bytes), sorted
     versions: tuple[str, ...]  # of each file: see `versions`
     beside: Mapping[str, Beside] = field(default_factory=dict)  # by name: a file's labels
+    labels: tuple[int | None, ...] | None = None  # of each image, where annotations tell them
     folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
     class_names: str | None = None  # address of classnames.txt, where the set brings one
     templates: str | None = None  # address of zeroshot_classification_templates.txt
@@ -60,12 +61,15 @@ class Listing:
             self,
             files=tuple(self.files[i] for i in kept),
             versions=tuple(self.versions[i] for i in kept),
+            labels=self.labels and tuple(self.labels[i] for i in kept),
         )
 
     def identity(self) -> str:
-        """A hash of what the data are: names, bytes and versions of all files, those beside too."""
+        """A hash of what the data are: names, bytes, versions, and the labels beside them."""
         parts = [*map(json.dumps, self.files), *self.versions]
         parts += [json.dumps([name, *self.beside[name][1:]]) for name in sorted(self.beside)]
+        if self.labels is not None:
+            parts.append(json.dumps(self.labels))
         return digest(parts)
 
     @property

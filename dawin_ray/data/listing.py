@@ -11,6 +11,7 @@ from collections import Counter
 
 import fsspec
 
+from dawin_ray.data.annotations import annotated
 from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.datasets import Beside, Listing
 from dawin_ray.data.finding import Found, class_folders, find, left_out, suffix_of
@@ -63,7 +64,7 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     ordered = sorted(files)
     labelling = kind.labels(found, ordered, config.label_column)
     notes += labelling.notes if labelling else ()
-    return Listing(
+    listing = Listing(
         format=chosen,
         root=found.root if is_local(found.fs) else found.fs.unstrip_protocol(found.root),
         files=tuple((name, files[name][0]) for name in ordered),
@@ -77,6 +78,14 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
         labelling=labelling,
         notes=tuple(notes),
     )
+    if config.annotations is None:
+        return listing
+    if not kind.of_images:
+        raise UserError(
+            f"Data set '{config.name}' at {config.path!r} has annotations, which name the images "
+            f"of a folder, but holds {kind.files}. Leave out annotations, or correct the path."
+        )
+    return annotated(listing, config, growing=may_be_empty)
 
 
 def _check_address(address: str, what: str) -> None:
