@@ -39,9 +39,9 @@ class DatasetConfig(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The outputs lie in folders dataset=NAME."""
     path: str
-    """Its folder, tar or Parquet file, at any fsspec address."""
+    """Its folder or file, at any fsspec address."""
     format: FormatName | None = None
-    """Null: as the files' suffixes say."""
+    """Null: as the files' suffixes say. `idx` is MNIST's files, `svhn` SVHN's test_32x32.mat."""
     classes: str | None = None
     """Null: the head's; else imagenet-a, imagenet-r, a text file with an index or a name a line, or
     a JSON file of groups."""
@@ -51,6 +51,10 @@ class DatasetConfig(Settings):
     """Null: `class_names`, or the model's."""
     expert: str | None = None
     """Whose task this is: an expert's name. Only what knows the task reads it."""
+    annotations: str | None = None
+    """Of a folder: a file that names its images, and says their labels if it has some. A .txt with
+    a name a line, a .csv with columns such as Filename and ClassId, or a .mat like Stanford Cars'.
+    """
     image_column: str | None = None
     label_column: str | None = None
     skip_other_folders: bool = False
@@ -66,6 +70,22 @@ class DatasetConfig(Settings):
                 f"'set-{name}'"
             )
         return name
+
+    @model_validator(mode="after")
+    def _check_annotations(self) -> DatasetConfig:
+        if self.annotations is None:
+            return self
+        if self.format is not None and not FORMATS[self.format].of_images:
+            raise ValueError(
+                f"'{self.name}' has annotations, which name the images of a folder; its format is "
+                f"{self.format}"
+            )
+        if self.skip_other_folders:
+            raise ValueError(
+                f"'{self.name}' has annotations and skip_other_folders: each says which images are "
+                "meant. Leave one out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_head(self) -> DatasetConfig:

@@ -15,7 +15,7 @@ LATER: dict[str, dict[str, Any]] = {
     "baselines": {
         "own_expert": False, "averaging": False, "task_arithmetic": [], "ties": None, "base": False,
     },
-    "datasets": {"head": None, "expert": None},
+    "datasets": {"head": None, "expert": None, "annotations": None},
 }  # fmt: skip
 
 
