@@ -72,8 +72,7 @@ def write_tasks_job(folder: Path) -> Path:
             }
             for name in TASKS
         ],
-        # one cluster by moments is the mean of the coefficients, the reference's default
-        "mixture": {"clusters": 3, "estimator": "moments"},
+        "mixture": {"clusters": 3},
         "baselines": {
             "output_ensembles": False,  # each head is one task's: experts of others know nothing
             "even_interpolation": False,  # that is task arithmetic

@@ -192,7 +192,10 @@ def stream(tmp_path, does, read=None):
     ("does", "message"),
     [
         ("fail to load", r"cannot load its models: OSError: the checkpoint is gone \\xff"),
-        ("no memory to load", r"memory of the machine does not suffice to load.*batch_size"),
+        pytest.param(
+            "no memory to load", r"memory of the machine does not suffice to load.*batch_size",
+            marks=pytest.mark.slow,
+        ),
         ("no memory", r"does not suffice at chunk key-2.*batch_size \(now 8\).*Tried to alloc"),
     ],
 )

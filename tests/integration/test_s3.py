@@ -11,7 +11,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from typer.testing import CliRunner
 
+from dawin_ray.cli import app
 from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
@@ -276,18 +278,18 @@ def test_a_wrong_key_is_told(small, s3, uploaded, tries, aws, tmp_path, monkeypa
     assert SECRET not in output
 
 
-def test_a_missing_bucket_is_told(small, s3, uploaded, tries, aws, tmp_path):
-    job = job_at(small, tmp_path / "a", "s3://nowhere", str(tmp_path / "run"))
-    code, output = tries.run(DRIVER, "", 0, job)
-    assert code == 2, output
-    assert "s3://nowhere/data/tars" in output
-    assert "Traceback" not in output
-    job = job_at(small, tmp_path / "b", str(uploaded), "s3://nowhere/run")
-    code, output = tries.run(DRIVER, "", 0, job)
-    assert code == 2, output
-    assert "Cannot write" in output
-    assert "bucket" in output
-    assert "Traceback" not in output
+def test_a_missing_bucket_is_told(small, s3, uploaded, aws, tmp_path):
+    def told(job: Path) -> str:
+        result = CliRunner().invoke(app, ["run", str(job)])
+        assert result.exit_code == 2, result.output
+        assert "Traceback" not in result.output
+        return result.output
+
+    data = told(job_at(small, tmp_path / "a", "s3://nowhere", str(tmp_path / "run")))
+    assert "s3://nowhere/data/tars" in data
+    run_dir = told(job_at(small, tmp_path / "b", str(uploaded), "s3://nowhere/run"))
+    assert "Cannot write" in run_dir
+    assert "bucket" in run_dir
 
 
 @pytest.mark.parametrize("name", ["tars", "folder", "parquet"])

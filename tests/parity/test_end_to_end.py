@@ -27,18 +27,18 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_dir(folder, local_ray) -> Path:
-    """The clustered run, on Ray."""
-    return run(folder, "run", 3, "ray")
+def run_dir(folder) -> Path:
+    """The clustered run."""
+    return run(folder, "run", 3)
 
 
 @pytest.fixture(scope="module")
 def exact_dir(folder) -> Path:
-    """In this process, the run with each sample's own weights."""
-    return run(folder, "exact", "exact", "local")
+    """The run with each sample's own weights."""
+    return run(folder, "exact", "exact")
 
 
-def run(folder: Path, name: str, clusters: int | str, engine: str) -> Path:
+def run(folder: Path, name: str, clusters: int | str) -> Path:
     temperatures = EXPECTED["ImageNet"]["temperatures"]
     job = {
         "run_dir": str(folder / name),
@@ -54,7 +54,7 @@ def run(folder: Path, name: str, clusters: int | str, engine: str) -> Path:
         ],
         "coefficient": {"metric": "entropy", "offset_adjustment": True},
         "mixture": {"clusters": clusters},
-        "compute": {"engine": engine},
+        "compute": {"engine": "local"},
     }  # fmt: skip
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     result = CliRunner().invoke(app, ["run", str(folder / "job.yaml")])
