@@ -155,7 +155,8 @@ class Program:
         self._items()
 
     def _tuple(self, _: Any) -> None:
-        self._stack.append(tuple(self._items()))
+        items = self._items()  # which puts another stack in place
+        self._stack.append(tuple(items))
 
     def _list(self, _: Any) -> None:
         items = self._items()
