@@ -8,7 +8,6 @@ import subprocess
 import sys
 import zipfile
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -156,7 +155,7 @@ def test_every_kind_of_tensor_is_as_in_the_state_dict(tmp_path, monkeypatch, kin
     assert got.keys() == wanted.keys()
     for name, tensor in wanted.items():
         assert (got[name].dtype, got[name].shape) == (tensor.dtype, tensor.shape)
-        assert got[name].tolist() == tensor.tolist()
+        assert torch.equal(*(t.reshape(-1).view(torch.uint8) for t in (got[name], tensor)))
 
 
 def test_neither_open_clip_nor_torchvision_is_imported_to_read(tmp_path):
@@ -226,11 +225,10 @@ def test_safetensors_are_renamed_too(tmp_path):
 
 
 def test_the_command_says_what_it_wrote(tmp_path):
-    torch.manual_seed(0)
-    config = open_clip.get_model_config("ViT-B-32-quickgelu")
-    with torch.device("meta"):
-        model = open_clip.model.CLIP(**config).visual
-    state = {f"visual.{k}": torch.zeros(v.shape).half() for k, v in model.state_dict().items()}
+    shapes = {"conv1.weight": (768, 3, 32, 32), "positional_embedding": (50, 768)}
+    shapes |= {"proj": (768, 512)}
+    shapes |= {f"transformer.resblocks.{block}.ln_1.weight": (768,) for block in range(12)}
+    state = {f"visual.{name}": torch.zeros(shape) for name, shape in shapes.items()}
     source = saved(tmp_path / "a.pt", state | {"classification_head.weight": torch.zeros(7, 512)})
     result = CliRunner().invoke(app, ["convert", source, str(tmp_path / "b.safetensors")])
     assert result.exit_code == 0, result.output
