@@ -76,6 +76,7 @@ class Program:
         Raises:
             ProgramError: it is damaged, or has an instruction that torch.save does not write.
         """
+        self._stack, self._marks, self._memo = [], [], {}  # each pickle of a file begins anew
         try:
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "STOP":

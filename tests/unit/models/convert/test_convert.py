@@ -135,12 +135,12 @@ class Buffers(nn.Module):
         self.register_buffer("transient", torch.ones(2), persistent=False)
         self.register_buffer("absent", None)
         self.register_parameter("none", None)
-        self.half = nn.Parameter(torch.randn(3).half())
+        self.halved = nn.Parameter(torch.randn(3).half())
         self.brain = nn.Parameter(torch.randn(3).bfloat16(), requires_grad=False)
-        self.small = nn.Parameter(torch.randn(4).to(torch.float8_e4m3fn), requires_grad=False)
+        self.tiny = nn.Parameter(torch.randn(4).to(torch.float8_e4m3fn), requires_grad=False)
         self.odd = nn.Parameter(torch.arange(3).to(torch.uint16), requires_grad=False)
-        self.tied = self.half
-        self.half.note = "an attribute"
+        self.tied = self.halved
+        self.halved.note = "an attribute"
         self.gone = None
         self.add_module("nothing", None)
 

@@ -108,7 +108,7 @@ CALLS = {
         np.array([Call(os.system, touch(path))], dtype=object), "multiarray._reconstruct"
     ),
     "a subclass made by type": lambda path: (
-        [Call(type, "Mine", (Call(getattr, nn, "Module"),), {}), Call(os.system, touch(path))],
+        [Call(type, "Mine", (nn.Module,), {}), Call(os.system, touch(path))],
         "builtins.type",
     ),
     "a state of another object": lambda path: (Stated(path), "Stated"),
@@ -173,7 +173,8 @@ def archive(tmp_path, program: bytes, storage: bytes = b"\0" * 16) -> str:
 
 
 def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
 
 
 def name_of(module: str, name: str) -> bytes:
