@@ -78,7 +78,8 @@ class Archive:
         if name in PARAMETERS:
             return self.tensor(arguments[0], depth - 1) if arguments else None
         if name == WITH_ATTRIBUTES:  # a function, the tensor's class, the function's arguments
-            function, _, within, *_ = (*arguments, None, None, None)
+            padded: tuple[Any, ...] = (*arguments, None, None, None)
+            function, within = padded[0], padded[2]
             if type(function) is not Name or type(within) is not tuple:
                 raise self._error("a tensor in it is incomplete")
             name, arguments = str(function), within
