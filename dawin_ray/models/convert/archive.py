@@ -55,7 +55,7 @@ class Archive:
         """
         self.address = address
         self._storages: dict[str, memoryview] = {}
-        self._made: dict[int, torch.Tensor] = {}
+        self._views: dict[int, torch.Tensor] = {}  # by the record, which the content keeps alive
         program = Program()
         try:
             self.content = (self._zip if data.startswith(ZIP) else self._legacy)(data, program)
@@ -77,19 +77,18 @@ class Archive:
         name, arguments = str(made.what), made.arguments
         if name in PARAMETERS:
             return self.tensor(arguments[0], depth - 1) if arguments else None
-        if name == WITH_ATTRIBUTES:
-            if (
-                len(arguments) < 3
-                or type(arguments[0]) is not Name
-                or type(arguments[2]) is not tuple
-            ):
+        if name == WITH_ATTRIBUTES:  # a function, the tensor's class, the function's arguments
+            function, _, within, *_ = (*arguments, None, None, None)
+            if type(function) is not Name or type(within) is not tuple:
                 raise self._error("a tensor in it is incomplete")
-            return self.tensor(Made(arguments[0], arguments[2]), depth - 1)
+            name, arguments = str(function), within
+            if name in PARAMETERS:
+                return self.tensor(arguments[0], depth - 1) if arguments else None
         if name not in TENSORS:
             return None
-        if id(made) not in self._made:
-            self._made[id(made)] = self._view(name, arguments)
-        return self._made[id(made)]
+        if id(made) not in self._views:
+            self._views[id(made)] = self._view(name, arguments)
+        return self._views[id(made)]
 
     def bytes_of_storages(self) -> int:
         """How many bytes all storages of the file have."""
@@ -194,7 +193,8 @@ class Archive:
     def _check(self, program: Program) -> None:
         if not program.foreign:
             return
-        names = program.foreign[:SHOWN_NAMES]
+        names = [name if name.isprintable() else repr(name) for name in program.foreign]
+        names = names[:SHOWN_NAMES]
         more = len(program.foreign) - len(names)
         raise UserError(
             f"The checkpoint {self.address!r} is refused, and nothing in it was run: its pickle "

@@ -76,6 +76,7 @@ class Program:
         Raises:
             ProgramError: it is damaged, or has an instruction that torch.save does not write.
         """
+        self._stack, self._marks, self._memo = [], [], {}  # each pickle of a file begins anew
         try:
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "STOP":
@@ -155,7 +156,8 @@ class Program:
         self._items()
 
     def _tuple(self, _: Any) -> None:
-        self._stack.append(tuple(self._items()))
+        items = self._items()  # which puts another stack in place
+        self._stack.append(tuple(items))
 
     def _list(self, _: Any) -> None:
         items = self._items()
