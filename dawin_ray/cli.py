@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,14 @@ JobFile = Annotated[str, typer.Argument(help="The job file, local or at any fssp
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, such as compute.batch_size=64")
 ]
+
+
+class Suite(StrEnum):
+    """The suites of the demo."""
+
+    shifts = "shifts"
+    tasks = "tasks"
+
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks.")]
 
@@ -195,15 +204,25 @@ def convert(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where images and run go.")] = Path("runs/demo"),
+    suite: Annotated[
+        Suite,
+        typer.Option(help="Shifts of handwritten digits, or eight tasks with an expert each."),
+    ] = Suite.shifts,
+    out: Annotated[
+        Path | None, typer.Option(help="Where images and run go; runs/demo or runs/tasks.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Run the whole job on the built-in data: handwritten digits and seven shifts of them."""
+    """Run the whole job on the built-in data and experts."""
     with _friendly(verbose):
         from dawin_ray.config import load_job
-        from dawin_ray.demo.job import write_job
+        from dawin_ray.demo.job import write_job, write_tasks_job
 
-        _score(load_job(str(write_job(out))))
+        write, folder = {
+            Suite.shifts: (write_job, Path("runs/demo")),
+            Suite.tasks: (write_tasks_job, Path("runs/tasks")),
+        }[suite]
+        _score(load_job(str(write(out or folder))))
 
 
 @app.command()
@@ -263,11 +282,11 @@ def main() -> None:
 
 def _score(job: Job, restart: bool = False) -> Report:
     from dawin_ray.job import prepare, score
-    from dawin_ray.report import footer_of, table_of
+    from dawin_ray.report import footer_of, tables_of
 
     progress = _progress()
     report = score(prepare(job, progress.say, progress.say), progress, restart=restart)
-    _print(table_of(report), footer_of(report))
+    _print(*tables_of(report), footer_of(report))
     return report
 
 

@@ -16,6 +16,7 @@ from dawin_ray.data import FORMATS, DatasetConfig
 from dawin_ray.engine import ComputeConfig
 from dawin_ray.errors import UserError
 from dawin_ray.method import (
+    OFFSET_EXPERTS,
     BaselinesConfig,
     CoefficientConfig,
     MergeConfig,
@@ -95,15 +96,38 @@ class Job(Settings):
                     f"datasets: skip_other_folders of '{dataset.name}' needs classes that name its "
                     "folders"
                 )
+        experts = [expert.name for expert in self.experts]
+        for dataset in self.datasets:
+            if dataset.expert is not None and dataset.expert not in experts:
+                raise ValueError(
+                    f"datasets: expert of '{dataset.name}' is '{dataset.expert}'; expected one of "
+                    f"{', '.join(experts)}"
+                )
         return self
 
     @model_validator(mode="after")
     def _check_baselines(self) -> Job:
         if self.baselines.static and len(self.experts) != 2:
             raise ValueError("baselines.static: a static curve is between two experts")
+        if self.merge.base is None and (asked := self.baselines.of_task_vectors):
+            raise ValueError(
+                f"baselines.{asked[0]}: it is made of a base, and this job has none. Give the "
+                "checkpoint that the experts were fine-tuned from as merge.base, or leave it out"
+            )
+        unknown = [dataset.name for dataset in self.datasets if dataset.expert is None]
+        if self.baselines.own_expert and unknown:
+            raise ValueError(
+                f"baselines.own_expert: whose task '{unknown[0]}' is, is not known. Give each data "
+                "set its expert: NAME, or leave it out"
+            )
         if self.baselines.fits and (self.exact or self.saved_fit):
             raise ValueError("baselines.fits: they are of mixtures, and this job fits none")
         adjusted = any(fit.offset_adjustment for fit in self.baselines.fits)
+        if (adjusted or self.coefficient.offset_adjustment) and len(self.experts) > OFFSET_EXPERTS:
+            raise ValueError(
+                f"offset_adjustment is defined for {OFFSET_EXPERTS} experts, and this job has "
+                f"{len(self.experts)}: the method has no offset for task experts; leave it out"
+            )
         if adjusted and not self.coefficient.adjustable:
             raise ValueError(
                 f"baselines.fits: offset_adjustment is not defined for {self.coefficient.metric}"
@@ -135,7 +159,8 @@ class Job(Settings):
     def methods(self) -> tuple[Method, ...]:
         """What DaWin is compared with."""
         names = [expert.name for expert in self.experts]
-        return methods_of(self.baselines, names, self.coefficient)
+        scale = self.merge.scale if self.merge.base else None
+        return methods_of(self.baselines, names, self.coefficient, scale)
 
     @property
     def exact(self) -> bool:

@@ -15,7 +15,7 @@ from importlib.util import spec_from_loader
 from types import ModuleType
 
 MOVED = {
-    "architectures": "models.architecture", "attempts": "data.attempts", "audit": "report.audit",
+    "architectures": "models.architecture", "audit": "report.audit",
     "batch_ledger": "runs.batch_ledger", "batches": "runs.series", "broken": "runs.broken",
     "cache": "data.crop_cache", "checkpoints": "models.checkpoints", "chunks": "data.chunks",
     "class_lists": "data.class_lists", "class_order": "data.class_order",

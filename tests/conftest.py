@@ -22,6 +22,19 @@ from dawin_ray.engine import ray_cluster
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
 
+
+def pytest_xdist_make_scheduler(config, log):
+    """Files stay together (`--dist loadfile`), and so do all whose tests share one Ray."""
+    from xdist.scheduler import LoadFileScheduling  # not where tests run alone
+
+    class WithOneRay(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "ray" if "local_ray" in (config.rootpath / file).read_text() else file
+
+    return WithOneRay(config, log)
+
+
 CLASSES = 6
 MODEL_CONFIG = {
     "embed_dim": 16,

@@ -8,9 +8,6 @@ Imports `models` for how an image is cropped, `storage`, and what lies below. Kn
 Ray: passes, runs, the engine and the job import it.
 """
 
-from dawin_ray.data.attempts import (
-    MOST_DEATHS_LOADING, MOST_DEATHS_SCORING, UNCOUNTED, Attempts, Tries, loading, nth,
-)  # fmt: skip
 from dawin_ray.data.chunks import (
     Chunk, ChunkSummary, chunk_name, end_of, from_row, pack, to_row, unpack,
 )  # fmt: skip
@@ -27,10 +24,9 @@ from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import Source, check_apart, make_shards, settle
 
 __all__ = [
-    "FATAL", "FORMATS", "MOST_DEATHS_LOADING", "MOST_DEATHS_SCORING", "UNCOUNTED", "Attempts",
-    "Chunk", "ChunkSummary", "CropCache", "DatasetClasses", "DatasetConfig", "DecodeImages",
-    "ImageDecoder", "Listing", "ReadChunks", "Sample", "Shard", "Source", "Tries", "cache_key",
-    "check_apart", "chunk_name", "count_samples", "end_of", "folders_without_a_name", "from_row",
-    "in_order_of", "list_files", "loading", "make_shards", "nth", "open_image", "pack",
-    "plan_cache", "read_samples", "resolve_classes", "settle", "to_row", "unpack", "without_border",
+    "FATAL", "FORMATS", "Chunk", "ChunkSummary", "CropCache", "DatasetClasses", "DatasetConfig",
+    "DecodeImages", "ImageDecoder", "Listing", "ReadChunks", "Sample", "Shard", "Source",
+    "cache_key", "check_apart", "chunk_name", "count_samples", "end_of", "folders_without_a_name",
+    "from_row", "in_order_of", "list_files", "make_shards", "open_image", "pack", "plan_cache",
+    "read_samples", "resolve_classes", "settle", "to_row", "unpack", "without_border",
 ]  # fmt: skip

@@ -36,7 +36,8 @@ def in_order_of(
     if dataset.classes is not None:
         _check_given(names, classes, dataset, origin)
         return classes
-    known = [of_head for of_head in (classes.names, classes.synsets) if of_head is not None]
+    lists = (classes.names, classes.folders, classes.synsets)
+    known = [of_head for of_head in lists if of_head is not None]
     if classes.synsets is not None:
         known.append(imagenet_lemmas())
     try:
@@ -50,7 +51,7 @@ def in_order_of(
         logger.warning(
             "data set %s: the names that it brings for its labels (%s) cannot be compared, as the "
             "names of the head's classes are unknown: label i is taken for the head's class i. "
-            "Give model.class_names",
+            "Give model.class_names, or class_names of the data set beside its head of a file",
             dataset.name, origin,
         )  # fmt: skip
         return classes

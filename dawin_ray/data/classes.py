@@ -40,13 +40,15 @@ class DatasetClasses:
     """The classes of a data set in terms of the head's.
 
     `members[c]` are the head's classes that class c stands for; None means all of the head's, in
-    their order. `names` are for people and for class folders, where they are known.
+    their order. `names` are for people and for class folders, where they are known; `folders` is
+    what class folders are called where that is none of the names.
     """
 
     count: int
     members: tuple[tuple[int, ...], ...] | None = None
     names: tuple[str, ...] | None = None
     synsets: tuple[str, ...] | None = None
+    folders: tuple[str, ...] | None = None
 
     def project(self, logits_NH: torch.Tensor) -> torch.Tensor:
         """Logits [N, C] of the data set's classes: the maximum over each class's members."""
@@ -128,7 +130,7 @@ def label_known_folders(
         UserError: no folder is.
     """
     folders = sorted(folders)
-    for known in (classes.synsets or (), classes.names or ()):
+    for known in (classes.synsets or (), classes.folders or (), classes.names or ()):
         find = finder(known)
         labels = {f: position for f in folders if (position := find(f)) is not None}
         if not labels:
@@ -193,7 +195,8 @@ def _labels_by(folders: Sequence[str], classes: DatasetClasses) -> tuple[dict[st
 
 def _named(folders: Sequence[str], classes: DatasetClasses) -> dict[str, int]:
     """The labels of those folders that are named by a class or its WordNet id."""
-    finders = [finder(known) for known in (classes.synsets, classes.names) if known]
+    lists = (classes.synsets, classes.folders, classes.names)
+    finders = [finder(known) for known in lists if known]
     labels = {}
     for folder in folders:
         found = (find(_hive_value(folder)) for find in finders)

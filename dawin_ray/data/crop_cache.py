@@ -31,7 +31,7 @@ import numpy as np
 import PIL
 import torchvision
 
-from dawin_ray.data.attempts import Tries
+from dawin_ray.attempts import Tries
 from dawin_ray.data.chunks import Chunk, from_text, to_text
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages

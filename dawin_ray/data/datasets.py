@@ -11,12 +11,14 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 from dawin_ray.data.labels import Labelling
 from dawin_ray.names import shown
 from dawin_ray.records import digest
+
+Beside = tuple[str, int, str]  # a file that is read with another one: address, bytes, version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Listing:
     root: str
     files: tuple[tuple[str, int], ...]  # (raw name relative to root, bytes), sorted
     versions: tuple[str, ...]  # of each file: see `versions`
+    beside: Mapping[str, Beside] = field(default_factory=dict)  # by name: a file's labels
+    labels: tuple[int | None, ...] | None = None  # of each image, where annotations tell them
     folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
     class_names: str | None = None  # address of classnames.txt, where the set brings one
     templates: str | None = None  # address of zeroshot_classification_templates.txt
@@ -57,11 +61,16 @@ class Listing:
             self,
             files=tuple(self.files[i] for i in kept),
             versions=tuple(self.versions[i] for i in kept),
+            labels=self.labels and tuple(self.labels[i] for i in kept),
         )
 
     def identity(self) -> str:
-        """A hash of what the data are: names, bytes and versions of all files."""
-        return digest([*map(json.dumps, self.files), *self.versions])
+        """A hash of what the data are: names, bytes, versions, and the labels beside them."""
+        parts = [*map(json.dumps, self.files), *self.versions]
+        parts += [json.dumps([name, *self.beside[name][1:]]) for name in sorted(self.beside)]
+        if self.labels is not None:
+            parts.append(json.dumps(self.labels))
+        return digest(parts)
 
     @property
     def empty_folders(self) -> frozenset[str]:
@@ -82,6 +91,7 @@ class Shard:
     key: str  # safe in a file name, unique in the data set; begins the names of its chunks
     images: tuple[tuple[str, int, int | None], ...] = ()  # folder: (raw name, bytes, label)
     versions: tuple[str, ...] = ()  # folder: of its images
+    beside: Beside | None = None  # the file of its labels, where that is another one
     image_column: str | None = None
     label_column: str | None = None  # NO_LABELS: labels are not read
     label: int | None = None  # of all samples that have none of their own, as of `label=3/`
@@ -97,8 +107,10 @@ class Shard:
         """The shard that `to_json` wrote."""
         values = json.loads(text)
         values["images"] = tuple(tuple(image) for image in values["images"])
-        for field in ("versions", "label_names"):
-            values[field] = tuple(values.get(field, ()))
+        for key in ("versions", "label_names"):
+            values[key] = tuple(values.get(key, ()))
+        if values.get("beside") is not None:
+            values["beside"] = tuple(values["beside"])
         return cls(**values)
 
     @property

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from dawin_ray.data.attempts import (
+from dawin_ray.attempts import (
     DEATHS_BEFORE_ISOLATION,
     MOST_DEATHS_READING,
     UNCOUNTED,

@@ -22,6 +22,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.utils import glob_translate
 
+from dawin_ray.data.datasets import Beside
 from dawin_ray.data.splits import NAMED, expand, has_braces
 from dawin_ray.data.versions import REQUESTS, local_version, version_of
 from dawin_ray.errors import UserError
@@ -116,6 +117,30 @@ def find(address: str, what: str) -> Found:
         raise UserError(f"The path {address!r} of {what} cannot be read: {error}.") from error
     except Exception as error:  # every storage client has its own exceptions
         raise unreadable(address, what, error) from error
+
+
+def file_of(found: Found, name: str) -> Beside | None:
+    """Address, bytes and version of a file below the root, chosen by the path or not.
+
+    None where there is no such file.
+
+    Raises:
+        UserError: the storage does not tell.
+    """
+    path = join(found.root, name)
+    if is_local(found.fs):
+        if not os.path.isfile(path):
+            return None
+        status = os.stat(path)
+        return path, status.st_size, local_version(status)
+    address = found.fs.unstrip_protocol(path)
+    try:
+        info = found.fs.info(path)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # every storage client has its own exceptions
+        raise unreadable(address, f"file of {found.what}", error) from error
+    return address, int(info.get("size") or 0), version_of(info)
 
 
 def class_folders(found: Found) -> tuple[str, ...]:

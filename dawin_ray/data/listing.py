@@ -11,8 +11,9 @@ from collections import Counter
 
 import fsspec
 
+from dawin_ray.data.annotations import annotated
 from dawin_ray.data.config import DatasetConfig
-from dawin_ray.data.datasets import Listing
+from dawin_ray.data.datasets import Beside, Listing
 from dawin_ray.data.finding import Found, class_folders, find, left_out, suffix_of
 from dawin_ray.data.formats.format import Format
 from dawin_ray.data.formats.registry import FORMATS
@@ -20,7 +21,7 @@ from dawin_ray.data.splits import NAMED, gaps, missing_members, named_in, sets_o
 from dawin_ray.data.versions import ask, hashes
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown
-from dawin_ray.storage import is_local, join
+from dawin_ray.storage import filesystem, is_local, join
 
 SIDE_FILES = ("classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt")
 
@@ -43,6 +44,12 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     names = [name for name in found.files if name.lower().endswith(kind.suffixes)]
     dangling = [name for name in found.dangling if name.lower().endswith(kind.suffixes)]
     notes = _check_names(config, found, kind, names, dangling, may_be_empty)
+    beside = _beside(found, kind, names)
+    others -= Counter(
+        suffix_of(name)
+        for name in found.files
+        if any(address.endswith(f"/{name}") for address, _, _ in beside.values())
+    )
     if words := left_out(found, others):
         notes.append(f"left out: {words}")
     if other_links := len(found.dangling) - len(dangling):
@@ -57,11 +64,12 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     ordered = sorted(files)
     labelling = kind.labels(found, ordered, config.label_column)
     notes += labelling.notes if labelling else ()
-    return Listing(
+    listing = Listing(
         format=chosen,
         root=found.root if is_local(found.fs) else found.fs.unstrip_protocol(found.root),
         files=tuple((name, files[name][0]) for name in ordered),
         versions=tuple(files[name][1] for name in ordered),
+        beside=beside,
         folders=class_folders(found) if kind.of_images else (),
         class_names=_address(found.fs, side_files.get("classnames.txt")),
         templates=_address(found.fs, side_files.get("zeroshot_classification_templates.txt")),
@@ -70,6 +78,14 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
         labelling=labelling,
         notes=tuple(notes),
     )
+    if config.annotations is None:
+        return listing
+    if not kind.of_images:
+        raise UserError(
+            f"Data set '{config.name}' at {config.path!r} has annotations, which name the images "
+            f"of a folder, but holds {kind.files}. Leave out annotations, or correct the path."
+        )
+    return annotated(listing, config, growing=may_be_empty)
 
 
 def _check_address(address: str, what: str) -> None:
@@ -97,6 +113,7 @@ def _format_of(config: DatasetConfig, found: Found, may_be_empty: bool) -> tuple
     present = sorted(
         (n for n, count in counts.items() if count), key=lambda n: FORMATS[n].of_images
     )
+    present = [name for name in present if FORMATS[name].told_by_suffix] or present
     chosen = config.format or (present[0] if len(present) == 1 else None)
     where = f"Data set '{config.name}' at {config.path!r}"
     if chosen is None and present:
@@ -230,6 +247,17 @@ def _complete_versions(
         f"its storage tells no versions: {len(without):,} files of {size:,} bytes were read and "
         "hashed to know them"
     ]
+
+
+def _beside(found: Found, kind: Format, names: list[str]) -> dict[str, Beside]:
+    """The files that are read with some of the samples' files, each with a version."""
+    beside = dict(kind.beside(found, names))
+    for name, (address, size, version) in beside.items():
+        if not version:
+            path = filesystem(address)[1]
+            [(size, version)] = hashes(found.fs, [path], f"file of {found.what}")
+            beside[name] = address, size, version
+    return beside
 
 
 def _side_files(found: Found, config: DatasetConfig) -> dict[str, str]:

@@ -137,6 +137,15 @@ def _of_folders(
             labels_from=NOT_READ.words,
             notes=listing.notes,
         )
+    if listing.labels is not None:
+        assert listing.labelling is not None, "annotations say where they stand"
+        return Source(
+            config=config,
+            listing=listing,
+            labels=None,
+            labels_from=listing.labelling.words,
+            notes=listing.notes,
+        )
     notes = list(listing.notes)
     if config.skip_other_folders:
         labels = label_known_folders(listing.folders, classes, config.name)

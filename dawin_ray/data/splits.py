@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 SPLITS = {
     "train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation",
     "valid": "validation", "validation": "validation", "dev": "validation", "eval": "evaluation",
-    "evaluation": "evaluation",
+    "evaluation": "evaluation", "t10k": "test",  # MNIST's
 }  # fmt: skip
 
 # test-00001-of-00003.parquet, part_1_of_3.tar

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,6 +94,9 @@ def check_unchanged(shard: Shard) -> None:
     Raises:
         UserError: a file is another one than was listed, or a shard is gone.
     """
+    if shard.beside is not None:
+        address, size, version = shard.beside
+        check_unchanged(replace(shard, address=address, bytes=size, version=version, beside=None))
     if shard.images:
         files = [
             (name, size, version)

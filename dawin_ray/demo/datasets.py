@@ -1,8 +1,8 @@
-"""The demo's eight test sets, written as WebDataset shards (tar files of PNG images and labels)."""
+"""The demo's test sets, written as WebDataset shards (tar files of PNG images and labels)."""
 
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +35,22 @@ def make_test_set(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_datasets(folder: Path, names: Sequence[str] | None = None) -> None:
-    """Write the test sets `names` (all of DATASETS by default) under `folder`.
-
-    `<folder>/<name>/<name>-000000.tar` and so on hold `<key>.png` (grey, lossless) and
-    `<key>.cls` (the label as ASCII text), with keys that are unique within a data set. The bytes
-    are the same at every call.
+    """Write the test sets `names` (all of DATASETS by default) under `folder`, as `write_shards`.
 
     Raises:
         UserError: there is no data set of that name; nothing has been written then.
     """
     names = DATASETS if names is None else names
-    sets = {name: make_test_set(name) for name in names}
+    write_shards(folder, {name: make_test_set(name) for name in names})
+
+
+def write_shards(folder: Path, sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write images [N, 32, 32] uint8 and labels [N] of each set under `folder`.
+
+    `<folder>/<name>/<name>-000000.tar` and so on hold `<key>.png` (grey, lossless) and
+    `<key>.cls` (the label as ASCII text), with keys that are unique within a data set. The bytes
+    are the same at every call.
+    """
     for name, (images_NHW, labels_N) in sets.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for shard, rows_N in enumerate(np.array_split(np.arange(len(labels_N)), SHARDS)):

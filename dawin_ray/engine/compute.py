@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dawin_ray.data import UNCOUNTED, Tries
+from dawin_ray.attempts import UNCOUNTED, Tries
 from dawin_ray.models import Precision
 from dawin_ray.settings import Settings
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from dawin_ray.data import Attempts, ChunkSummary, Shard, Tries
+from dawin_ray.attempts import Attempts, Tries
+from dawin_ray.data import ChunkSummary, Shard
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
 from dawin_ray.errors import UserError

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from dawin_ray.data import nth
+from dawin_ray.attempts import nth
 from dawin_ray.engine.compute import ComputeConfig, Resources
 from dawin_ray.errors import RayLostError, UserError
 from dawin_ray.names import first_line, printable

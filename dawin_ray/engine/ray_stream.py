@@ -4,7 +4,7 @@ A row of the stream is one chunk (`data.Chunk`), so that Ray never splits or mer
 together. Actors commit their chunk's output themselves; the driver sees only summaries.
 
 Ray runs again what died, without a bound; what readers and actors begin and end is counted besides
-(`data/attempts.py`), so that an image, a chunk or a start that kills every process ends in a reject
+(`attempts.py`), so that an image, a chunk or a start that kills every process ends in a reject
 or in a message.
 """
 
@@ -23,17 +23,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from dawin_ray.data import (
-    UNCOUNTED,
-    Attempts,
-    ChunkSummary,
-    Shard,
-    Tries,
-    from_row,
-    pack,
-    to_row,
-    unpack,
-)
+from dawin_ray.attempts import UNCOUNTED, Attempts, Tries
+from dawin_ray.data import ChunkSummary, Shard, from_row, pack, to_row, unpack
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.ray_cluster import publish_drift, ray_session, resources
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted

@@ -1,7 +1,7 @@
 """What a worker does with a chunk, whatever engine it works for: score it, commit it, say so.
 
 Nothing here knows how chunks and summaries travel. A worker that dies is not noticed by itself:
-each start and each chunk is a try that is counted (see `data/attempts.py`), so that a chunk or a
+each start and each chunk is a try that is counted (see `attempts.py`), so that a chunk or a
 start that kills every process ends in a message.
 """
 
@@ -16,17 +16,8 @@ import pyarrow as pa
 import torch
 
 from dawin_ray import tables
-from dawin_ray.data import (
-    MOST_DEATHS_LOADING,
-    MOST_DEATHS_SCORING,
-    Chunk,
-    ChunkSummary,
-    ReadChunks,
-    Shard,
-    end_of,
-    loading,
-    nth,
-)
+from dawin_ray.attempts import MOST_DEATHS_LOADING, MOST_DEATHS_SCORING, loading, nth
+from dawin_ray.data import Chunk, ChunkSummary, ReadChunks, Shard, end_of
 from dawin_ray.engine.compute import Resources
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.names import first_line, shown

@@ -6,6 +6,31 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dawin_ray.config import Job
+from dawin_ray.method import SEARCH_VERSION
+
+# Keys that came after 0.1.0, with the value at which they change nothing. There they are left out,
+# so that a run of before, or a directory that grows, is still the same job's.
+LATER: dict[str, dict[str, Any]] = {
+    "baselines": {
+        "own_expert": False, "averaging": False, "task_arithmetic": [], "ties": None, "base": False,
+    },
+    "datasets": {"head": None, "expert": None, "annotations": None},
+}  # fmt: skip
+
+
+def values_of(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What a fingerprint has of a job's keys, given as JSON; of a list of sections, of each."""
+    return {section: _without(value, LATER.get(section, {})) for section, value in job.items()}
+
+
+def _without(value: Any, later: Mapping[str, Any]) -> Any:
+    if isinstance(value, list) and later:
+        return [_without(item, later) for item in value]
+    if isinstance(value, dict) and later:
+        return {k: v for k, v in value.items() if k not in later or v != later[k]}
+    return value
+
 
 def identity_of(
     experts: Sequence[Mapping[str, Any]],
@@ -31,3 +56,24 @@ def identity_of(
         )
     )  # fmt: skip
     return identity
+
+
+def fitting_of(job: Job) -> dict[str, Any]:
+    """How a job fits its mixtures, with every default decided: parts of its fingerprint.
+
+    Another default of an estimator is another fit, which an unfinished run must not go on with. Of
+    two experts, whose defaults have not changed, it is what it was in every version; a job that
+    fits nothing does not depend on it. `likelihood` is there where a fit is by likelihood.
+    """
+    experts = len(job.experts)
+    if job.saved_fit is not None:
+        experts = 2  # nothing is fitted
+    fits = [job.mixture, *(fit.mixture(job.mixture) for fit in job.baselines.fits)]
+    decided = [fit.for_experts(experts) for fit in fits]
+    by_likelihood = any(
+        fit.estimator == "maximum_likelihood" and fit.clusters != "exact" for fit in decided
+    )
+    return {
+        "mixture": decided[0].model_dump(mode="json"),
+        **({"likelihood": SEARCH_VERSION} if by_likelihood and job.saved_fit is None else {}),
+    }

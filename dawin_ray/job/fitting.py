@@ -75,7 +75,7 @@ def fit_datasets(
         for note in notes:
             logger.warning("mixture of %s: %s", group, note)
         fits |= dict.fromkeys(members, fitted)
-        say(f"fit of {group}: {fitted.describe()}")
+        say(f"fit of {group}: {fitted.describe([e.name for e in job.experts])}")
         warned[group] = notes + doubts
     write_fits(run, prepared, groups, fits, warned)
     return fits
@@ -164,13 +164,11 @@ def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> ScoredRows:
 
 def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:
     """The job's settings of a fit, but for what `other` says."""
-    coefficient, mixture = job.coefficient, job.mixture
+    coefficient = job.coefficient
     if other.offset_adjustment is not None:
         changed = {"offset_adjustment": other.offset_adjustment}
         coefficient = CoefficientConfig(**coefficient.model_dump() | changed)
-    if other.clusters is not None:
-        mixture = MixtureConfig(**mixture.model_dump() | {"clusters": other.clusters})
-    return coefficient, mixture
+    return coefficient, other.mixture(job.mixture)
 
 
 def _log_expertise(

@@ -19,6 +19,8 @@ from dawin_ray.models import as_values, described
 from dawin_ray.names import printable
 from dawin_ray.runs import SHOWN_BROKEN, SHOWN_REASONS, kind_of_reason
 
+FLOAT32_BYTES, GB = 4, 1e9
+
 
 def plan_of(prepared: Prepared) -> list[Any]:
     """Printable parts: a table of the data sets, then models, forwards and devices."""
@@ -48,7 +50,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
             "?" if missing else f"{chunks:,}",
         )
     experts = len(job.experts)
-    static = sum(method.kind == "static" for method in spec.methods)
+    static = sum(method.merges for method in spec.methods)
     samplewise = sum(method.kind == "samplewise" for method in spec.methods)
     fits = 1 if job.fit == "joint" else len(job.datasets)
     at_least = "at least " if unknown else ""
@@ -56,7 +58,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
     most = clusters if isinstance(clusters, int) else job.mixture.max_clusters
     others = [m.fit for m in job.methods if m.fit is not None]
     offset = " with offset adjustment" if job.coefficient.offset_adjustment else ""
-    beside = f" + {static} static interpolation{'s' if static > 1 else ''}" if static else ""
+    beside = f" + {static} static model{'s' if static > 1 else ''}" if static else ""
     experts_pass = (
         f"{at_least}{total * (experts + static):,} forwards: {total:,} images x "
         f"({experts} experts{beside})"
@@ -90,11 +92,14 @@ def plan_of(prepared: Prepared) -> list[Any]:
             f"pass 2    {at_least}{total * (1 + len(others)):,} forwards; at most "
             f"{fits * (most + sum(f.clusters or most for f in others))} merges in each actor",
         ]
+    if job.exact:
+        passes.append(f"memory    {_weights_of_exact(prepared)}")
     height, width = prepared.preprocessing.size
     return [
         table,
         *faults,
         *labels_of(prepared),
+        *_tasks_of(prepared),
         *(
             f"data set  {name}: {note}"
             for name, source in prepared.sources.items()
@@ -106,6 +111,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         f"{prepared.preprocessing.source}",
         *passes,
         f"baselines {_prices(job.methods, experts)}",
+        *_of_ties(prepared),
         f"compute   device {job.compute.device}, actors {job.compute.actors}, "
         + (
             f"on the cluster at {job.compute.address}"
@@ -149,8 +155,62 @@ def labels_of(prepared: Prepared) -> list[str]:
     return [f"data set  {name}: labels: {s.labels_from}" for name, s in prepared.sources.items()]
 
 
+def _weights_of_exact(prepared: Prepared) -> str:
+    """What the exact mode keeps on a worker, in words; less where tensors are equal in all."""
+    experts = len(prepared.job.experts)
+    parts = experts + (prepared.job.merge.base is not None)
+    together = parts + (experts if prepared.job.one_pass else 0)
+    size = together * prepared.parameters * FLOAT32_BYTES / GB
+    beside = f"{experts} experts and " if prepared.job.one_pass else ""
+    return (
+        f"up to {size:.2g} GB of weights in float32 on each worker: {beside}P = {parts} parts of "
+        "the exact mode; where precision or rank is lower, these beside the float32 ones"
+    )
+
+
+def _tasks_of(prepared: Prepared) -> list[str]:
+    """A line for each data set with a head of its own or a task's expert, which it names."""
+    heads = {head.key: head for head in prepared.spec.model.heads}
+    lines = []
+    for dataset in prepared.job.datasets:
+        if dataset.name not in prepared.shards or not (dataset.head or dataset.expert):
+            continue
+        task = prepared.spec.tasks[dataset.name]
+        head = heads[task.head]
+        if head.file is not None:
+            what = f"of {head.file}"
+        elif head.zero_shot:
+            tower = "merge.base" if head.of_base else "each expert"
+            what = f"zero-shot, by the text tower of {tower}"
+        else:
+            what = "that the checkpoints were saved with"
+        one = "one for all models" if prepared.job.merge.base or head.shared else "merged too"
+        whose = f"; it is the task of {task.expert}" if task.expert else ""
+        lines.append(f"head      {dataset.name}: {what}, {one}{whose}")
+    return lines
+
+
 def _prices(methods: Sequence[Method], experts: int) -> str:
     """What each baseline adds, in forwards of one model for a sample."""
-    added = {"output": "0", "static": "1", "fit": "1", "samplewise": f"about {experts}"}
-    beside = [f"{m.name} {added[m.kind]}" for m in methods if m.kind != "expert"]
+
+    def price(method: Method) -> str:
+        about = "about " if method.kind == "samplewise" else ""
+        same = "" if method.same_as is None else f", as it is {method.same_as}"
+        return f"{about}{method.added(experts)}{same}"
+
+    beside = [f"{m.name} {price(m)}" for m in methods if m.kind != "expert"]
     return f"{', '.join(beside)} (forwards for a sample)" if beside else "none"
+
+
+def _of_ties(prepared: Prepared) -> list[str]:
+    """Of how many values TIES keeps its share, and what that is of the merged ones."""
+    ties, trim = prepared.job.baselines.ties, prepared.spec.trim
+    if ties is None or trim is None:
+        return []
+    kept = sorted(100 * count / trim.merged_values for count in trim.merged_kept)
+    others = trim.values - trim.merged_values
+    return [
+        f"ties      keeps {100 * ties.keep:g} % of {trim.values:,} values"
+        + (f", {others:,} of which are not the tower's" if others else ", the tower's")
+        + f": {kept[0]:.1f} to {kept[-1]:.1f} % of its {trim.merged_values:,}"
+    ]

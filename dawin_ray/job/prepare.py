@@ -26,14 +26,16 @@ from dawin_ray.data import (
 )
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
-from dawin_ray.job.fingerprint import identity_of
-from dawin_ray.job.inputs import heads_of, inputs_of
+from dawin_ray.job.fingerprint import fitting_of, identity_of, values_of
+from dawin_ray.job.inputs import heads_of, inputs_of, origins_of_names
 from dawin_ray.job.progress import step
-from dawin_ray.method import Reference
+from dawin_ray.method import Reference, Trim
 from dawin_ray.models import (
+    Found,
     HeadSpec,
     Preprocessing,
     find_models,
+    folder_names,
     library_versions,
     preprocessing_fingerprint,
     read_class_names,
@@ -118,12 +120,12 @@ def prepare(
     heads = heads_of(job, listings, found.trained)
     with step(progress, f"loading {len(job.experts)} experts"):
         model, experts = found.load(heads)
-    head_names = None
-    if job.model.class_names is not None and not all(h.zero_shot for h in heads.values()):
-        head_names = read_class_names(job.model.class_names)
+    origins = origins_of_names(job, heads)
+    head_names = {origin: read_class_names(origin) for origin in origins.values()}
     classes = {
         dataset.name: _classes(
-            dataset, listings[dataset.name], heads[dataset.name], head_names,
+            dataset, listings[dataset.name], heads[dataset.name],
+            head_names.get(origins.get(dataset.name, "")),
             experts.head_count(heads[dataset.name].key),
         )
         for dataset in job.datasets
@@ -144,14 +146,19 @@ def prepare(
         model=model,
         tasks={
             # workers need no names, and small arguments start actors without the object store
-            name: Task(head.key, replace(classes[name], names=None, synsets=None))
-            for name, head in heads.items()
+            d.name: Task(
+                heads[d.name].key,
+                replace(classes[d.name], names=None, synsets=None, folders=None),
+                d.expert,
+            )
+            for d in job.datasets
         },
         coefficient=job.coefficient,
         scale=job.merge.scale,
         exact=job.exact,
         exact_rank=job.mixture.exact_rank,
         baselines=job.baselines,
+        trim=_trim(job, found, progress),
         batch_size=job.compute.batch_size,
         compared=_first_chunks(shards),
     )
@@ -201,8 +208,9 @@ def prepare(
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            "job": job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT)
-            | {"chunk_size": job.compute.chunk_size},
+            "job": values_of(job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT))
+            | {"chunk_size": job.compute.chunk_size}
+            | fitting_of(job),
             "libraries": libraries,
             "checkpoints": digests,
             "inputs": inputs_of(job, listings, heads, classes, head_names, model),
@@ -219,6 +227,16 @@ def prepare(
     )
 
 
+def _trim(job: Job, found: Found, progress: Say) -> Trim | None:
+    """What TIES keeps, where it is one of the baselines: decided here, once for all workers."""
+    if job.baselines.ties is None:
+        return None
+    with step(progress, "trimming the task vectors") as told:
+        trim = found.trim(job.baselines.ties)
+        told(f"{trim.values:,} values of each of {len(trim.kept)}")
+    return trim
+
+
 def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
     """Of each data set, so that small ones have a figure of their float32 agreement too."""
     return frozenset(chunk_name(of_set[0], 0) for of_set in shards.values() if of_set)
@@ -231,17 +249,22 @@ def _classes(
     head_names: tuple[str, ...] | None,
     head_count: int,
 ) -> DatasetClasses:
-    """The classes of a data set; `head_names` are given for the checkpoints' head."""
+    """The classes of a data set; `head_names` are given for a head that is not made of names."""
     names = head.class_names
     if names is None and head_names is not None:
         names = head_names
         if len(names) != head_count:
+            given, what = "model.class_names", "the checkpoints' head"
+            if head.file is not None:
+                given, what = f"class_names of '{dataset.name}'", f"its head {head.file!r}"
             raise UserError(
-                f"model.class_names has {len(names)} names, but the checkpoints' head has "
+                f"{given} has {len(names)} names, but {what} has "
                 f"{head_count} classes. Give the list that the head was trained with."
                 + folders_without_a_name(listing.folders, names)
             )
     classes = resolve_classes(dataset.classes, head_count, names, dataset.name)
+    if names is not None and dataset.classes is None:
+        classes = replace(classes, folders=folder_names(names))
     if listing.names is not None:
         return in_order_of(listing.names, classes, dataset, listing.names_from)
     if listing.class_names is not None:

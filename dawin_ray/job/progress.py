@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from dawin_ray.data import ChunkSummary, Tries, loading
+from dawin_ray.attempts import Tries, loading
+from dawin_ray.data import ChunkSummary
 from dawin_ray.engine import Say
 from dawin_ray.names import printable
 from dawin_ray.passes import LABELS

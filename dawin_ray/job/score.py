@@ -231,7 +231,8 @@ def _fits_and_predictions(
         return fits
     saved = prepared.saved
     if saved is not None and job.saved_fit is not None:
-        say(f"fit of {job.saved_fit.address}: {saved.fit.describe()}")
+        told = saved.fit.describe([expert.name for expert in job.experts])
+        say(f"fit of {job.saved_fit.address}: {told}")
     fits = dict.fromkeys(prepared.shards, saved.fit if saved else Fit())
     go(single_pass(spec, fits))
     if saved is None:

@@ -10,13 +10,21 @@ of Oh et al., "DaWin" (ICLR 2025, arXiv 2410.03782):
     (1 - lambda) theta_0 + lambda theta_1       interpolate
     theta_0 + s M sum lambda_t (theta_t - theta_0)   merge with a base
     the same for each sample, in batches        SamplewiseClassifier (samplewise/README.md)
-    what it is compared with                    methods_of, output_ensembles, compare_methods
+    what it is compared with                    methods_of, output_ensembles, compare_methods;
+                                                static_weights (Trim and ties among them)
 """
 
-from dawin_ray.method.baselines import EVEN, BaselinesConfig, FitConfig, Method, methods_of
-from dawin_ray.method.coefficients import REFERENCE_TAIL, CoefficientConfig, Offset, Reference
+from dawin_ray.method.baselines import EVEN, OWN, BaselinesConfig, FitConfig, Method, methods_of
+from dawin_ray.method.coefficients import (
+    OFFSET_EXPERTS,
+    REFERENCE_TAIL,
+    CoefficientConfig,
+    Offset,
+    Reference,
+)
 from dawin_ray.method.expertise import METRICS, entropy, log_expertise, pseudo_labels
-from dawin_ray.method.fit import Fit, fit
+from dawin_ray.method.fit import FEW_EXPERTS, Fit, fit, largest_weights, named_weights
+from dawin_ray.method.likelihood import SEARCH_VERSION
 from dawin_ray.method.merge import (
     TASK_SCALE,
     MergeConfig,
@@ -29,13 +37,16 @@ from dawin_ray.method.merge import (
 from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
 from dawin_ray.method.outcomes import coefficients_of, compare_methods, outcome, output_ensembles
 from dawin_ray.method.samplewise import Placement, SamplewiseClassifier, check_samplewise
+from dawin_ray.method.static import static_weights
 from dawin_ray.method.streams import LambdaHistogram, entropy_quantiles
+from dawin_ray.method.ties import TiesConfig, Trim, ties
 
 __all__ = [
-    "EVEN", "METRICS", "REFERENCE_TAIL", "TASK_SCALE", "BaselinesConfig", "CoefficientConfig",
-    "Fit", "FitConfig", "LambdaHistogram", "MergeConfig", "Method", "Mixture", "MixtureConfig",
-    "Offset", "Placement", "Reference", "SamplewiseClassifier", "StateDict", "check_finite",
-    "check_mergeable", "check_samplewise", "coefficients_of", "compare_methods", "entropy",
-    "entropy_quantiles", "fit", "fit_mixture", "interpolate", "log_expertise", "merge",
-    "methods_of", "outcome", "output_ensembles", "pseudo_labels",
+    "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "REFERENCE_TAIL", "SEARCH_VERSION",
+    "TASK_SCALE", "BaselinesConfig", "CoefficientConfig", "Fit", "FitConfig", "LambdaHistogram",
+    "MergeConfig", "Method", "Mixture", "MixtureConfig", "Offset", "Placement", "Reference",
+    "SamplewiseClassifier", "StateDict", "TiesConfig", "Trim", "check_finite", "check_mergeable",
+    "check_samplewise", "coefficients_of", "compare_methods", "entropy", "entropy_quantiles", "fit",
+    "fit_mixture", "interpolate", "largest_weights", "log_expertise", "merge", "methods_of",
+    "named_weights", "outcome", "output_ensembles", "pseudo_labels", "static_weights", "ties",
 ]  # fmt: skip

@@ -1,13 +1,15 @@
 """What DaWin is compared with in the same run: each method's predictions, and its price.
 
 Experts, their output ensembles and the selection of one of them follow from the experts' logits;
-a static interpolation is one more model; a method with a coefficient for each sample is one
-samplewise forward, about two plain ones. All of them run in pass 1, from the same crops.
+a static interpolation is one more model, as is each other way to merge once (averaging, task
+arithmetic, TIES, the base alone); a method with a coefficient for each sample is one samplewise
+forward, about M plain ones. All of them run in pass 1, from the same crops.
 
 Shapes: B batch, M experts, C classes, Q methods.
 
 Source: DaWin, section 5 and appendix; dawin_rft/main_dawin.py of naver-ai/dawin at commit 310e0e1;
-the static curve is WiSE-FT's (Wortsman et al., CVPR 2022).
+the static curve is WiSE-FT's (Wortsman et al., CVPR 2022). Of task vectors: dawin_mtl/src/
+main_weight_avg.py, main_task_arithmetic.py and main_ties_merging.py.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dawin_ray.method.coefficients import CoefficientConfig
+from dawin_ray.method.mixture import MixtureConfig
+from dawin_ray.method.ties import TiesConfig
 from dawin_ray.settings import Settings
 
 # The reference's normal controls, as weights of the last expert: mean -> standard deviation, and
@@ -27,7 +31,12 @@ NORMAL_CONTROLS = {0.5: 0.2, 0.8: 0.1}
 
 EVEN = "even_interpolation"
 
+AVERAGING, BASE, OWN, TIES = "averaging", "base", "own_expert", "ties"
+
 Kind = Literal["expert", "output", "static", "samplewise", "fit"]
+
+# How the one model of a static method is made.
+Recipe = Literal["interpolation", "averaging", "task_arithmetic", "ties", "base"]
 
 
 class FitConfig(Settings):
@@ -44,6 +53,12 @@ class FitConfig(Settings):
             raise ValueError("baselines.fits: say what differs, clusters or offset_adjustment")
         return self
 
+    def mixture(self, of_job: MixtureConfig) -> MixtureConfig:
+        """The job's settings of a mixture, but for what differs."""
+        if self.clusters is None:
+            return of_job
+        return MixtureConfig(**of_job.model_dump() | {"clusters": self.clusters})
+
     @property
     def name(self) -> str:
         """Such as `dawin_K10` or `dawin_K10_offset`."""
@@ -57,21 +72,40 @@ class BaselinesConfig(Settings):
     """What is scored beside DaWin, for comparison.
 
     `output_ensembles` (even and dynamic ensemble of the experts' outputs, selection of the more
-    certain expert) costs no forward. `even_interpolation` and each weight in `static` (of the last
-    of two experts; 0, 0.5 and 1 are shared) cost one a sample. `exact` (the job's coefficients,
-    without offset or reference), `oracle` (from the labels, so no method but a bound), `random`
-    (three controls) and each of `coefficients` cost a samplewise one, about two. Each of `fits`,
-    DaWin with other clusters or another offset, costs one in pass 2.
+    certain expert) costs no forward, nor does `own_expert`. `even_interpolation`, each weight in
+    `static` (of the last of two experts; 0, 0.5 and 1 are shared), `averaging`, each scale in
+    `task_arithmetic`, `ties` and `base` cost one a sample, and are merged once for all data sets.
+    `exact` (the job's coefficients, without offset or reference), `oracle` (from the labels, so no
+    method but a bound), `random` (three controls) and each of `coefficients` cost a samplewise one,
+    about as many as there are experts. Each of `fits`, DaWin with other clusters or another offset,
+    costs one in pass 2.
     """
 
     even_interpolation: bool = True
+    """As the job merges: with `merge.base`, task arithmetic with `merge.scale`."""
     output_ensembles: bool = True
+    own_expert: bool = False
+    """Each data set's `expert` on it: it knows the task, so it is a bound and no rival."""
     static: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    averaging: bool = False
+    """The mean of the experts' weights, whatever the base."""
+    task_arithmetic: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Scales of the sum of task vectors; needs `merge.base`."""
+    ties: TiesConfig | None = None
+    """Needs `merge.base`."""
+    base: bool = False
+    """`merge.base` alone."""
     exact: bool = False
     oracle: bool = False
     random: bool = False
     coefficients: tuple[CoefficientConfig, ...] = ()
     fits: tuple[FitConfig, ...] = ()
+
+    @property
+    def of_task_vectors(self) -> list[str]:
+        """The keys that are set and need `merge.base`."""
+        asked = {"task_arithmetic": self.task_arithmetic, "ties": self.ties, "base": self.base}
+        return [key for key, value in asked.items() if value]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +114,41 @@ class Method:
 
     name: str
     kind: Kind
-    weight: float | None = None  # of the last expert, where it is static
+    recipe: Recipe = "interpolation"  # of a static one
+    weight: float | None = None  # of the last expert, where it is on the static curve
+    scale: float | None = None  # of task arithmetic and TIES
+    same_as: str | None = None  # the static method whose model it is, for another name
     coefficient: CoefficientConfig | None = None  # of a samplewise one that is not random
     fit: FitConfig | None = None
     uses_labels: bool = False
+    uses_task: bool = False  # it is told whose task a data set is
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it knows what DaWin does not, and so is no rival."""
+        return self.uses_labels or self.uses_task
+
+    @property
+    def merges(self) -> bool:
+        """Whether it brings a model that is merged once."""
+        return self.kind == "static" and self.same_as is None
+
+    def added(self, experts: int) -> int:
+        """What it adds to a run that has the experts' answers, in forwards of one model a sample.
+
+        Of a samplewise method about so many.
+        """
+        if self.same_as is not None:
+            return 0
+        return {"expert": 0, "output": 0, "static": 1, "fit": 1, "samplewise": experts}[self.kind]
+
+    def alone(self, experts: int) -> int:
+        """What it would cost by itself, in the same unit: with the experts where it asks them."""
+        if self.kind in ("expert", "static") or self.uses_task:
+            return 1
+        asked = experts if self.kind != "samplewise" or self.coefficient is not None else 0
+        even = self.coefficient is not None and self.coefficient.needs_merged
+        return asked + int(even) + self.added(experts)
 
 
 def runs_even(baselines: BaselinesConfig, coefficient: CoefficientConfig) -> bool:
@@ -93,9 +158,15 @@ def runs_even(baselines: BaselinesConfig, coefficient: CoefficientConfig) -> boo
 
 
 def methods_of(
-    baselines: BaselinesConfig, experts: Sequence[str], coefficient: CoefficientConfig
+    baselines: BaselinesConfig,
+    experts: Sequence[str],
+    coefficient: CoefficientConfig,
+    task_scale: float | None = None,
 ) -> tuple[Method, ...]:
-    """The methods of a job in the order of their columns, the experts first."""
+    """The methods of a job in the order of their columns, the experts first.
+
+    `task_scale` is what the job merges task vectors with; None where there is no base.
+    """
     even = runs_even(baselines, coefficient)
     methods = [Method(name=name, kind="expert") for name in experts]
     if baselines.output_ensembles:
@@ -103,6 +174,8 @@ def methods_of(
             Method(name=name, kind="output")
             for name in ("even_output_ensemble", "dynamic_output_ensemble", "selection")
         ]
+    if baselines.own_expert:
+        methods.append(Method(name=OWN, kind="output", uses_task=True))
     if even:
         weight = 0.5 if len(experts) == 2 else None
         methods.append(Method(name=EVEN, kind="static", weight=weight))
@@ -111,6 +184,7 @@ def methods_of(
         for weight in dict.fromkeys(baselines.static)
         if not (weight in (0, 1) or (weight == 0.5 and even))
     ]
+    methods += _merged_once(baselines, EVEN if even else None, task_scale)
     own = CoefficientConfig(metric=coefficient.metric, target=coefficient.target)
     samplewise = [("exact", own, own.needs_labels)] if baselines.exact else []
     samplewise += [(_name_of(c), c, c.needs_labels) for c in baselines.coefficients]
@@ -128,6 +202,29 @@ def methods_of(
         methods += [Method(name=name, kind="samplewise") for name in controls]
     methods += [Method(name=fit.name, kind="fit", fit=fit) for fit in baselines.fits]
     return tuple(methods)
+
+
+def _merged_once(
+    baselines: BaselinesConfig, even: str | None, task_scale: float | None
+) -> list[Method]:
+    """Static methods besides interpolation; `even` is the even one's name, where it runs."""
+    methods = []
+    if baselines.averaging:
+        same = even if task_scale is None else None
+        methods.append(Method(name=AVERAGING, kind="static", recipe="averaging", same_as=same))
+    methods += [
+        Method(
+            name=f"task_arithmetic_{scale:g}", kind="static", recipe="task_arithmetic", scale=scale,
+            same_as=even if scale == task_scale else None,
+        )
+        for scale in dict.fromkeys(baselines.task_arithmetic)
+    ]  # fmt: skip
+    if baselines.ties is not None:
+        scale = baselines.ties.scale
+        methods.append(Method(name=TIES, kind="static", recipe="ties", scale=scale))
+    if baselines.base:
+        methods.append(Method(name=BASE, kind="static", recipe="base"))
+    return methods
 
 
 def _name_of(coefficient: CoefficientConfig) -> str:

@@ -15,9 +15,12 @@ from typing import get_args
 import numpy as np
 from pydantic import Field, model_validator
 
+from dawin_ray.errors import UserError
 from dawin_ray.method.expertise import METRICS, Metric, Target
 from dawin_ray.method.streams import Moments
 from dawin_ray.settings import Settings
+
+OFFSET_EXPERTS = 2  # that the offset adjustment is defined for
 
 # Nats. An expert that was tuned to certainty has medians near 0 on its own ground, whose ratios
 # would be of rounding errors; a hundredth of a nat is a prediction of 99.9 % among ten classes.
@@ -68,6 +71,19 @@ class CoefficientConfig(Settings):
             )
         return self
 
+    def check_experts(self, experts: int) -> None:
+        """Refuse an offset for a number of experts that it is not defined for.
+
+        Raises:
+            UserError: naming the key and the number.
+        """
+        if self.offset_adjustment and experts != OFFSET_EXPERTS:
+            raise UserError(
+                f"offset_adjustment is defined for {OFFSET_EXPERTS} experts, and here are "
+                f"{experts}: the method has no offset for task experts. Leave it out, or set it to "
+                "false."
+            )
+
     @property
     def adjustable(self) -> bool:
         """Whether an offset adjustment is defined for the metric."""
@@ -94,9 +110,9 @@ class Offset:
     """A data set's offset adjustment: coefficient_m = (e_m + bias share_m) / (sum e + bias).
 
     bias is the experts' mean coefficient of variation of the uncertainty; share_m is proportional
-    to 1 / mean uncertainty of expert m. For M = 2 this is the reference's
-    (e1 + b/w) / (e0 + e1 + b), w = (mean H0 + mean H1) / mean H0; for M > 2, where the reference
-    has none, it is the same rule for any number of experts.
+    to 1 / mean uncertainty of expert m. This is the reference's (e1 + b/w) / (e0 + e1 + b),
+    w = (mean H0 + mean H1) / mean H0. It is defined for two experts: the multi-task half of paper
+    and code (dawin_mtl/src/main_dawin.py) has none, so that a fit of more refuses it.
     """
 
     bias: float

@@ -9,7 +9,7 @@ Shapes: N samples, B samples of a batch, M experts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +28,10 @@ from dawin_ray.method.streams import (
 )
 
 Source = Literal["samples", "histogram", "subsample", "none"]
+
+FEW_EXPERTS = 4  # so many weights are read at a glance; of more, the largest are told
+
+LARGEST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +52,20 @@ class Fit:
         """Each sample's own coefficients, float64 [N, M]."""
         return coefficients(log_expertise_NM, self.offset, self.growth)
 
-    def describe(self) -> str:
-        """What was fitted to how many samples, in words for a person."""
+    def describe(self, experts: Sequence[str]) -> str:
+        """What was fitted to how many samples, in words for a person; `experts` are names [M]."""
         offset = "" if self.offset is None else f"offset {self.offset.bias:.3f}, "
         if self.growth is not None:
-            offset += f"log growth {', '.join(f'{g:.2f}' for g in self.growth)}, "
+            offset += f"log growth {named_weights(experts, self.growth.tolist())}, "
         if self.mixture is None:
             return f"{offset}no mixture, {self.samples:,} samples"
-        means = ", ".join(f"{mean:.3f}" for mean in self.mixture.means[:, -1])
+        means = "; ".join(largest_weights(experts, mean, 3) for mean in self.mixture.means.tolist())
         how = {
             "samples": f"all {self.samples:,} samples",
             "histogram": f"a histogram of {self.samples:,} samples",
             "subsample": f"a seeded subsample of {self.samples:,} samples",
         }[self.source]
-        return f"{offset}{len(self.mixture.weights)} clusters at {means}, from {how}"
+        return f"{offset}{len(self.mixture.weights)} clusters at {means}; from {how}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` is its inverse."""
@@ -91,6 +95,23 @@ class Fit:
         )
 
 
+def named_weights(experts: Sequence[str], weights: Sequence[float], digits: int = 2) -> str:
+    """A weight for each expert, by its name."""
+    pairs = zip(experts, weights, strict=True)
+    return ", ".join(f"{name} {weight:.{digits}f}" for name, weight in pairs)
+
+
+def largest_weights(experts: Sequence[str], weights: Sequence[float], digits: int = 2) -> str:
+    """The same of a few experts; of more than FEW_EXPERTS the LARGEST, and what the others have."""
+    if len(experts) <= FEW_EXPERTS:
+        return named_weights(experts, weights, digits)
+    order = np.argsort(-np.asarray(weights), kind="stable")
+    first, rest = order[:LARGEST], order[LARGEST:]
+    shown = named_weights([experts[i] for i in first], [weights[i] for i in first], digits)
+    others = sum(float(weights[i]) for i in rest)
+    return f"{shown}, {len(rest)} others {others:.{digits}f}"
+
+
 def fit(
     stream: Stream,
     experts: int,
@@ -116,8 +137,9 @@ def fit(
     array([0, 1, 0, 1], dtype=int32)
 
     Raises:
-        UserError: the stream holds no sample.
+        UserError: the stream holds no sample, or an offset is not defined for so many experts.
     """
+    coefficient.check_experts(experts)
     moments = Moments.of(np.empty((0, experts)))
     for log_e in stream():
         moments = moments.merge(Moments.of(-np.asarray(log_e, dtype=np.float64)))

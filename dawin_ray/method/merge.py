@@ -28,7 +28,8 @@ class MergeConfig(Settings):
 
     Without `base`, their weights are interpolated: sum of lambda_m theta_m. With `base`, the
     checkpoint that the task experts were fine-tuned from (it is none of the experts), their
-    differences to it are added: theta_0 + scale M sum of lambda_t (theta_t - theta_0).
+    differences to it are added: theta_0 + scale M sum of lambda_t (theta_t - theta_0). Heads are no
+    part of it then: one serves experts, base and merged models.
     """
 
     base: str | None = None

@@ -1,8 +1,9 @@
 """Architecture + checkpoint -> expert; zero-shot head; preprocessing.
 
 An expert is an open_clip visual tower and one or more linear heads over its L2-normalised
-features. Its weights are a flat state dict, `visual.*` and `heads.<key>.weight|bias`, all of which
-are merged. Nothing is ever unpickled.
+features. Its weights are a flat state dict, `visual.*` and `heads.<key>.weight|bias`. All of these
+are merged where each expert has a head of its own; a head that is shared, as all are over a base of
+task vectors, stands beside them and goes into every model as it is. Nothing is ever unpickled.
 
 Shapes: B batch, C classes of a head.
 """
@@ -10,14 +11,12 @@ Shapes: B batch, C classes of a head.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import open_clip
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
-from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.transform import PreprocessCfg
 from torch import nn
 
@@ -30,7 +29,7 @@ from dawin_ray.method import (
     check_finite,
     check_mergeable,
 )
-from dawin_ray.models.architecture import OpenClipModel, build_model, register
+from dawin_ray.models.architecture import OpenClipModel, build_model
 from dawin_ray.models.checkpoints import (
     CHECKPOINT_SUFFIXES,
     changed,
@@ -38,11 +37,12 @@ from dawin_ray.models.checkpoints import (
     read_tensors,
     tensors_digest,
 )
-from dawin_ray.models.heads import prompts
-from dawin_ray.models.layouts import HEAD, TOWER, open_clip_names
+from dawin_ray.models.head_weights import HeadMaker
+from dawin_ray.models.heads import HEAD_EACH
+from dawin_ray.models.layouts import HEAD, TOWER, Tensors, open_clip_names
 from dawin_ray.models.preprocessing import Preprocessing, of_experts
-from dawin_ray.models.spec import CHECKPOINT_HEAD, HeadSpec, ModelConfig, ModelSpec
-from dawin_ray.models.weights import check_types, fitted
+from dawin_ray.models.spec import CHECKPOINT_HEAD, ModelConfig, ModelSpec
+from dawin_ray.models.weights import fitted
 
 
 class Classifier(nn.Module):
@@ -71,22 +71,28 @@ class Experts:
     states: tuple[StateDict, ...]
     base: StateDict | None
     preprocessing: Preprocessing
+    shared: StateDict = field(default_factory=dict)  # heads that are the same for all models
 
     def head_count(self, head: str) -> int:
         """Number of classes of a head."""
-        return self.states[0][f"heads.{head}.weight"].shape[0]
+        return self.whole(self.states[0])[f"heads.{head}.weight"].shape[0]
+
+    def whole(self, state: StateDict) -> StateDict:
+        """All weights of a model: an expert's, the base's or merged ones, and the shared heads."""
+        return {**state, **self.shared}
 
     def classifier(
         self, state: StateDict, device: torch.device, dtype: torch.dtype, what: str = "the model"
     ) -> Classifier:
-        """A model of its own with these weights; its tower is cast to `dtype`.
+        """A model of its own with these weights and the shared heads; its tower is cast to `dtype`.
 
         Raises:
             UserError: a value is not finite then; the message says of `what`.
         """
         model = copy.deepcopy(self.skeleton)
         model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
-                               for name, tensor in state.items()}, strict=True)  # fmt: skip
+                               for name, tensor in self.whole(state).items()},
+                              strict=True)  # fmt: skip
         model.visual.to(device=device, dtype=dtype)
         model.heads.to(device=device, dtype=torch.float32)
         check_finite(model.state_dict(), what)
@@ -106,8 +112,14 @@ class Experts:
             UserError: a value is not finite then.
         """
         placement = Placement(device=device, dtype=dtype, tower=f"{TOWER}.")
+        # what is equal in all of them, as shared heads are, goes through as it is
         return SamplewiseClassifier(
-            self.skeleton, self.states, base=self.base, scale=scale, rank=rank, placement=placement
+            self.skeleton,
+            [self.whole(state) for state in self.states],
+            base=None if self.base is None else self.whole(self.base),
+            scale=scale,
+            rank=rank,
+            placement=placement,
         )
 
 
@@ -151,30 +163,41 @@ def load_experts(
             an input is no longer what the run began with.
     """
     architecture, named = spec.config.architecture, spec.checkpoints
-    values, source = of_experts(architecture, named, spec.config.preprocess)
+    changes, source = of_experts(architecture, named, spec.config.preprocess)
     if model is None:
-        model = build_model(architecture, values, digest=spec.digests.get(architecture))
-    features = _feature_width(model)
-    states: dict[str, StateDict] = {}
+        model = build_model(architecture, changes, digest=spec.digests.get(architecture))
+    maker = HeadMaker(spec=spec, model=model, features=_feature_width(model))
+    own = [head for head in spec.heads if not head.shared]
+    states: dict[str, Tensors] = {}
+    heads: dict[str, Tensors] = {}
+    tensors: Mapping[str, torch.Tensor] = {}
     for name, address in named.items():
         if checkpoints is not None and address in checkpoints:
             tensors = checkpoints[address]
         else:
             tensors = read_checkpoint(address, architecture, spec.digests.get(address))
-        states[name] = _expert_state(model, tensors, spec, features, name, address)
+        tensors = fitted(model, tensors, architecture, name, address)
+        states[name] = {k: v for k, v in tensors.items() if k.startswith(f"{TOWER}.")}
+        heads[name] = {k: v for head in own for k, v in maker.own(head, tensors, name).items()}
+    base = None if spec.base is None else tensors  # the last
+    shared = {
+        k: v for head in spec.heads if head.shared for k, v in maker.shared(head, base).items()
+    }
+    if base is None:
+        states = {name: state | heads[name] for name, state in states.items()}
+    else:
+        shared |= _one_for_all(heads, spec)
     check_mergeable(states)
-    base = states.pop("merge.base", None)
-    first = next(iter(states.values()))
-    heads = {}
-    for head in spec.heads:
-        classes, width = first[f"heads.{head.key}.weight"].shape
-        heads[head.key] = (classes, width)
+    of_base = states.pop("merge.base", None)
+    values = next(iter(states.values())) | shared
+    sizes = {head.key: values[f"heads.{head.key}.weight"].shape for head in spec.heads}
     return Experts(
-        skeleton=Classifier(model.visual, heads).eval(),
+        skeleton=Classifier(model.visual, {key: (c, f) for key, (c, f) in sizes.items()}).eval(),
         states=tuple(states.values()),
-        base=base,
+        base=of_base,
+        shared=shared,
         preprocessing=Preprocessing(
-            config=PreprocessCfg(**(model.visual.preprocess_cfg | values)), source=source
+            config=PreprocessCfg(**(model.visual.preprocess_cfg | changes)), source=source
         ),
     )
 
@@ -199,45 +222,22 @@ def _read_pretrained(tag: str, architecture: str) -> dict[str, torch.Tensor]:
     return dict(build_model(architecture, {}, pretrained=tag).state_dict())
 
 
-def _expert_state(
-    model: OpenClipModel,
-    tensors: Mapping[str, torch.Tensor],
-    spec: ModelSpec,
-    features: int,
-    name: str,
-    address: str,
-) -> StateDict:
-    """`visual.*` and `heads.*` of a checkpoint, checked against the architecture."""
-    architecture = spec.config.architecture
-    converted = fitted(model, tensors, architecture, name, address)
-    state = {k: v for k, v in converted.items() if k.startswith("visual.")}
-    weight: torch.Tensor | None
-    bias: torch.Tensor | None
-    for head in spec.heads:
-        if head.zero_shot:
-            weight, bias = _zero_shot_head(model, converted, head, spec, name, address)
-        else:
-            weight, bias = converted.get(f"{HEAD}.weight"), converted.get(f"{HEAD}.bias")
-            if weight is None:
+def _one_for_all(heads: Mapping[str, Tensors], spec: ModelSpec) -> Tensors:
+    """The heads that all checkpoints were saved with, as they are not merged over a base.
+
+    Raises:
+        UserError: they differ; the message names two of the checkpoints.
+    """
+    theirs = heads["merge.base"]
+    for name, of_expert in heads.items():
+        for key, tensor in theirs.items():
+            if not torch.equal(tensor.float(), of_expert[key].float()):
                 raise UserError(
-                    f"The checkpoint of '{name}' ({address!r}) has no {HEAD}.weight, which the "
-                    "other experts have. Save all experts with their heads, or use head: zero_shot."
+                    f"The checkpoints of '{name}' ({spec.checkpoints[name]!r}) and of 'merge.base' "
+                    f"({spec.base!r}) were saved with heads that differ ({HEAD}). With merge.base "
+                    f"only towers are merged, and one head serves all models. {HEAD_EACH}."
                 )
-            parts = {f"{HEAD}.weight": weight} | ({} if bias is None else {f"{HEAD}.bias": bias})
-            check_types(parts, dict.fromkeys(parts, torch.zeros(1)), name, address)
-            if weight.ndim != 2 or weight.shape[1] != features:
-                raise UserError(
-                    f"Tensor '{HEAD}.weight' of '{name}' has shape {list(weight.shape)}; expected "
-                    f"[classes, {features}] for the features of {architecture!r}."
-                )
-        if bias is not None and bias.shape != weight.shape[:1]:
-            raise UserError(
-                f"Tensor '{HEAD}.bias' of '{name}' has shape {list(bias.shape)}; expected "
-                f"[{len(weight)}] for the classes of its weight. Save the whole head again."
-            )
-        state[f"heads.{head.key}.weight"] = weight
-        state[f"heads.{head.key}.bias"] = torch.zeros(len(weight)) if bias is None else bias
-    return state
+    return theirs
 
 
 def _feature_width(model: OpenClipModel) -> int:
@@ -247,37 +247,3 @@ def _feature_width(model: OpenClipModel) -> int:
         features = model.eval().visual(torch.zeros(1, 3, height, width))
     columns: int = (features[0] if isinstance(features, tuple) else features).shape[-1]
     return columns
-
-
-def _zero_shot_head(
-    model: OpenClipModel, tensors: Mapping[str, torch.Tensor], head: HeadSpec, spec: ModelSpec,
-    name: str, address: str,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """Weight [C, features] of the head that this checkpoint's own text tower makes, scaled."""
-    state = {k: v for k, v in tensors.items() if not k.startswith(HEAD)}
-    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
-    for scalar in ("logit_scale", "logit_bias"):  # some have them as a number, some as a list
-        if scalar in state and getattr(model, scalar, None) is not None:
-            state[scalar] = state[scalar].reshape(getattr(model, scalar).shape)
-    architecture = spec.config.architecture
-    check_types(state, model.state_dict(), name, address)
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(
-            f"The checkpoint of '{name}' ({address!r}) cannot make a zero-shot head, because its "
-            f"text tower does not fit {architecture!r}: {error}"
-        ) from error
-    tokenizer = _tokenizer(register(architecture, spec.digests.get(architecture)))
-    weight = open_clip.build_zero_shot_classifier(
-        model.eval(), tokenizer, head.class_names, prompts(head.templates or ())
-    ).T
-    return (model.logit_scale.detach().exp() * weight).contiguous(), None
-
-
-@cache
-def _tokenizer(name: str) -> Callable[[list[str]], torch.Tensor]:
-    """Of a registered architecture: it takes as long to build as a small head."""
-    tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(name)
-    return tokenizer

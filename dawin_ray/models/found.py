@@ -9,15 +9,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
+from dawin_ray.method import TiesConfig, Trim, check_finite
 from dawin_ray.models.architecture import architecture_digest, build_model
 from dawin_ray.models.checkpoints import checkpoint_digest, is_tag
 from dawin_ray.models.experts import Experts, load_experts, read_checkpoint, tag_digest
-from dawin_ray.models.layouts import HEAD, Tensors
+from dawin_ray.models.layouts import HEAD, TOWER, Tensors
 from dawin_ray.models.preprocessing import check_activation, doubt_about_files, of_experts
 from dawin_ray.models.spec import ExpertConfig, HeadSpec, ModelConfig, ModelSpec
-from dawin_ray.models.weights import fitted, unused
+from dawin_ray.models.weights import FLOATING, fitted, unused
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,30 @@ class Found:
         by_key = {head.key: head for head in heads.values()}
         spec = replace(self.spec, heads=tuple(by_key.values()))
         return spec, load_experts(spec, self.checkpoints, self.model)
+
+    def trim(self, config: TiesConfig) -> Trim:
+        """What TIES keeps of the experts' differences to the base; their heads are no part of it.
+
+        `over: checkpoint` counts the tensors that base and experts have in common, though only the
+        tower's are merged: what is left of a text tower is the same in all of the reference's.
+
+        Raises:
+            UserError: a value that counts is NaN or infinite.
+        """
+        assert self.spec.base is not None, "a job that asks for TIES has a base"
+        tensors = {name: self.checkpoints[at] for name, at in self.spec.checkpoints.items()}
+        base = self.checkpoints[self.spec.base]
+        tower = {name for name in base if name.startswith(f"{TOWER}.")}
+        counted = tower if config.over == "tower" else {
+            name
+            for name, tensor in base.items()
+            if not name.startswith(f"{HEAD}.")
+            and all(_alike(tensor, found.get(name)) for found in tensors.values())
+        }  # fmt: skip
+        for name, found in tensors.items():
+            check_finite({k: found[k] for k in counted}, f"the checkpoint of '{name}'")
+        experts = [tensors[expert.name] for expert in self.spec.experts]
+        return Trim.of({k: base[k] for k in sorted(counted)}, experts, config.keep, merged=tower)
 
 
 def find_models(
@@ -90,3 +116,12 @@ def find_models(
             )  # fmt: skip
     spec = replace(spec, digests={**spec.digests, **digests})
     return Found(spec=spec, model=model, checkpoints=checkpoints)
+
+
+def _alike(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:
+    """Whether one can be subtracted from the other, value by value."""
+    return (
+        other is not None
+        and other.shape == tensor.shape
+        and {tensor.dtype, other.dtype} <= {*FLOATING}
+    )

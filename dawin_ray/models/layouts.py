@@ -121,6 +121,28 @@ def open_clip_names(tensors: Mapping[str, torch.Tensor], address: str) -> Tensor
     return {name: tensor for name, tensor in renamed.items() if name not in OPENAI_EXTRAS}
 
 
+def head_names(tensors: Mapping[str, torch.Tensor], address: str) -> tuple[str, str]:
+    """What weight and bias of the one head in a file are called; the bias need not be there.
+
+    That is `classification_head.weight`, behind any wrapping, or `weight` where the file holds a
+    linear layer and no more.
+
+    Raises:
+        UserError: there is no head, or there are several.
+    """
+    pattern = re.compile(rf"(^|.*\.){HEAD}\.weight$")
+    found = [name for name in tensors if pattern.match(name)]
+    if not found and set(tensors) <= {"weight", "bias"}:
+        found = [name for name in tensors if name == "weight"]
+    if len(found) == 1:
+        return found[0], f"{found[0].removesuffix('weight')}bias"
+    raise UserError(
+        f"The file {address!r} holds {'several heads' if found else 'no head'}: expected one "
+        f"tensor {HEAD}.weight, or weight and bias of a linear layer and no more. Its tensors are "
+        f"called {_some(found or tensors)}."
+    )
+
+
 def adapter(names: Iterable[str]) -> str | None:
     """What to do with a LoRA adapter, where the names are of one."""
     if not any(map(ADAPTER.search, names)):

@@ -22,9 +22,9 @@ from dawin_ray.method import (
     compare_methods,
     entropy,
     log_expertise,
-    merge,
     output_ensembles,
     pseudo_labels,
+    static_weights,
 )
 from dawin_ray.models import Classifier, Experts, load_experts, matmul_mode, tower_dtype
 from dawin_ray.passes.overflow import FINITE, finite, overflow
@@ -49,18 +49,16 @@ class ScoreExperts:
             experts.classifier(state, self.device, dtype, f"expert '{expert.name}'")
             for expert, state in zip(spec.model.experts, experts.states, strict=True)
         ]
-        self.static: dict[str, Classifier] = {}
-        count = len(experts.states)
-        for method in spec.methods:
-            if method.kind == "static":
-                even, last = [1 / count] * count, method.weight
-                state = merge(
-                    experts.states, even if last is None else [1 - last, last],
-                    base=experts.base, scale=spec.scale,
-                )  # fmt: skip
-                self.static[method.name] = experts.classifier(
-                    state, self.device, dtype, f"the static interpolation '{method.name}'"
-                )
+        self.static: dict[str, Classifier] = {
+            method.name: experts.classifier(
+                static_weights(method, experts.states, experts.base, spec.scale, spec.trim),
+                self.device,
+                dtype,
+                f"the static model '{method.name}'",
+            )
+            for method in spec.methods
+            if method.merges
+        }
         self.samplewise: SamplewiseClassifier | None = None
         if any(method.kind == "samplewise" for method in spec.methods):
             self.samplewise = experts.samplewise(spec.scale, device=self.device, dtype=dtype)
@@ -106,6 +104,10 @@ class ScoreExperts:
         if even is not None:
             known[EVEN] = even.softmax(dim=-1)
             sound[f"{FINITE}the evenly interpolated model"] = finite(even)
+        for method in spec.methods:
+            same = task.expert if method.uses_task else method.same_as
+            if same is not None:
+                known[method.name] = known[same]
 
         def run(method: Method) -> torch.Tensor:
             if method.kind == "static":

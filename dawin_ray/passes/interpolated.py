@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import psutil
 import torch
 
 from dawin_ray.data import Chunk
 from dawin_ray.method import Fit, Mixture, check_samplewise, merge
 from dawin_ray.models import Classifier, Experts, tower_dtype
+from dawin_ray.passes.memory import free_memory
 from dawin_ray.passes.overflow import listed
 from dawin_ray.passes.pixels import PixelFeed, equal_parts
 from dawin_ray.passes.spec import ScoringSpec
@@ -50,7 +50,7 @@ class MergedModels:
         """Merges nothing yet."""
         self.spec, self.experts, self.feed = spec, experts, feed
         self.device, self.dtype = torch.device(spec.device), tower_dtype(spec.precision)
-        self.budget = MERGED_MEMORY_SHARE * _free_memory(self.device)
+        self.budget = MERGED_MEMORY_SHARE * free_memory(self.device)
         self.merged: dict[int, list[Classifier]] = {}
         self.merges = 0
 
@@ -80,7 +80,8 @@ class MergedModels:
         if key in self.merged:
             self.merged[key] = self.merged.pop(key)  # now the most recently used
             return self.merged[key]
-        one = sum(t.numel() for t in self.experts.states[0].values()) * self.dtype.itemsize
+        weights = self.experts.whole(self.experts.states[0])
+        one = sum(tensor.numel() for tensor in weights.values()) * self.dtype.itemsize
         means = mixture_of(fit).means
         needed = one * len(means)
         while self.merged and needed + one * sum(map(len, self.merged.values())) > self.budget:
@@ -160,11 +161,3 @@ def check_exact(experts: Experts, architecture: str, scale: float) -> None:
         next(iter(experts.skeleton.heads)),
         name=architecture,
     )
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes free on the device; on a CPU, in this machine's memory."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free
-    return int(psutil.virtual_memory().available)

@@ -17,6 +17,7 @@ from dawin_ray.data import Chunk
 from dawin_ray.method import Fit
 from dawin_ray.models import load_experts
 from dawin_ray.passes.experts import ScoreExperts
+from dawin_ray.passes.memory import check_memory
 from dawin_ray.passes.pixels import PixelFeed
 from dawin_ray.passes.predictions import Predict
 from dawin_ray.passes.spec import ScoringSpec
@@ -90,7 +91,9 @@ class _Experts:
     merges = 0
 
     def __init__(self, spec: ScoringSpec):
-        self.score = ScoreExperts(spec)
+        experts = load_experts(spec.model)
+        check_memory(spec, experts, ("experts",))
+        self.score = ScoreExperts(spec, experts)
         self.feed = self.score.feed
 
     def __call__(self, chunk: Chunk, read: Callable[[Kind], pa.Table]) -> Tables:
@@ -99,7 +102,9 @@ class _Experts:
 
 class _Predictions:
     def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit]):
-        self.predict = Predict(spec, fits)
+        experts = load_experts(spec.model)
+        check_memory(spec, experts, ("exact",) if spec.exact else ())
+        self.predict = Predict(spec, fits, experts)
         self.feed = self.predict.feed
 
     @property
@@ -115,6 +120,7 @@ class _AtOnce:
 
     def __init__(self, spec: ScoringSpec, fits: Mapping[str, Fit]):
         experts = load_experts(spec.model)
+        check_memory(spec, experts, ("experts", "exact") if spec.exact else ("experts",))
         self.score = ScoreExperts(spec, experts)
         self.predict = Predict(spec, fits, experts)
         self.feed = self.score.feed

@@ -7,7 +7,7 @@ console, page, overview and compare show, each expert by its name. May import wh
 """
 
 from dawin_ray.report.compare import compare_runs, comparison_json, comparison_lines
-from dawin_ray.report.console import footer_of, table_of
+from dawin_ray.report.console import footer_of, tables_of
 from dawin_ray.report.figures import Audit
 from dawin_ray.report.overview import write_overview
 from dawin_ray.report.page import PAGE_FILES, write_page
@@ -18,5 +18,5 @@ from dawin_ray.report.tally import ComputeReport, Report, alarms_of, summarise
 __all__ = [
     "PAGE_FILES", "Audit", "ComputeReport", "Report", "alarms_of", "compare_runs",
     "comparison_json", "comparison_lines", "footer_of", "read_predictions", "remake_reports",
-    "summarise", "table_of", "write_overview", "write_page",
+    "summarise", "tables_of", "write_overview", "write_page",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ from dawin_ray.report.figures import (
     verdict,
 )
 from dawin_ray.report.finished import Columns, FinishedRun
+from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
 from dawin_ray.report.words import words_of
 from dawin_ray.statistics import scores
 
@@ -52,7 +53,7 @@ def audit(finished: FinishedRun) -> Audit:
     """All figures of a run's page.
 
     Differences are DaWin minus the other, over the samples with a label. Their p-values are exact
-    McNemar's, adjusted by Holm over all data sets and methods that use no labels.
+    McNemar's, adjusted by Holm over all data sets and methods that are no bounds.
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.columns(origin).of_experts()
@@ -66,12 +67,20 @@ def audit(finished: FinishedRun) -> Audit:
         level=scores.LEVEL,
         experts=finished.experts,
         methods=tuple(
-            ComparedMethod(name=m.name, kind=m.kind, weight=m.weight, uses_labels=m.uses_labels)
+            ComparedMethod(
+                name=m.name,
+                kind=m.kind,
+                weight=m.weight,
+                uses_labels=m.uses_labels,
+                uses_task=m.uses_task,
+            )
             for m in finished.methods
         ),
         in_distribution=finished.in_distribution,
         datasets=datasets,
         suite=suite_of(datasets, finished.methods, finished.in_distribution),
+        tasks=tasks_of(datasets),
+        costs=costs_of(finished),
     )
     return replace(result, words=tuple(words_of(result)))
 
@@ -82,7 +91,7 @@ def audit_dataset(
     """The figures of one data set; those that need labels are None or empty without any."""
     experts, known = finished.experts, columns.known
     names = [*(m.name for m in finished.methods), DAWIN]
-    mixture = finished.mixtures[dataset]
+    mixture, own = finished.mixtures[dataset], finished.tasks.get(dataset)
     found = DatasetAudit(
         dataset=dataset,
         rejects=finished.rejects[dataset],
@@ -100,6 +109,7 @@ def audit_dataset(
         },
         methods={},
         differences={},
+        expert=own,
     )
     if not found.labelled:
         return found
@@ -116,7 +126,7 @@ def audit_dataset(
             for name in names
         },
         differences={
-            m.name: _difference(right[DAWIN], right[m.name], m.uses_labels)
+            m.name: _difference(right[DAWIN], right[m.name], m.is_bound)
             for m in finished.methods
         },
         best_expert=best,
@@ -126,6 +136,7 @@ def audit_dataset(
             name: scores.rank_correlation(columns.entropy[known, i], columns.nll[name][known])
             for i, name in enumerate(experts)
         },
+        normalised=normalised_of(right, own) if own else {},
     )  # fmt: skip
 
 
@@ -139,7 +150,7 @@ def suite_of(
     rows = [row for row in found if row.labelled and row.dataset != in_distribution]
     if len(rows) < 2:
         return None
-    rivals = [m.name for m in methods if not m.uses_labels]
+    rivals = [m.name for m in methods if not m.is_bound]
     accuracies = {}
     for name in [*(m.name for m in methods), DAWIN]:
         right = [round(row.methods[name].accuracy.value * row.labelled) for row in rows]
@@ -180,10 +191,10 @@ def _scores(
     )
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray, uses_labels: bool) -> Difference:
+def _difference(ours: np.ndarray, theirs: np.ndarray, of_bound: bool) -> Difference:
     better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     found = scores.paired_differences([(better, worse, len(ours))])
-    p = None if uses_labels else scores.mcnemar(better, worse)
+    p = None if of_bound else scores.mcnemar(better, worse)
     return Difference(
         value=found.value, low=found.low, high=found.high, n=found.n, better=better, worse=worse,
         p=p,

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from dawin_ray.method import named_weights
 from dawin_ray.report.figures import ALPHA, DAWIN, Says, verdict
 from dawin_ray.report.finished import Columns, FinishedRun
-from dawin_ray.report.words import shown_p, shown_percent, shown_points, shown_weights
+from dawin_ray.report.words import shown_p, shown_percent, shown_points
 from dawin_ray.runs import RunDirectory
 from dawin_ray.statistics import Interval, accuracy, holm, mcnemar, paired_differences
 
@@ -135,7 +136,7 @@ def comparison_lines(rows: Sequence[Comparison], first: str) -> str:
 
 
 def _shown(weights: Mapping[str, float]) -> str:
-    return shown_weights(tuple(weights), tuple(weights.values()), digits=3)
+    return named_weights(tuple(weights), tuple(weights.values()), digits=3)
 
 
 def comparison_json(rows: Sequence[Comparison]) -> str:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -35,8 +35,36 @@ class ComparedMethod:
 
     name: str
     kind: str
-    weight: float | None  # of the last of two experts, where it is static
+    weight: float | None  # of the last of two experts, where it is on the static curve
     uses_labels: bool
+    uses_task: bool = False
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it knows what DaWin does not, and so is no rival."""
+        return self.uses_labels or self.uses_task
+
+    @property
+    def shown(self) -> str:
+        """Its name; of a bound also what it knows."""
+        if not self.is_bound:
+            return self.name
+        return f"{self.name} ({'uses labels' if self.uses_labels else 'knows the task'})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a method costs, in forwards of one model for a sample, and in merges of weights.
+
+    `alone`: by itself, with the experts' forwards where it asks them; `added`: to a run that has
+    the experts' answers. Where `about`, both are to the price of a samplewise forward. `merges`:
+    in each worker, at most, over all data sets; None where the run does not say.
+    """
+
+    alone: int
+    added: int
+    merges: int | None
+    about: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +180,18 @@ class Difference(Interval):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Normalised(Interval):
+    """A method's accuracy divided by that of the task's own expert, on the same samples.
+
+    Beside it the samples that both got right, that the method alone did, and the expert alone.
+    """
+
+    both: int
+    alone: int
+    own_alone: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeanDifference(Interval):
     """The mean of the differences over a suite."""
 
@@ -209,6 +249,15 @@ class DatasetAudit:
     classes: ClassGains | None = None
     cells: tuple[Cell, ...] = ()
     entropy_against_loss: Mapping[str, float | None] | None = None
+    expert: str | None = None  # whose task it is, where the job says so
+    normalised: Mapping[str, Normalised] = field(default_factory=dict)
+
+    @property
+    def preferred(self) -> str | None:
+        """The expert of the largest mean coefficient; None without rows."""
+        means = {name: found.mean for name, found in self.coefficient.items()}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        return max(known, key=known.__getitem__) if known else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +274,23 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """Means over the data sets with labels whose own expert is known and right on some of them.
+
+    Each data set weighs the same. `own`: the own experts' accuracy; the others are by method.
+    """
+
+    datasets: tuple[str, ...]
+    own: Interval
+    accuracy: Mapping[str, Interval]
+    normalised: Mapping[str, Interval]
+
+    def best_of(self, methods: Sequence[str]) -> str:
+        """The method that keeps most."""
+        return max(methods, key=lambda name: self.normalised[name].value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """All figures of a run's page, and what they allow to say."""
 
@@ -237,6 +303,8 @@ class Audit:
     datasets: tuple[DatasetAudit, ...]
     suite: Suite | None
     words: tuple[str, ...] = ()
+    tasks: Tasks | None = None
+    costs: Mapping[str, Cost] = field(default_factory=dict)  # by method
 
     @property
     def labelled(self) -> tuple[DatasetAudit, ...]:
@@ -244,9 +312,20 @@ class Audit:
         return tuple(row for row in self.datasets if row.labelled)
 
     @property
+    def of_tasks(self) -> tuple[DatasetAudit, ...]:
+        """The data sets whose expert is known, by the order of the experts."""
+        known = [row for row in self.datasets if row.expert is not None]
+        return tuple(sorted(known, key=lambda row: self.experts.index(str(row.expert))))
+
+    @property
     def rivals(self) -> tuple[str, ...]:
-        """The methods that DaWin is tested against: those that need no labels."""
-        return tuple(method.name for method in self.methods if not method.uses_labels)
+        """The methods that DaWin is tested against: those that know no more than it does."""
+        return tuple(method.name for method in self.methods if not method.is_bound)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """What stands for each method in tables and pictures."""
+        return {method.name: method.shown for method in self.methods} | {DAWIN: "DaWin"}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import yaml
 from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
-from dawin_ray.method import Method, Mixture
+from dawin_ray.method import Fit, Method, Mixture
 from dawin_ray.report.figures import DAWIN
 from dawin_ray.runs import BATCHES, JOB, MIXTURE, Mixtures, RunDirectory, read_class_names
 from dawin_ray.storage import join
@@ -72,10 +72,24 @@ class FinishedRun:
         """A data set's predictions."""
         return Columns.read(self.run, dataset, self.methods, len(self.experts))
 
+    @property
+    def tasks(self) -> dict[str, str]:
+        """Whose task a data set is, where the job says so: the expert's name by data set."""
+        return {d.name: d.expert for d in self.job.datasets if d.expert is not None}
+
     @cached_property
+    def _mixtures(self) -> Mixtures:
+        return Mixtures.read(self.run)
+
+    @property
+    def fits(self) -> list[Fit]:
+        """One for each group of data sets that were fitted together."""
+        return [group.fit for group in self._mixtures.fits.values()]
+
+    @property
     def mixtures(self) -> dict[str, Mixture | None]:
         """The fitted mixture of each data set; None in the exact mode."""
-        return {name: fit.mixture for name, fit in Mixtures.read(self.run).of_datasets.items()}
+        return {name: fit.mixture for name, fit in self._mixtures.of_datasets.items()}
 
     @cached_property
     def rejects(self) -> Counter[str]:

@@ -17,9 +17,17 @@ from dawin_ray.report import pictures
 from dawin_ray.report.audit import audit
 from dawin_ray.report.figures import ALPHA, DAWIN, Audit, ClassGain, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.heat import of_weights
 from dawin_ray.report.tally import Report
+from dawin_ray.report.tasks import task_table
 from dawin_ray.report.thumbnails import Sheet, sheet
-from dawin_ray.report.words import shown_number, shown_p, shown_percent, shown_points
+from dawin_ray.report.words import (
+    shown_number,
+    shown_p,
+    shown_percent,
+    shown_points,
+    words_of_tasks,
+)
 from dawin_ray.runs import (
     AUDIT,
     CSV,
@@ -35,10 +43,12 @@ from dawin_ray.storage import configure, join
 
 TEMPLATE = "page.html.j2"
 
-TABLES = ("scores", "differences", "clusters", "classes")
+TABLES = ("scores", "differences", "clusters", "classes", "weights")
+
+COSTS = "costs"  # a table of methods alone
 
 # What `write_page` writes.
-PAGE_FILES = (AUDIT, PAGE, *(join(CSV, f"{name}.csv") for name in TABLES))
+PAGE_FILES = (AUDIT, PAGE, *(join(CSV, f"{name}.csv") for name in (*TABLES, COSTS)))
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with in a spreadsheet
 
@@ -80,12 +90,15 @@ def page_of(
     drawn = {
         "suite": pictures.of_suite(found),
         "robustness": pictures.of_robustness(found),
+        "weights": of_weights(found),
         "datasets": {
             row.dataset: pictures.of_dataset(row, found.experts) for row in found.datasets
         },
     }
     return template(TEMPLATE).render(
         audit=found,
+        task_words=words_of_tasks(found),
+        tasks=task_table(found),
         pictures=drawn,
         sheets=sheets,
         drift=report.drift or {},
@@ -119,14 +132,16 @@ def template(name: str) -> jinja2.Template:
 
 
 def tables_of(found: Audit) -> dict[str, pd.DataFrame]:
-    """The audit's figures as flat tables, by the names of TABLES."""
-    makers = (_scores_of, _differences_of, _clusters_of, _classes_of)
-    return {
+    """The audit's figures as flat tables, by the names of TABLES and COSTS."""
+    makers = (_scores_of, _differences_of, _clusters_of, _classes_of, _weights_of)
+    tables = {
         name: pd.DataFrame(
             [{"dataset": row.dataset} | line for row in found.datasets for line in lines_of(row)]
         )
         for name, lines_of in zip(TABLES, makers, strict=True)
     }
+    costs = [{"method": name} | asdict(cost) for name, cost in found.costs.items()]
+    return tables | {COSTS: pd.DataFrame(costs)}
 
 
 def csv_of(frame: pd.DataFrame) -> str:
@@ -145,7 +160,7 @@ def _scores_of(row: DatasetAudit) -> list[Line]:
         line |= _flat("accuracy", score.accuracy) | _flat("nll", score.nll)
         line |= _flat("brier", score.brier)
         at = {f"accuracy_at_{k}": v for k, v in score.accuracy_at_coverage.items()}
-        lines.append(line | at)
+        lines.append(line | at | _flat("normalised", row.normalised.get(name)))
     return lines
 
 
@@ -161,6 +176,14 @@ def _clusters_of(row: DatasetAudit) -> list[Line]:
         line = {"cluster": cluster.cluster, "size": cluster.size} | weights
         lines.append(line | _flat("accuracy", cluster.accuracy))
     return lines
+
+
+def _weights_of(row: DatasetAudit) -> list[Line]:
+    """Each expert's mean coefficient, and whether the task is its own."""
+    return [
+        {"expert": name, "mean": found.mean, "own": name == row.expert}
+        for name, found in row.coefficient.items()
+    ]
 
 
 def _classes_of(row: DatasetAudit) -> list[Line]:

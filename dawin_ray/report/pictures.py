@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from scipy.special import expit, logit
 
+from dawin_ray.method import FEW_EXPERTS
 from dawin_ray.report.audit import HISTOGRAM_BINS
 from dawin_ray.report.figures import DAWIN, Audit, Components, DatasetAudit
 from dawin_ray.report.tally import Report
@@ -82,7 +83,7 @@ def of_suite(audit: Audit) -> str | None:
     if suite is None:
         return None
     names = sorted(audit.names, key=lambda name: suite.accuracy[name].value)
-    bounds = {method.name for method in audit.methods if method.uses_labels}
+    bounds = {method.name for method in audit.methods if method.is_bound}
 
     def panel(axes: Axes) -> None:
         for y, name in enumerate(names):
@@ -90,8 +91,7 @@ def of_suite(audit: Audit) -> str | None:
             colour = OURS if name == DAWIN else GREY if name in bounds else PALETTE[0]
             axes.plot([100 * found.low, 100 * found.high], [y, y], color=colour, lw=2)
             axes.plot(100 * found.value, y, "o", color=colour, ms=5)
-        shown = {name: f"{name} (uses labels)" for name in bounds} | {DAWIN: "DaWin"}
-        axes.set_yticks(range(len(names)), [shown.get(name, name) for name in names])
+        axes.set_yticks(range(len(names)), [audit.shown[name] for name in names])
         axes.set_xlabel(f"mean accuracy over {len(suite.datasets)} data sets, %")
         axes.grid(axis="x", alpha=0.25)
 
@@ -207,6 +207,8 @@ def of_dataset(row: DatasetAudit, experts: Sequence[str]) -> str:
     # of two experts one panel says it all: the other has what is left to 1
     shown = [1] if len(experts) == 2 else range(len(experts))
     panels: list[Panel] = [partial(_coefficients, row=row, experts=experts, i=i) for i in shown]
+    if len(experts) > FEW_EXPERTS:  # a panel for each would be seconds of drawing, and too much
+        panels = [partial(_spreads, row=row, experts=experts)]
     if row.labelled:
         panels += [
             partial(_reliability, row=row, colours=colours),
@@ -215,7 +217,7 @@ def of_dataset(row: DatasetAudit, experts: Sequence[str]) -> str:
         ]
     else:
         panels.append(partial(_agreement, row=row, experts=experts))
-    return draw(f"dataset-{row.dataset}", panels, across=2 if len(experts) == 2 else 3)
+    return draw(f"dataset-{row.dataset}", panels, across=2 if len(panels) <= 4 else 3)
 
 
 def _coefficients(axes: Axes, row: DatasetAudit, experts: Sequence[str], i: int) -> None:
@@ -237,6 +239,24 @@ def _coefficients(axes: Axes, row: DatasetAudit, experts: Sequence[str], i: int)
     left = f" ({experts[0]} has what is left to 1)" if len(experts) == 2 else ""
     axes.set_xlabel(f"coefficient{left}")
     axes.set_ylabel("density")
+
+
+def _spreads(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
+    """Every expert's coefficients: QUANTILES as a thin and a thick line and a point; clusters."""
+    concentrations = row.mixture.concentrations if row.mixture else ()
+    means_KM = np.array([of / np.sum(of) for of in concentrations]).reshape(-1, len(experts))
+    for y, (name, colour) in enumerate(zip(experts, colours_of(experts).values(), strict=False)):
+        if quantiles := row.coefficient[name].quantiles:
+            low, first, median, third, high = quantiles
+            axes.plot([low, high], [y, y], color=colour, lw=1)
+            axes.plot([first, third], [y, y], color=colour, lw=5, solid_capstyle="butt", alpha=0.6)
+            axes.plot(median, y, "o", color=colour, ms=5)
+        axes.plot(means_KM[:, y], np.full(len(means_KM), y), "|", color=INK, ms=9)
+    axes.set_yticks(range(len(experts)), experts)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_title("weights" + (", means of clusters: |" if row.mixture else ""))
+    axes.set_xlabel("coefficient: 5, 25, 50, 75, 95 %")
 
 
 def _marginals(mixture: Components, i: int, x: np.ndarray) -> list[np.ndarray]:

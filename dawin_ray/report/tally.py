@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -51,6 +51,8 @@ class DatasetReport:
     """The counts of one data set.
 
     `accuracy`: by expert, `even_interpolation` where it was run, and `dawin`; None without labels.
+    `normalised`: the same over the accuracy of the task's own expert; empty where that is not known
+    or nothing.
     """
 
     dataset: str
@@ -64,6 +66,8 @@ class DatasetReport:
     mixture_converged: bool | None
     float32_agreement: Float32Agreement
     images_per_second: float | None
+    expert: str | None = None  # whose task it is, where the job says so
+    normalised: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +160,8 @@ def summarise(
                 mixture_converged=None if tally.mixture is None else tally.mixture.converged,
                 float32_agreement=Float32Agreement(rows=tally.compared, equal=tally.agreeing),
                 images_per_second=scored / busy if busy and scored else None,
+                expert=(own := spec.tasks[dataset].expert),
+                normalised=tally.normalised(own),
             )
         )
     return Report(
@@ -245,6 +251,12 @@ class _Tally:
             name: right / self.labelled if self.labelled else None
             for name, right in self.right.items()
         }
+
+    def normalised(self, own: str | None) -> dict[str, float]:
+        """Of each over the own expert's; empty without labels, or where that is right on none."""
+        if own is None or not self.right[own]:
+            return {}
+        return {name: right / self.right[own] for name, right in self.right.items()}
 
     @property
     def mean_coefficient(self) -> tuple[float, ...] | None:

@@ -21,9 +21,9 @@ from dawin_ray.data import (
     read_samples,
     without_border,
 )
+from dawin_ray.method import named_weights
 from dawin_ray.report.figures import DAWIN
 from dawin_ray.report.finished import Columns
-from dawin_ray.report.words import shown_weights
 
 SIDE = 96  # pixels
 
@@ -105,7 +105,7 @@ def title_of(columns: Columns, row: int, experts: Sequence[str]) -> str:
     """What follows a sample's id: its label, the answers, and every expert's weight."""
     label = f", label {columns.label[row]}" if columns.known[row] else ""
     answers = ", ".join(f"{name} {columns.prediction[name][row]}" for name in experts)
-    weights = shown_weights(experts, columns.coefficient[row].tolist())
+    weights = named_weights(experts, columns.coefficient[row].tolist())
     return f"{label}; DaWin {columns.prediction[DAWIN][row]}, {answers}; weights {weights}"
 
 

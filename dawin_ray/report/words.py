@@ -44,19 +44,14 @@ def shown_p(value: float | None) -> str:
     return f"< {SHOWN_P:g}" if value < SHOWN_P else f"{value:.2g}"
 
 
-def shown_weights(experts: Sequence[str], weights: Sequence[float], digits: int = 2) -> str:
-    """A weight for each expert, by its name."""
-    pairs = zip(experts, weights, strict=True)
-    return ", ".join(f"{name} {weight:.{digits}f}" for name, weight in pairs)
-
-
 def words_of(audit: Audit) -> list[str]:
     """What the figures allow to say, the first sentence the answer; nothing beyond them."""
     if not audit.labelled:
-        return _without_labels(audit)
+        return _without_labels(audit) + words_of_tasks(audit)
     tests = len(audit.rivals) * len(audit.labelled)
     return [
         *_against_the_best_expert(audit),
+        *words_of_tasks(audit),
         *(_against(name, audit.labelled) for name in audit.rivals),
         f"Significant: exact McNemar test, p adjusted by Holm over all {tests} comparisons of a "
         f"data set with a method, below {ALPHA:.2g}; means over data sets: paired bootstrap "
@@ -100,6 +95,41 @@ def _against_the_best_expert(audit: Audit) -> list[str]:
             f"{_said(row.differences[best])}."
         )
     return words
+
+
+def words_of_tasks(audit: Audit) -> list[str]:
+    """What is kept of the tasks' own experts, and whether weights go to them; empty without any."""
+    words, tasks = [], audit.tasks
+    if tasks is not None:
+        best = tasks.best_of(audit.rivals)
+        words.append(
+            f"Averaged over {_of(len(tasks.datasets), 'task')}, each one's own expert is right on "
+            f"{shown_percent(tasks.own, ' %')}. Of its accuracy DaWin keeps "
+            f"{shown_percent(tasks.normalised[DAWIN], ' %')}, and the best other method that knows "
+            f"neither task nor labels, {best}, {shown_percent(tasks.normalised[best], ' %')}."
+        )
+    rows = [row for row in audit.of_tasks if row.rows]
+    if not rows:
+        return words
+    others = [row for row in rows if row.preferred != row.expert]
+    said = (
+        f"Without a label, the own expert has the largest mean weight on "
+        f"{len(rows) - len(others)} of {_of(len(rows), 'task')}"
+    )
+    told = [
+        f"on {row.dataset} it is {row.preferred} "
+        f"({_mean(row, row.preferred)}, {row.expert} {_mean(row, row.expert)})"
+        for row in others
+    ]
+    return [*words, f"{said}{'; ' if told else ''}{', '.join(told)}."]
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _mean(row: DatasetAudit, expert: str | None) -> str:
+    return shown_number(row.coefficient[expert].mean if expert else None, 2)
 
 
 def _against(method: str, labelled: Sequence[DatasetAudit]) -> str:

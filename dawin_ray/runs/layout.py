@@ -36,7 +36,7 @@ _PART = re.compile(
 )
 
 _OTHER = re.compile(
-    rf"{CSV}/(scores|differences|clusters|classes|drift)\.csv"
+    rf"{CSV}/(scores|differences|clusters|classes|weights|costs|drift)\.csv"
     rf"|{WORK}/({'|'.join(TABLES)})/[^/]+/[^/]+/[^/]+\.parquet"
     rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
     rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"

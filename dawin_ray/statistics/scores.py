@@ -99,6 +99,31 @@ def paired_differences(
     return Interval(value=value, low=float(low), high=float(high), n=sum(n for *_, n in counts))
 
 
+def paired_ratios(
+    counts: Sequence[tuple[int, int, int, int]], seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Mean over groups of the ratio of two accuracies, with a paired bootstrap's interval.
+
+    `counts` are of each group: samples that both got right, that only the first did, that only the
+    second did, and all. Drawn as in `paired_differences`; a draw in which the second got nothing
+    right has no ratio and is left out.
+
+    Raises:
+        ZeroDivisionError: the second got nothing right in a group.
+    """
+    draw = np.random.default_rng(seed)
+    value, totals = 0.0, np.zeros(resamples)
+    for both, first, second, n in counts:
+        value += (both + first) / (both + second) / len(counts)
+        shares = [both / n, first / n, second / n, (n - both - first - second) / n]
+        drawn = draw.multinomial(n, shares, size=resamples).astype(float)
+        denominator = drawn[:, 0] + drawn[:, 2]
+        denominator[denominator == 0] = np.nan
+        totals += (drawn[:, 0] + drawn[:, 1]) / denominator / len(counts)
+    low, high = np.nanquantile(totals, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value=value, low=float(low), high=float(high), n=sum(n for *_, n in counts))
+
+
 def macro_accuracy(
     counts: Sequence[tuple[int, int]], seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:

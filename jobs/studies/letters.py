@@ -8,36 +8,14 @@ Shape suffixes: N images, H and W pixels (both SIDE).
 import io
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from dawin_ray.demo.glyphs import SIDE, WHITE, Style, draw
 from dawin_ray.demo.images import SEEN_FONTS
 
-SIDE = 32
 CLASSES = tuple(string.ascii_uppercase)
-WHITE = 255
-DRAWN = 3  # times SIDE: letters are drawn large, turned, then reduced
-
-
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """How letters look; ranges are uniform. Sizes in pixels of SIDE, angles in degrees."""
-
-    fonts: tuple[str, ...]
-    size: tuple[float, float] = (22, 30)
-    angle: tuple[float, float] = (-4, 4)
-    shear: tuple[float, float] = (0, 0)
-    ink: tuple[int, int] = (0, 60)
-    paper: tuple[int, int] = (190, 256)
-    jitter: float = 2  # of the place, to each side
-    dots: int | None = None  # the image passes through so many pixels squared
-    noise: tuple[float, float] = (0, 0)  # standard deviation in grey levels
-
 
 BROAD = Style(
     fonts=SEEN_FONTS,
@@ -58,41 +36,12 @@ STYLES = {
     "serif": Style(fonts=("DejaVuSerif-BoldItalic.ttf",), size=(14, 20), shear=(-0.3, 0.3)),
 }
 OTHER_FONTS = ("DejaVuSerif.ttf", "DejaVuSerif-Bold.ttf", "DejaVuSerif-Italic.ttf")
-MIN_CONTRAST = 60  # grey levels between ink and paper
-
-
-@cache
-def _face(font: str, points: int) -> ImageFont.FreeTypeFont:
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", font)
-    # The basic layout draws the same with or without the optional raqm library.
-    return ImageFont.truetype(path, points, layout_engine=ImageFont.Layout.BASIC)
-
-
-def _draw(letter: str, style: Style, rng: np.random.Generator) -> np.ndarray:
-    side, font = DRAWN * SIDE, style.fonts[rng.integers(len(style.fonts))]
-    face = _face(font, round(DRAWN * rng.uniform(*style.size)))
-    mask = Image.new("L", (side, side))
-    place = side / 2 + DRAWN * rng.uniform(-style.jitter, style.jitter, 2)
-    ImageDraw.Draw(mask).text(tuple(place), letter, WHITE, face, anchor="mm")
-    shear = rng.uniform(*style.shear)
-    mask = mask.transform(
-        mask.size, Image.Transform.AFFINE, (1, shear, -shear * side / 2, 0, 1, 0), Image.BILINEAR
-    ).rotate(rng.uniform(*style.angle), Image.Resampling.BILINEAR)
-    if style.dots:
-        mask = mask.resize((style.dots, style.dots), Image.Resampling.BOX)
-    share_HW = np.asarray(mask.resize((SIDE, SIDE), Image.Resampling.BOX)) / WHITE
-    ink, paper = 0, 0
-    while abs(ink - paper) < MIN_CONTRAST:
-        ink, paper = rng.integers(*style.ink), rng.integers(*style.paper)
-    image_HW = paper + (ink - paper) * share_HW
-    image_HW += rng.uniform(*style.noise) * rng.standard_normal(image_HW.shape)
-    return image_HW.round().clip(0, WHITE).astype(np.uint8)
 
 
 def letters(count: int, style: Style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, 32, 32] uint8 of balanced classes and labels [N] int64, shuffled."""
     labels_N = rng.permutation(np.arange(count, dtype=np.int64) % len(CLASSES))
-    return np.stack([_draw(CLASSES[label], style, rng) for label in labels_N]), labels_N
+    return np.stack([draw(CLASSES[label], style, rng) for label in labels_N]), labels_N
 
 
 def _each(change: Callable) -> Callable:

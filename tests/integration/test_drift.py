@@ -38,13 +38,11 @@ def run(job: Path, *arguments: str):
 
 
 @pytest.fixture(scope="module")
-def series(small, local_ray, tmp_path_factory) -> tuple[Path, Path]:
+def series(small, tmp_path_factory) -> tuple[Path, Path]:
     """A fit, and a batch like its data."""
     root = tmp_path_factory.mktemp("drift")
     write_tar(root / "fit" / "a.tar", make_images(IMAGES, seed=1), None)
-    fit_job = job_file(
-        small, root / "fitted", [{"name": "set", "path": str(root / "fit")}], engine="ray"
-    )
+    fit_job = job_file(small, root / "fitted", [{"name": "set", "path": str(root / "fit")}])
     result = run(fit_job, "--fail-on-drift")
     assert result.exit_code == 2
     assert "this job has none" in " ".join(result.output.split())
@@ -54,7 +52,7 @@ def series(small, local_ray, tmp_path_factory) -> tuple[Path, Path]:
     write_tar(root / "data" / "1.tar", make_images(IMAGES, seed=2), None)
     fit = {"from": str(root / "fitted" / "run"), "dataset": "set"}
     data = [{"name": "set", "path": str(root / "data")}]
-    job = job_file(small, root, data, engine="ray", mode="append", fit=fit)
+    job = job_file(small, root, data, mode="append", fit=fit)
     result = run(job, "--fail-on-drift")
     assert result.exit_code == 0, result.output
     return root, job
@@ -64,7 +62,7 @@ def drift_of(run_dir: Path) -> dict:
     return json.loads((run_dir / "report.json").read_text())["drift"]["set"]
 
 
-def test_drift_is_told_and_no_drift_is_not(series, monkeypatch, capsys):
+def test_drift_is_told_and_no_drift_is_not(series, local_ray, monkeypatch, capsys):
     root, job = series
     (first,) = (root / "run" / "batches").iterdir()
     assert drift_of(first)["judged"]
@@ -74,7 +72,7 @@ def test_drift_is_told_and_no_drift_is_not(series, monkeypatch, capsys):
 
     write_tar(root / "data" / "2.tar", darkened(make_images(IMAGES, seed=3)), None)
     write_tar(root / "data" / "3.tar", make_images(9, seed=4), None)
-    result = run(job, "--fail-on-drift")
+    result = run(job, "--fail-on-drift", "compute.engine=ray")  # whose port shows the gauges
     assert result.exit_code == 3, result.output
     assert "All rows are scored" in result.output
     second = max((root / "run" / "batches").iterdir())

@@ -48,7 +48,7 @@ def run_dir(small, local_ray, tmp_path_factory):
         pq.write_table(table, root / "data" / f"{name.replace(' ', '-')}.parquet")
     datasets = [{"name": "set", "path": str(root / "data")}]
     job = small.job_file(root / "job.yaml", root / "run", datasets, max_broken_shards=99,
-                         compute={"engine": "ray"})  # fmt: skip
+                         compute={"engine": "ray", "actors": 1})  # fmt: skip
     result = CliRunner().invoke(app, ["run", job])
     assert result.exit_code == 0, result.output
     return root / "run"

@@ -99,13 +99,15 @@ def test_a_local_ray_wants_its_token(local_ray):
     script = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('JOINED')"
     base = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
-    def join(token: str | None) -> subprocess.CompletedProcess:
+    def joining(token: str | None) -> subprocess.Popen:
         env = base if token is None else base | {"RAY_AUTH_TOKEN": token}
-        return subprocess.run(
-            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120
-        )
+        return subprocess.Popen(
+            [sys.executable, "-c", script], env=env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
-    wrong = join("f" * 64)
+    wrong, ours = joining("f" * 64), joining(None)  # with the token of this machine's user
+    said, joined = (process.communicate(timeout=120)[0] for process in (wrong, ours))
     assert wrong.returncode
-    assert "JOINED" not in wrong.stdout
-    assert "JOINED" in join(None).stdout  # with the token of this machine's user
+    assert "JOINED" not in said
+    assert "JOINED" in joined

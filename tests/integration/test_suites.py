@@ -64,6 +64,7 @@ def suite(small, tmp_path) -> tuple[list[str], dict[str, dict[str, int]]]:
         )
     )
     overrides = [f"run_dir={tmp_path / 'run'}", f"model.architecture={small.config}"]
+    overrides.append("compute.engine=local")
     overrides += [f"experts.{i}.checkpoint={path}" for i, path in enumerate(experts)]
     overrides += [f"datasets.{i}.path={data / root}" for i, (root, _) in
                   enumerate(layouts.values())]  # fmt: skip

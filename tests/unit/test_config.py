@@ -27,6 +27,9 @@ def job(**sections) -> dict:
     return copy.deepcopy(JOB) | sections
 
 
+EIGHT = [{"name": n, "checkpoint": f"{n}.pt"} for n in "abcdefgh"]
+
+
 @pytest.fixture
 def job_file(tmp_path):
     path = tmp_path / "job.yaml"
@@ -285,3 +288,55 @@ def test_other_names_come_back_from_pandas_as_they_are(tmp_path, name):
     folder.mkdir(parents=True)
     pd.DataFrame({"label": [1]}).to_parquet(folder / "0.parquet")
     assert list(pd.read_parquet(tmp_path / "predictions").dataset.astype(object)) == [name]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"coefficient": {"offset_adjustment": True}},
+        {"baselines": {"fits": [{"offset_adjustment": True}]}},
+    ],
+    ids=str,
+)
+def test_the_offset_adjustment_is_refused_for_more_than_two_experts(sections):
+    make_job(job(**sections))
+    fault = fault_of(job(experts=EIGHT, **sections))
+    assert "offset_adjustment is defined for 2 experts, and this job has 8" in fault
+
+
+def test_a_data_set_says_whose_task_it_is_and_has_one_head():
+    def of_set(**more):
+        return job(datasets=[{"name": "mnist", "path": "data/mnist", **more}])
+
+    made = make_job(of_set(expert="fine_tuned", head={"checkpoint": "head_mnist.safetensors"}))
+    (dataset,) = made.datasets
+    assert dataset.expert == "fine_tuned"
+    assert dataset.head.checkpoint == "head_mnist.safetensors"
+    assert "expected one of zero_shot, fine_tuned" in fault_of(of_set(expert="fine-tuned"))
+    either = "datasets.0.head: give either checkpoint: FILE or zero_shot: {class_names: ...}"
+    zero_shot = {"class_names": "mnist"}
+    for head in ({}, {"checkpoint": "a.pt", "zero_shot": zero_shot}):
+        assert either in fault_of(of_set(head=head))
+    for texts in ({"templates": "mnist.txt"}, {"class_names": "mnist"}):
+        both = fault_of(of_set(head={"zero_shot": zero_shot}, **texts))
+        assert "'mnist' has templates or class_names beside its head" in both
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("task_arithmetic", [0.3]), ("ties", {"keep": 0.2}), ("base", True)],
+)
+def test_baselines_of_task_vectors_need_their_base(key, value):
+    message = fault_of(job(baselines={key: value}))
+    assert f"baselines.{key}: it is made of a base, and this job has none" in message
+    assert "merge.base" in message
+    make_job(job(baselines={key: value, "averaging": True}, merge={"base": "base.pt"}))
+    make_job(job(baselines={"averaging": True}))
+
+
+def test_a_tasks_own_expert_needs_every_data_set_to_name_it():
+    names = {"one": "zero_shot", "two": None}
+    sets = [{"name": n, "path": n, "expert": expert} for n, expert in names.items()]
+    message = fault_of(job(datasets=sets, baselines={"own_expert": True}))
+    assert "baselines.own_expert: whose task 'two' is, is not known" in message
+    make_job(job(datasets=sets[:1], baselines={"own_expert": True}))

@@ -17,6 +17,7 @@ ROOT = Path(dawin_ray.__file__).parent
 ORDER = """
 moved
 errors settings names
+attempts
 records
 tables
 storage
@@ -176,6 +177,15 @@ def test_help_needs_neither_torch_nor_ray():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines()[-1] == "[]", result.stdout
+
+
+def test_the_process_that_counts_tries_is_small():
+    """An actor of each run, for all its time."""
+    code = "import sys, dawin_ray.attempts; print({'torch', 'pandas'} & sys.modules.keys())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("path", [*modules(), ROOT / "__init__.py"], ids=named)

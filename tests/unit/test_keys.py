@@ -34,7 +34,11 @@ def job(**others):
 def test_every_key_of_a_job_is_there_once():
     fits = {"baselines": {"fits": [{"clusters": 2}]}}
     saved = {"fit": {"from": "RUN", "dataset": "d"}}
-    jobs = [job(**more).model_dump(mode="json", by_alias=True) for more in (fits, saved)]
+    head = {"zero_shot": {"class_names": "mnist"}}
+    ties = {"baselines": {"ties": {"keep": 0.1}}, "merge": {"base": "base.pt"}}
+    heads = {"datasets": [{"name": "d", "path": "d", "head": head}]}
+    given = (fits, saved, ties, heads)
+    jobs = [job(**more).model_dump(mode="json", by_alias=True) for more in given]
     assert KEYS.keys() == {name for values in jobs for name in flat(values)} - {""}
     assert len(KEYS) == len(keys_of())
 

@@ -15,8 +15,10 @@ import tomllib
 import typing
 from pathlib import Path
 
+import open_clip
 import pyarrow as pa
 import pytest
+import torch
 import typer
 import yaml
 
@@ -194,6 +196,7 @@ def test_what_takes_minutes_is_marked_slow():
         ("integration/test_s3.py", "test_a_run_on_faulty_s3_equals_the_local_one"),
         ("unit/method/samplewise/test_classifier.py", "test_timm_towers"),
         ("integration/test_readme.py", "test_the_demo_gives_the_table"),
+        ("integration/test_tasks.py", "test_the_demo_gives_the_table_of_its_tasks"),
     ):
         tree = ast.parse((ROOT / "tests" / file).read_text())
         marks = [ast.unparse(n.value) for n in tree.body if isinstance(n, ast.Assign)
@@ -315,23 +318,34 @@ def test_the_baselines_have_the_keys_and_prices_that_are_shown():
     assert values["baselines"].keys() == BaselinesConfig.model_fields.keys()
     nothing = {"even_interpolation": False, "output_ensembles": False}
 
-    def added(key: str) -> list[tuple[str, str]]:
-        config = BaselinesConfig(**nothing | {key: values["baselines"][key]})
-        methods = methods_of(config, ("a", "b"), CoefficientConfig())
-        return [(m.kind, m.name) for m in methods[2:]]
+    def added(key: str, experts: str = "ab") -> list[tuple[str, str]]:
+        asked = True if key == "own_expert" else values["baselines"][key]
+        config = BaselinesConfig(**nothing | {key: asked})
+        methods = methods_of(config, tuple(experts), CoefficientConfig(), 0.3)
+        return [(m.kind, m.name) for m in methods[len(experts) :]]
 
-    prices = {key: {kind for kind, _ in added(key)} for key in values["baselines"]}
-    assert prices.pop("output_ensembles") == {"output"}
-    assert {key for key, kinds in prices.items() if kinds == {"samplewise"}} == {
-        key for key in prices if re.search(rf"(?m)^ *{key}: .*#.*about two", shown)
-    }
-    assert prices["even_interpolation"] == prices["static"] == {"static"}
-    assert prices["fits"] == {"fit"}
+    lines = {key: re.search(rf"(?m)^ *{key}: .* # ?(.*)$", shown)[1] for key in values["baselines"]}
+    words = {"output": "none", "static": "one", "samplewise": "about M", "fit": "in pass 2"}
+    for key, line in lines.items():
+        (kind,) = {kind for kind, _ in added(key)}
+        assert words[kind] in line, key
+        assert ("about M" in line) == (kind == "samplewise"), key
     assert [name for _, name in added("static")] == ["static_0.1", "static_0.2", "static_0.5"]
     both = BaselinesConfig(static=values["baselines"]["static"], output_ensembles=False)
     methods = methods_of(both, ("a", "b"), CoefficientConfig())
     assert [m.name for m in methods[2:]] == ["even_interpolation", "static_0.1", "static_0.2"]
-    assert len(added("random")) == 3
+    assert (len(added("random")), len(added("random", "abc"))) == (3, 1)
+
+
+def test_twenty_per_cent_of_ties_are_more_of_the_image_tower():
+    """Where what is left of a text tower without its blocks, as the reference saves it, counts."""
+    config = open_clip.get_model_config("ViT-B-32-quickgelu")
+    with torch.device("meta"):
+        state = open_clip.model.CLIP(**config).state_dict()
+    sizes = {k: v.numel() for k, v in state.items() if not k.startswith("transformer.")}
+    tower = sum(size for name, size in sizes.items() if name.startswith("visual."))
+    said = re.search(r'so that "20 %" are ([\d.]+) % of a ViT-B/32', " ".join(ALL.split()))[1]
+    assert float(said) == pytest.approx(100 * 0.2 * sum(sizes.values()) / tower, abs=0.05)
 
 
 @pytest.mark.parametrize("coefficient", [{"offset_adjustment": True}, {"reference": "a"}])

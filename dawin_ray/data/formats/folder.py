@@ -100,13 +100,21 @@ def _is_of_one_image(error: BaseException) -> bool:
 
 def shards_of_images(listing: Listing, reading: Reading) -> list[Shard]:
     """Shards of so many images each."""
-    labels = {} if reading.label_column == NO_LABELS else reading.folder_labels or {}
+    unread = reading.label_column == NO_LABELS
+    labels = {} if unread else reading.folder_labels or {}
+    told = None if unread else listing.labels
     shards = []
     for start in range(0, len(listing.files), FOLDER_SHARD_IMAGES):
         rows = slice(start, start + FOLDER_SHARD_IMAGES)
         images = tuple(
-            (name, size, labels.get(name.split("/")[0]) if "/" in name else None)
-            for name, size in listing.files[rows]
+            (
+                name,
+                size,
+                (labels.get(name.split("/")[0]) if "/" in name else None)
+                if told is None
+                else told[ordinal],
+            )
+            for ordinal, (name, size) in enumerate(listing.files[rows], start)
         )
         shards.append(
             Shard(

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawin_ray.data.datasets import Listing, Sample, Shard, file_key
+from dawin_ray.data.datasets import Beside, Listing, Sample, Shard, file_key
 from dawin_ray.data.finding import Found
 from dawin_ray.data.labels import (
     NO_LABELS,
@@ -26,7 +26,7 @@ from dawin_ray.data.labels import (
     label_of,
 )
 from dawin_ray.errors import UserError
-from dawin_ray.names import finder, shown
+from dawin_ray.names import MADE, finder, shown
 from dawin_ray.storage import join
 
 Wanted = Callable[[int], bool]  # whether the image of an ordinal in the shard will be used
@@ -67,6 +67,7 @@ def shards_of_files(listing: Listing, reading: Reading) -> list[Shard]:
             bytes=size,
             version=version,
             key=file_key(name),
+            beside=listing.beside.get(name),
             image_column=reading.image_column,
             label_column=column,
             label=hive.get(name),
@@ -103,14 +104,29 @@ class Format:
     read: Callable[[Shard, Wanted], Iterable[Sample]]  # see `registry.read_samples`
     count: Callable[[Shard, Told], int | None]  # see `registry.count_samples`
     hint: str = ""  # what to say besides where there are none
+    told_by_suffix: bool = True  # else other formats' files go before, and a job names this one
     of_images: bool = False  # each file is a sample, in a class folder; a shard is many of them
     counts_losses: bool = False  # a broken shard tells how many samples are lost
     text_files: bool = False  # lists of classes and templates lie beside its files
     # of all files that were found, by name, with the job's label_column: where their labels are
     labels: Callable[[Found, Sequence[str], str | None], Labelling | None] = labels_of_files
     shards: Callable[[Listing, Reading], list[Shard]] = shards_of_files  # in a fixed order
+    # of all files that were found, by name: those that lie beside some and are read with them
+    beside: Callable[[Found, Sequence[str]], Mapping[str, Beside]] = lambda found, names: {}
     # of a column of sample_id: whether each is of one of some files, named as `shown`
     rows: Callable[[pa.ChunkedArray, Collection[str]], pa.Array] = rows_of_files
+
+
+def broken_shard(shard: Shard, row: int, lost: int | None, reason: str) -> Sample:
+    """What stands for the samples of a shard from one on, `lost` of them where that is known."""
+    return Sample(
+        sample_id=f"{shown(shard.name)}/{MADE}{row}",
+        image=None,
+        error=reason,
+        position=shard.bytes,
+        broken=True,
+        lost=lost,
+    )
 
 
 def labeller(shard: Shard) -> Callable[[Any], int | None]:

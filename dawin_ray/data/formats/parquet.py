@@ -10,7 +10,7 @@ import pyarrow as pa
 from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.finding import Found
 from dawin_ray.data.formats import limits
-from dawin_ray.data.formats.format import Format, Told, labeller
+from dawin_ray.data.formats.format import Format, Told, broken_shard, labeller
 from dawin_ray.data.images import IMAGE_SUFFIXES
 from dawin_ray.data.labels import (
     FOOTERS,
@@ -21,7 +21,7 @@ from dawin_ray.data.labels import (
     label_column,
     read_footer,
 )
-from dawin_ray.names import MADE, escaped, shown
+from dawin_ray.names import escaped, shown
 from dawin_ray.storage import (
     ExtensionTypesError,
     ParquetFileError,
@@ -51,21 +51,9 @@ def read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample
         except ParquetFileError as failure:
             lost = failure.rows if rows is None else max(0, rows.count - ordinal)
             where = "" if rows is None else f"the file breaks after row {ordinal} of {rows.count}: "
-            yield broken_file(shard, ordinal, lost, f"{where}{failure}")
+            yield broken_shard(shard, ordinal, lost, f"{where}{failure}")
         except OSError as error:  # of the disk: Arrow's own became ParquetFileError
             raise unreadable(shard.address, "shard", error) from error
-
-
-def broken_file(shard: Shard, row: int, lost: int | None, reason: str) -> Sample:
-    """What stands for the rows of a Parquet file from one on."""
-    return Sample(
-        sample_id=f"{shown(shard.name)}/{MADE}{row}",
-        image=None,
-        error=reason,
-        position=shard.bytes,
-        broken=True,
-        lost=lost,
-    )
 
 
 IMAGE_COLUMNS = ("image", "img", *(suffix[1:] for suffix in IMAGE_SUFFIXES))
@@ -229,7 +217,7 @@ def count_rows(shard: Shard, told: Told) -> int | None:
         try:
             return ImageRows(stream, shard, limits.MAX_MEMBER_BYTES).count
         except ParquetFileError as failure:
-            told(broken_file(shard, 0, failure.rows, str(failure)))
+            told(broken_shard(shard, 0, failure.rows, str(failure)))
             return failure.rows
 
 

@@ -6,6 +6,8 @@ Labels are optional in all of them, and they lie on this machine or at any addre
     webdataset  tars of consecutive members key.jpg|jpeg|png|webp..., key.cls; the layout of the
                 clip-benchmark data sets (nshards.txt, classnames.txt) is understood
     parquet     an `image` struct {bytes, path} as Hugging Face writes it, or a binary column
+    idx         MNIST's images-idx3-ubyte with labels-idx1-ubyte beside, gzipped or not
+    svhn        SVHN's test_32x32.mat
 
 A sample that cannot be read has its reason; a shard that breaks keeps what lies before the break.
 What fails is told apart: content makes rejects, storage stops the run.
@@ -18,11 +20,19 @@ from collections.abc import Iterator
 from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.formats.folder import FOLDER
 from dawin_ray.data.formats.format import Format, Told, Wanted
+from dawin_ray.data.formats.idx import IDX
 from dawin_ray.data.formats.parquet import PARQUET
+from dawin_ray.data.formats.svhn import SVHN
 from dawin_ray.data.formats.webdataset import WEBDATASET
 from dawin_ray.data.versions import check_unchanged
 
-FORMATS: dict[str, Format] = {"folder": FOLDER, "webdataset": WEBDATASET, "parquet": PARQUET}
+FORMATS: dict[str, Format] = {
+    "folder": FOLDER,
+    "webdataset": WEBDATASET,
+    "parquet": PARQUET,
+    "idx": IDX,
+    "svhn": SVHN,
+}
 
 
 def count_samples(shard: Shard, told: Told = lambda _: None) -> int | None:

@@ -87,6 +87,13 @@ def test_a_shuffled_data_set_is_scored_on_its_own_order(caplog):
     assert "mapped by name" in caplog.text
 
 
+def test_names_of_folders_order_labels_too():
+    classes = DatasetClasses(count=2, names=("lake or sea", "forest"), folders=("SeaLake", "Wood"))
+    moved = in_order_of(("Wood", "SeaLake"), classes, DatasetConfig(name="d", path="p"), FILE)
+    assert moved.members == ((1,), (0,))
+    assert moved.names == ("forest", "lake or sea")
+
+
 def test_the_same_order_says_nothing(caplog):
     assert found(HEAD) == DatasetClasses(count=4, names=HEAD)
     assert not caplog.records

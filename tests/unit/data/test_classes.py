@@ -70,7 +70,8 @@ def test_imagenet_a_and_r_are_timms_200_classes(letter):
     assert chosen == sorted(chosen)
     synsets = info.joinpath(f"imagenet_{letter}_synsets.txt").read_text().split()
     assert list(classes.synsets) == synsets
-    assert list(classes.synsets) == [ImageNetInfo().label_names()[i] for i in chosen]
+    of_imagenet = ImageNetInfo().label_names()
+    assert list(classes.synsets) == [of_imagenet[i] for i in chosen]
     assert list(classes.names) == [IMAGENET_CLASSNAMES[i] for i in chosen]
     logits = torch.randn(3, 1000)
     assert torch.equal(classes.project(logits), logits[:, chosen])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dawin_ray.data.attempts import loading
+from dawin_ray.attempts import loading
 from dawin_ray.data.chunks import Chunk
 from dawin_ray.data.datasets import Shard
 from dawin_ray.engine import ComputeConfig, Wiring, engine_of

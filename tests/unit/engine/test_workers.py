@@ -9,7 +9,7 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg
 
-from dawin_ray.data.attempts import Attempts, loading
+from dawin_ray.attempts import Attempts, loading
 from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.crop_cache import ReadChunks
@@ -23,7 +23,7 @@ from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.work import Work
 from tests.conftest import make_images, write_tar
-from tests.unit.data.test_attempts import tries_of
+from tests.unit.test_attempts import tries_of
 
 
 class _Spec:

@@ -15,7 +15,7 @@ from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.job.score import score
 from dawin_ray.method.fit import Fit
 from dawin_ray.models import architecture as architectures
-from dawin_ray.models import heads
+from dawin_ray.models import texts
 from dawin_ray.models.experts import load_experts
 from dawin_ray.models.found import find_models
 from dawin_ray.records import write_record
@@ -145,7 +145,7 @@ def test_a_list_of_open_clip_is_told_by_its_content_too(case, monkeypatch):
     model = case.job().model.model_dump() | {"templates": "simple-imagenet"}
     before = case.prepare(model=model).fingerprint["inputs"]["templates"]["simple-imagenet"]
     changed = {"simple-imagenet": ("an other {}.",)}
-    monkeypatch.setattr(heads, "KNOWN_TEMPLATES", changed)
+    monkeypatch.setattr(texts, "KNOWN_TEMPLATES", changed)
     after = case.prepare(model=model).fingerprint["inputs"]["templates"]["simple-imagenet"]
     assert before != after
 
@@ -303,7 +303,7 @@ def test_trained_heads_that_are_not_used_are_told(tmp_path, caplog):
     caplog.clear()
     prepared = case.prepare(model=model, datasets=own)
     assert prepared.spec.tasks["listed"].head == "checkpoint"
-    assert "are not used for mapped: class_names of its own" in caplog.text
+    assert "are not used for mapped: head or class_names of its own" in caplog.text
     with pytest.raises(UserError, match=r"'mapped' has class_names of its own"):
         case.prepare(model=model | {"head": "checkpoint"}, datasets=own)
 
@@ -317,8 +317,93 @@ def test_the_base_must_have_a_head_too(tmp_path):
     more = expert_state(5) | {"classification_head.weight": torch.ones(CLASSES + 1, 16),
                               "classification_head.bias": torch.ones(CLASSES + 1)}  # fmt: skip
     save_file(more, tmp_path / "base.safetensors")
-    with pytest.raises(UserError, match=r"\[7, 16\] in 'merge.base'|in 'merge.base' but"):
+    with pytest.raises(UserError, match=r"of 'e0'.* and of 'merge\.base'.* heads that differ"):
         case.prepare(merge={"base": str(tmp_path / "base.safetensors")})
+
+
+# A data set's own head
+
+
+def with_head(case, **head):
+    (dataset,) = [d.model_dump() for d in case.job().datasets if d.name == "mapped"]
+    return {"datasets": [dataset | {"classes": None, "head": head}]}
+
+
+def test_a_changed_head_makes_another_job_and_its_fit_is_refused(tmp_path):
+    case = Case(tmp_path, False)
+    path = tmp_path / "head.safetensors"
+    head = {k: v for k, v in expert_state(4).items() if k.startswith("classification_head")}
+    save_file(head, path)
+    sections = with_head(case, checkpoint=str(path))
+    before = case.prepare(**sections)
+    assert before.fingerprint["inputs"]["head"] == {str(path): before.texts["mapped"]["head"]}
+    run = RunDirectory(str(tmp_path / "run"))
+    run.open({**before.fingerprint, "precision": "float32"}, case.job(**sections).to_yaml())
+    save_fit(before, tmp_path / "fit.json")
+    applied = sections | {
+        "fit": {"from": str(tmp_path / "fit.json"), "dataset": "mapped"},
+        "mixture": {"clusters": "exact"},
+    }
+    assert case.prepare(**applied).saved is not None
+
+    head["classification_head.bias"][2] += 1e-6
+    save_file(head, path)
+    with pytest.raises(UserError, match=r"of another job(?s:.)*inputs\.head\.") as caught:
+        score(case.prepare(**sections), Silent())
+    assert f"inputs.head.{path}: " in str(caught.value)
+    with pytest.raises(UserError, match=r"does not hold(?s:.)*head of 'mapped': "):
+        case.prepare(**applied)
+
+
+def test_texts_of_a_data_sets_head_are_inputs_and_the_base_makes_it(tmp_path):
+    case = Case(tmp_path, True)
+    zero_shot = {"class_names": str(tmp_path / "names.txt")}
+    sections = with_head(case, zero_shot=zero_shot)
+    own = case.prepare(**sections)
+    assert own.fingerprint["inputs"]["class_names"].keys() == {str(tmp_path / "names.txt")}
+    assert own.fingerprint["inputs"]["templates"].keys() == {str(tmp_path / "lines.txt")}
+    base = case.prepare(**sections, merge={"base": str(tmp_path / "e0.safetensors")})
+    assert base.fingerprint["inputs"]["text_tower"] == {"mapped": "merge.base"}
+    assert base.spec.tasks["mapped"].head == own.spec.tasks["mapped"].head
+    known = case.prepare(**with_head(case, zero_shot={"class_names": "mnist"}))
+    assert known.fingerprint["inputs"]["templates"].keys() == {"mnist"}
+    assert known.class_names["mapped"] == tuple("0123456789")
+
+
+def test_class_names_beside_a_head_of_a_file_name_its_classes(tmp_path):
+    case = Case(tmp_path, False)
+    sections = with_head(case, checkpoint=str(tmp_path / "e1.safetensors"))
+    assert case.prepare(**sections).class_names["mapped"] is None
+    sections["datasets"][0]["class_names"] = str(tmp_path / "names.txt")
+    named = case.prepare(**sections)
+    assert named.class_names["mapped"] == tuple(NAMES)
+    assert named.fingerprint["inputs"]["class_names"].keys() == {str(tmp_path / "names.txt")}
+    case.edit("names.txt", "thing 5", "thing 5\nthing 6")
+    with pytest.raises(UserError, match=r"class_names of 'mapped' has 7 names, but its head.* 6 "):
+        case.prepare(**sections)
+
+
+def test_a_job_without_the_later_keys_is_the_one_that_it_was(tmp_path):
+    job = Case(tmp_path, False).prepare().fingerprint["job"]
+    assert job["datasets"][0].keys() == {
+        "name", "path", "format", "classes", "class_names", "templates", "image_column",
+        "label_column", "skip_other_folders", "crop_border",
+    }  # fmt: skip
+    of_task = [d.model_dump() | {"expert": "e1"} for d in Case(tmp_path, False).job().datasets]
+    used = Case(tmp_path, False).prepare(datasets=of_task)
+    assert used.fingerprint["job"]["datasets"][0]["expert"] == "e1"
+    assert used.spec.tasks["listed"].expert == "e1"
+
+
+def test_a_plan_says_each_data_sets_head_and_whose_task_it_is(tmp_path):
+    case = Case(tmp_path, False)
+    path = str(tmp_path / "e1.safetensors")
+    sections = with_head(case, checkpoint=path)
+    sections["datasets"][0]["expert"] = "e1"
+    sections["datasets"].append(case.job().datasets[0].model_dump())
+    lines = [line for line in plan_of(case.prepare(**sections)) if isinstance(line, str)]
+    assert f"head      mapped: of {path}, one for all models; it is the task of e1" in lines
+    assert not [line for line in lines if line.startswith("head      listed")]
 
 
 # What a data set brings

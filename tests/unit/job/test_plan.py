@@ -1,6 +1,7 @@
 """A plan tells what headers alone show, a line each and not too many."""
 
 import io
+import re
 import tarfile
 
 from typer.testing import CliRunner
@@ -10,9 +11,9 @@ from dawin_ray.runs.broken import SHOWN_BROKEN
 from tests.conftest import make_images, write_tar
 
 
-def plan_of(small, folder, data) -> str:
+def plan_of(small, folder, data, *overrides) -> str:
     job = small.job_file(folder / "job.yaml", folder / "run", [{"name": "set", "path": str(data)}])
-    result = CliRunner().invoke(app, ["plan", job])
+    result = CliRunner().invoke(app, ["plan", job, *overrides])
     assert result.exit_code == 0, result.output
     return " ".join(result.output.split())
 
@@ -40,3 +41,14 @@ def test_a_plan_names_a_few_of_many_broken_tars(small, tmp_path):
     assert output.count("broken set: ") == SHOWN_BROKEN + 1
     assert "broken set: 00.tar: the shard breaks after byte 0: a header is damaged" in output
     assert "broken set: and 7 more shards" in output
+
+
+def test_a_plan_of_the_exact_mode_tells_its_price_and_its_memory(small, tmp_path):
+    path = write_tar(tmp_path / "data" / "s.tar", make_images(3), [0, 1, 2])
+    assert "memory" not in plan_of(small, tmp_path, path.parent)
+    output = plan_of(small, tmp_path, path.parent, "mixture.clusters=exact")
+    assert "3 exact forwards, each at the price of about 2" in output
+    parameters = int(re.search(r"experts of ([\d,]+) parameters", output)[1].replace(",", ""))
+    # two experts and two parts of them, in float32
+    assert f"up to {4 * 4 * parameters / 1e9:.2g} GB of weights" in output
+    assert "2 experts and P = 2 parts" in output

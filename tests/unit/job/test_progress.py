@@ -7,11 +7,11 @@ import time
 import pytest
 from rich.console import Console
 
-from dawin_ray.data.attempts import Attempts, loading
+from dawin_ray.attempts import Attempts, loading
 from dawin_ray.data.chunks import ChunkSummary
 from dawin_ray.job import progress
 from dawin_ray.job.progress import ConsoleProgress, Forecast, step, told
-from tests.unit.data.test_attempts import tries_of
+from tests.unit.test_attempts import tries_of
 
 
 def console(**options) -> tuple[ConsoleProgress, io.StringIO]:

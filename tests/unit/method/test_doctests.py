@@ -8,7 +8,9 @@ import pytest
 import torch
 
 # The function that each face's reader tries first, and its module.
-EXAMPLES = {"fit": "fit", "merge": "merge", "SamplewiseClassifier": "samplewise.classifier"}
+EXAMPLES = {
+    "fit": "fit", "merge": "merge", "ties": "ties", "SamplewiseClassifier": "samplewise.classifier",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -57,9 +57,9 @@ def test_the_offset_is_only_there_when_asked_for():
 
 
 def test_a_fit_survives_json():
-    fitted = fit(stream_of(log_e(100, 3), 10), 3, CoefficientConfig(offset_adjustment=True), TWO)
+    fitted = fit(stream_of(log_e(100), 10), 2, CoefficientConfig(offset_adjustment=True), TWO)
     again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
-    values = log_e(50, 3, seed=1)
+    values = log_e(50, seed=1)
     np.testing.assert_array_equal(again.coefficients(values), fitted.coefficients(values))
     np.testing.assert_array_equal(
         again.mixture.predict(again.coefficients(values)),
@@ -114,4 +114,32 @@ def test_a_fit_with_growth_survives_json():
     fitted = fit(stream_of(log_e(100), 10), 2, REFERENCE, TWO, reference=np.array([0.2, 0.4]))
     again = Fit.from_dict(json.loads(json.dumps(fitted.to_dict())))
     np.testing.assert_array_equal(again.growth, fitted.growth)
-    assert "log growth" in fitted.describe()
+    assert "log growth" in fitted.describe(["a", "b"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_a_fit_names_the_experts_that_its_clusters_are_of(count):
+    names = [f"task_{i}" for i in range(count)]
+    fitted = fit(stream_of(log_e(200, count), 50), count, ENTROPY, TWO)
+    told = fitted.describe(names)
+    assert told.startswith("2 clusters at ")
+    assert told.endswith("; from all 200 samples")
+    clusters = told.removeprefix("2 clusters at ").split("; ")[:2]
+    for line, mean in zip(clusters, fitted.mixture.means, strict=True):
+        pairs = line.split(", ")
+        if count < 5:
+            assert pairs == [f"{name} {share:.3f}" for name, share in zip(names, mean, strict=True)]
+            continue
+        order = np.argsort(-mean, kind="stable")
+        assert pairs[:3] == [f"{names[i]} {mean[i]:.3f}" for i in order[:3]]
+        assert pairs[3:] == [f"5 others {mean[order[3:]].sum():.3f}"]
+
+
+def test_growth_is_told_by_name():
+    fitted = Fit(samples=7, growth=np.array([0.25, -0.5]))
+    assert fitted.describe(["a", "b"]) == "log growth a 0.25, b -0.50, no mixture, 7 samples"
+
+
+def test_an_offset_is_for_two_experts():
+    with pytest.raises(UserError, match=r"offset_adjustment is defined for 2 experts.* are 3"):
+        fit(stream_of(log_e(100, 3), 10), 3, CoefficientConfig(offset_adjustment=True), TWO)

@@ -12,47 +12,21 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from scipy import stats
-from scipy.special import digamma, logsumexp
+from scipy.special import logsumexp
 
 from dawin_ray.errors import UserError
-from dawin_ray.method.mixture import (
-    Mixture,
-    MixtureConfig,
-    MixtureNotConverged,
-    _match_moments,
-    _maximise,
-    _maximise_likelihood,
-    _run_em,
-    fit_mixture,
-)
+from dawin_ray.method.mixture import Mixture, MixtureConfig, MixtureNotConverged, fit_mixture
 from dawin_ray.method.streams import LambdaHistogram
+from tests.unit.method.made import (
+    DIRICHLETS,
+    THREE_BETAS,
+    THREE_WEIGHTS,
+    random_coefficients,
+    simulate,
+    three_betas,
+)
 
 ESTIMATORS = ["moments", "maximum_likelihood"]
-# Concentrations over [1 - lambda, lambda]: Beta(3, 20), Beta(20, 20), Beta(25, 4).
-THREE_BETAS = np.array([[20.0, 3.0], [20.0, 20.0], [4.0, 25.0]])
-THREE_WEIGHTS = np.array([0.2, 0.5, 0.3])
-# (concentrations, weights), already in the canonical order
-DIRICHLETS = {
-    "M=3, K=2": ([[8.0, 30.0, 6.0], [5.0, 4.0, 20.0]], [0.7, 0.3]),
-    "M=3, K=3": ([[20.0, 5.0, 3.0], [6.0, 40.0, 9.0], [3.0, 4.0, 18.0]], [0.5, 0.2, 0.3]),
-    "M=4, K=2": ([[15.0, 9.0, 3.0, 2.0], [2.0, 5.0, 9.0, 20.0]], [0.4, 0.6]),
-    "M=4, K=3": (
-        [[25.0, 4.0, 3.0, 2.0], [3.0, 30.0, 5.0, 9.0], [2.0, 4.0, 5.0, 18.0]],
-        [0.3, 0.3, 0.4],
-    ),
-}
-
-
-def simulate(concentrations_KM, weights_K, N, seed=0):
-    """Coefficients [N, M] drawn from a Dirichlet mixture."""
-    draw = np.random.default_rng(seed)
-    component_N = draw.choice(len(weights_K), size=N, p=weights_K)
-    gamma_NM = draw.gamma(np.asarray(concentrations_KM)[component_N])
-    return gamma_NM / gamma_NM.sum(axis=1, keepdims=True)
-
-
-def three_betas(N=3000, seed=0):
-    return simulate(THREE_BETAS, THREE_WEIGHTS, N, seed)
 
 
 def pairs(*lambdas):
@@ -129,56 +103,7 @@ def test_likelihood_and_probabilities_are_those_of_the_kept_parameters(name):
     np.testing.assert_allclose(fit.predict_probabilities(samples).sum(axis=1), 1, atol=1e-12)
 
 
-def test_moments_of_two_experts_are_the_beta_formula_of_the_reference():
-    mean, variance = 0.3, 0.01
-    scale = mean * (1 - mean) / variance - 1
-    mean_square = (mean**2 + variance) + ((1 - mean) ** 2 + variance)
-    matched = _match_moments(np.array([[1 - mean, mean]]), np.array([mean_square]))
-    np.testing.assert_allclose(matched, [[scale * (1 - mean), scale * mean]], rtol=1e-12)
-
-
-def test_moments_of_many_experts_give_the_dirichlet_back():
-    a_M = np.array([2.0, 3.0, 7.0, 0.5])
-    law = stats.dirichlet(a_M)
-    matched = _match_moments(law.mean()[None], np.array([(law.mean() ** 2 + law.var()).sum()]))
-    np.testing.assert_allclose(matched, a_M[None], rtol=1e-10)
-
-
 # --- likelihood
-
-
-def test_newton_ends_where_the_gradient_vanishes_from_anywhere():
-    draw = np.random.default_rng(3)
-    for M in (2, 3, 5):
-        truth_M = draw.gamma(2.0, 4.0, M) + 0.1
-        mean_log_M = digamma(truth_M) - digamma(truth_M.sum())
-        for start_M in (np.full(M, 1e-3), np.ones(M), np.full(M, 1e5), draw.gamma(1.0, 9.0, M)):
-            for _ in range(5):  # as in EM, each M-step starts where the last one ended
-                start_M = _maximise_likelihood(mean_log_M, start_M)
-            np.testing.assert_allclose(start_M, truth_M, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("truth", "start"),
-    [
-        ([210.0, 32.0], [150.0, 18.0]),
-        ([16.0, 5.6], [18.0, 8.2]),
-        ([28.0, 0.27, 19.0], [42.0, 0.24, 24.0]),
-    ],
-    ids=str,
-)
-def test_newton_never_goes_downhill(truth, start):
-    # From here a whole step of Newton's lands on positive values of a lower likelihood.
-    truth_M, start_M = np.array(truth), np.array(start)
-    mean_log_M = digamma(truth_M) - digamma(truth_M.sum())
-    np.testing.assert_allclose(_maximise_likelihood(mean_log_M, start_M), truth_M, rtol=1e-4)
-
-
-def random_coefficients(seed):
-    """No mixture in particular: [250, M] from heavy and uneven gammas."""
-    draw = np.random.default_rng(seed)
-    gamma_NM = draw.gamma(draw.uniform(0.3, 3.0, size=(250, int(draw.integers(2, 5))))) + 1e-9
-    return gamma_NM / gamma_NM.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -198,22 +123,6 @@ def test_maximum_likelihood_lifts_the_cap_of_the_moments():
     assert moments.concentrations.sum() == pytest.approx(3.0)
     np.testing.assert_allclose(likelihood.concentrations, [[0.4, 0.5]], rtol=0.1)
     assert likelihood.mean_log_likelihood > moments.mean_log_likelihood + 0.1
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_no_step_of_maximum_likelihood_lowers_the_likelihood(seed):
-    x_MN = random_coefficients(seed).T
-    statistics = np.concatenate([x_MN, (x_MN**2).sum(axis=0, keepdims=True), np.log(x_MN)])
-    start = np.random.default_rng(seed).gamma(2.0, 2.0, (3, len(x_MN))) + 0.1, np.full(3, 1 / 3)
-    steps = [
-        _run_em(
-            *(statistics, np.ones(x_MN.shape[1]), *start, "maximum_likelihood"),
-            config(max_iterations=steps, tolerance=1e-12),
-        ).mean_log_likelihood
-        for steps in range(1, 25)
-    ]
-    assert (np.diff(steps) >= -1e-12).all()
-    assert steps[-1] > steps[0] + 1e-3
 
 
 # --- the same fit, in other ways
@@ -373,16 +282,6 @@ def test_more_clusters_than_the_data_has(estimator):
     assert fit.weights.sum() == pytest.approx(1)
 
 
-def test_a_cluster_that_lost_its_samples_stays_finite():
-    x_MN = three_betas(N=50).T
-    statistics = np.concatenate([x_MN, (x_MN**2).sum(axis=0, keepdims=True), np.log(x_MN)])
-    responsibilities_KN = np.stack([np.ones(50), np.zeros(50)])
-    for warm in (None, np.ones((2, 2))):
-        concentrations, weights = _maximise(statistics, np.ones(50), responsibilities_KN, warm)
-        np.testing.assert_allclose(concentrations[1], concentrations[0], rtol=1e-6)
-        assert 0 < weights[1] < 1e-12
-
-
 def test_no_samples_are_refused():
     with pytest.raises(UserError, match="at least one sample, got none"):
         fit_mixture(np.empty((0, 2)), config())
@@ -489,6 +388,32 @@ def test_a_fit_that_has_not_converged_warns(estimator):
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(ValidationError):
         MixtureConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("experts", "clusters", "estimator"),
+    [
+        (2, 3, "moments"), (2, "auto", "moments"), (8, 1, "moments"), (8, "exact", "moments"),
+        (3, 2, "maximum_likelihood"), (8, "auto", "maximum_likelihood"),
+    ],
+)  # fmt: skip
+def test_the_estimator_is_the_references_for_two_and_likelihood_for_more(
+    experts, clusters, estimator
+):
+    decided = config(clusters).for_experts(experts)
+    assert decided.estimator == estimator
+    by_moments = (decided.restarts, decided.tolerance) == (3, 1e-4)
+    assert by_moments == (estimator == "moments")
+    assert decided.for_experts(2) == decided
+    named = config(clusters, estimator="moments", restarts=7, tolerance=0.5).for_experts(8)
+    assert (named.estimator, named.restarts, named.tolerance) == ("moments", 7, 0.5)
+
+
+def test_what_is_decided_is_what_is_fitted():
+    samples = simulate(*DIRICHLETS["M=3, K=2"], 400)
+    for estimator, open_config in (("moments", config(1)), ("maximum_likelihood", config(2))):
+        named = config(open_config.clusters, estimator=estimator)
+        assert fit_mixture(samples, open_config).to_dict() == fit_mixture(samples, named).to_dict()
 
 
 def test_a_mixture_survives_json_to_the_last_bit():

@@ -4,15 +4,9 @@ import open_clip
 import pytest
 
 from dawin_ray.errors import UserError
-from dawin_ray.models.heads import (
-    KNOWN_TEMPLATES,
-    check_heads,
-    prompts,
-    read_templates,
-    resolve_head,
-    zero_shot_head,
-)
+from dawin_ray.models.heads import check_heads, resolve_head, zero_shot_head
 from dawin_ray.models.spec import CHECKPOINT_HEAD, HeadSpec, ModelConfig
+from dawin_ray.models.texts import KNOWN_TEMPLATES, prompts, read_templates
 
 NAMES, TEMPLATES = ("cat", "dog"), ("a {}.", "the {}")
 

@@ -15,6 +15,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from scipy import stats
 
 from dawin_ray import tables
@@ -32,6 +33,8 @@ from dawin_ray.method.baselines import BaselinesConfig
 from dawin_ray.method.coefficients import CoefficientConfig, Offset
 from dawin_ray.method.fit import Fit
 from dawin_ray.method.mixture import Mixture
+from dawin_ray.method.ties import TiesConfig, Trim
+from dawin_ray.models.heads import head_of_file
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.passes.predictions import Predict
@@ -45,6 +48,7 @@ from tests.conftest import (
     write_parquet,
     write_tar,
 )
+from tests.unit.method.test_ties import by_the_paper
 
 # A float32 forward against one in float64: logits are some 30 at most and the tower a few layers
 # deep, so that rounding (6e-8 relative) grows to about 1e-6 relative on them. What is compared,
@@ -525,12 +529,16 @@ def test_predictions_over_grouped_classes_have_as_many_top_classes(small, score,
 
 def test_task_vectors_are_added_to_the_base(small, score, chunks):
     spec = make_spec(small, scale=0.4)
-    model = dataclasses.replace(spec.model, base=small.checkpoints[2])
-    spec = dataclasses.replace(spec, model=model)
+    head = head_of_file(small.checkpoints[2])  # over a base one head serves all models
+    model = dataclasses.replace(spec.model, base=small.checkpoints[2], heads=(head,))
+    tasks = {name: Task(head.key, of_set) for name, of_set in ALL_CLASSES.items()}
+    spec = dataclasses.replace(spec, model=model, tasks=tasks)
     experts = score(chunks[0])
     table = Predict(spec, {"set": make_fit(0.3)})(chunks[0], experts)
     # theta_0 + s M sum of lambda_t (theta_t - theta_0), s M = 0.8
-    p = softmax(exact_logits(chunks[0], mixed(0.8 * 0.7, 0.8 * 0.3, 1 - 0.8)))
+    merged = mixed(0.8 * 0.7, 0.8 * 0.3, 1 - 0.8)
+    whole = merged | {k: v for k, v in expert_state(2).items() if not k.startswith("visual.")}
+    p = softmax(exact_logits(chunks[0], whole))
     np.testing.assert_allclose(values(table, "entropy"), entropy(p), rtol=0, atol=TOLERANCE)
     assert values(table, "prediction").tolist() == p.argmax(axis=1).tolist()
 
@@ -668,6 +676,66 @@ def test_every_baseline_is_the_model_it_says(small, chunks):
         ):
             found = values(table, f"baseline_{column}")[:, q]
             np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_what_is_merged_once_is_the_model_it_says(small, chunks, tmp_path):
+    """Task vectors over a base, with a head that is the same for all, against weights by hand."""
+    base, *experts = (expert_state(seed) for seed in (2, 0, 1))
+    head = {k: v for k, v in expert_state(5).items() if k.startswith("classification_head.")}
+    save_file(head, tmp_path / "head.safetensors")
+    spec_of_head = head_of_file(str(tmp_path / "head.safetensors"))
+    task = Task(spec_of_head.key, ALL_CLASSES["set"], expert="e1")
+    towers = [{k: v for k, v in x.items() if k not in head} for x in (base, *experts)]
+    spec = make_spec(
+        small,
+        tasks={"set": task, "other": task},
+        scale=0.2,
+        baselines=BaselinesConfig(
+            output_ensembles=False, own_expert=True, averaging=True, task_arithmetic=(0.2, 0.5),
+            ties=TiesConfig(scale=0.7), base=True,
+        ),
+        trim=Trim.of(towers[0], towers[1:], 0.4),
+    )  # fmt: skip
+    model = dataclasses.replace(spec.model, base=small.checkpoints[2], heads=(spec_of_head,))
+    stage = ScoreExperts(dataclasses.replace(spec, model=model))
+    assert list(stage.static) == [
+        "even_interpolation", "averaging", "task_arithmetic_0.5", "ties", "base",
+    ]  # fmt: skip
+
+    def moved(scale):
+        return {
+            k: v + scale * sum(expert[k] - v for expert in experts) for k, v in towers[0].items()
+        }
+
+    ends = np.cumsum([towers[0][k].numel() for k in sorted(towers[0])])[:-1]
+    parts = np.split(by_the_paper(towers[0], towers[1:], 0.4, 0.7), ends)
+    weights = {
+        "e0": experts[0],
+        "e1": experts[1],
+        "own_expert": experts[1],
+        "even_interpolation": moved(0.2),
+        "averaging": {k: (experts[0][k] + experts[1][k]) / 2 for k in towers[0]},
+        "task_arithmetic_0.2": moved(0.2),
+        "task_arithmetic_0.5": moved(0.5),
+        "ties": {
+            k: torch.from_numpy(part).view(towers[0][k].shape)
+            for k, part in zip(sorted(towers[0]), parts, strict=True)
+        },
+        "base": base,
+    }
+    temperatures = {"e0": TEMPERATURES[0]} | dict.fromkeys(("e1", "own_expert"), TEMPERATURES[1])
+    chunk, table = chunks[0], stage(chunks[0])
+    names = [method.name for method in stage.spec.methods]
+    assert names == list(weights)
+    for q, name in enumerate(names):
+        p = softmax(exact_logits(chunk, weights[name] | head), temperatures.get(name, 1.0))
+        np.testing.assert_array_equal(
+            values(table, "baseline_prediction")[:, q], p.argmax(axis=1), name
+        )
+        np.testing.assert_allclose(
+            values(table, "baseline_nll")[:, q],
+            -np.log(p[np.arange(len(p)), chunk.labels]), rtol=2e-4, atol=2e-5, err_msg=name,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(0.5, 0.2), (0.8, 0.1)])

@@ -1,8 +1,9 @@
 """A finished run of M experts on made files: what a reader needs of it, and no model behind it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -25,13 +26,21 @@ CLUSTERS = 3
 BASELINES = {"exact": True, "oracle": True, "random": True, "fits": [{"clusters": 1}]}
 
 
-def job_of(root: Path, experts: list[str], datasets: list[str], **sections) -> Job:
+def job_of(
+    root: Path,
+    experts: list[str],
+    datasets: list[str],
+    tasks: Mapping[str, str] = MappingProxyType({}),
+    **sections,
+) -> Job:
     """A job over these, as `load_job` would give it."""
     values = {
         "run_dir": str(root),
         "model": {"architecture": "ViT-B-32"},
         "experts": [{"name": name, "checkpoint": f"{name}.pt"} for name in experts],
-        "datasets": [{"name": name, "path": f"/data/{name}"} for name in datasets],
+        "datasets": [
+            {"name": name, "path": f"/data/{name}", "expert": tasks.get(name)} for name in datasets
+        ],
         "mixture": {"clusters": CLUSTERS},
         "baselines": BASELINES,
     }
@@ -51,19 +60,26 @@ def write_run(
     labelled: dict[str, bool],
     rows: int = 60,
     exact: bool = False,
+    tasks: Mapping[str, str] = MappingProxyType({}),
     **sections,
 ) -> RunDirectory:
-    """Files of a run over the data sets of `labelled`; those that are False have no labels."""
+    """Files of a run over the data sets of `labelled`; those that are False have no labels.
+
+    `tasks` has the own expert of some of them: weights lean to it, and it is right more often.
+    """
     if exact:
         of_exact = {key: value for key, value in BASELINES.items() if key != "fits"}
         sections |= {"mixture": {"clusters": "exact"}, "baselines": of_exact}
-    job = job_of(root, experts, list(labelled), **sections)
+    job = job_of(root, experts, list(labelled), tasks, **sections)
     run, count = RunDirectory(str(root)), len(experts)
     draw = np.random.default_rng(0)
     fits = {}
     for name, has_labels in labelled.items():
         cluster = draw.integers(0, CLUSTERS, rows).astype(np.int32)
         coefficient = np.stack([draw.dirichlet(concentrations(count)[k]) for k in cluster])
+        if name in tasks:
+            leaning = 1 + 3.0 * np.eye(count)[experts.index(tasks[name])]
+            coefficient = draw.dirichlet(leaning, rows)
         label = draw.integers(0, CLASSES, rows) if has_labels else [None] * rows
         truth = np.array(label if has_labels else np.zeros(rows), dtype=np.int32)
 
@@ -78,6 +94,13 @@ def write_run(
         ids = {"sample_id": [f"{name}-{i:04d}" for i in range(rows)], "label": label}
         beside = [m for m in job.methods if m.kind != "fit"]
         baseline = answers(len(beside))
+        if name in tasks:
+            sure = draw.random(rows) < 0.8
+            own = experts.index(tasks[name])
+            baseline[sure, own] = truth[sure]
+            for q, method in enumerate(beside):
+                if method.name == "own_expert":
+                    baseline[:, q] = baseline[:, own]
         scored = {
             f"baseline_{key}": numbers(len(beside)) for key in ("confidence", "nll", "brier")
         } | {"baseline_prediction": baseline}
@@ -107,7 +130,8 @@ def write_run(
     run.write_text("job.yaml", job.to_yaml())
     run.write_json("classes.json", dict.fromkeys(labelled))
     run.write_json("mixture.json", {"experts": experts, "fits": fits})
-    run.write_json("report.json", report_of(experts, labelled, str(root), rows=rows, exact=exact))
+    report = report_of(experts, labelled, str(root), rows=rows, exact=exact, tasks=tasks)
+    run.write_json("report.json", report)
     return run
 
 
@@ -121,8 +145,12 @@ def report_of(
     batch: str | None = None,
     drift: dict | None = None,
     passes: Sequence[str] = ("experts", "merged"),
+    tasks: Mapping[str, str] = MappingProxyType({}),
 ) -> dict:
-    """The content of a report.json as runs have written it before it had a version."""
+    """The content of a report.json as runs have written it before it had a version.
+
+    Where it has `tasks`, own experts by data set, it is one of today.
+    """
     share = [round((i + 1) / sum(range(1, len(experts) + 1)), 4) for i in range(len(experts))]
     scored = [*experts, "even_interpolation", "dawin"]
     datasets = [
@@ -137,7 +165,7 @@ def report_of(
             ],
             "mixture_converged": None if exact else True,
             "float32_agreement": {"rows": 0, "equal": 0}, "images_per_second": 7.0,
-        }
+        } | ({"expert": tasks[name], "normalised": {"dawin": 0.8}} if name in tasks else {})
         for name, has_labels in labelled.items()
     ]  # fmt: skip
     timing = {
@@ -186,3 +214,25 @@ def drift_record(experts: list[str]) -> DriftReport:
     """With an alarm, as `drift_of` of statistics has it."""
     values = drift_of(experts, alarm=True)
     return TypeAdapter(DriftReport).validate_python(values)
+
+
+OF_TASKS = {
+    "averaging": True, "task_arithmetic": [0.3], "ties": {}, "base": True,
+    "exact": True, "oracle": True, "coefficients": [{"metric": "cross_entropy",
+    "target": "soft_merged"}], "random": True, "fits": [{"clusters": 1}],
+}  # fmt: skip
+
+
+def write_tasks(root: Path, experts: list[str], stray: bool, **sections) -> RunDirectory:
+    """A run of a task for each expert, the last of them first, and two sets that are odd.
+
+    `unlabelled` is the first expert's too; and nobody knows whose `stray` is, so that a run with it
+    has no `own_expert`.
+    """
+    tasks = {f"of_{name}": name for name in reversed(experts)} | {"unlabelled": experts[0]}
+    labelled = dict.fromkeys(tasks, True) | {"unlabelled": False}
+    if stray:
+        labelled["stray"] = True
+    baselines = OF_TASKS | {"own_expert": not stray}
+    sections = {"merge": {"base": "base.safetensors"}, "baselines": baselines} | sections
+    return write_run(root, experts, labelled, tasks=tasks, **sections)

@@ -20,7 +20,8 @@ def test_an_audit_comes_back_as_it_was(run, found):
     values = json.loads(run.read_text(AUDIT))
     assert values["version"] == Audit.VERSION
     assert values["datasets"][0]["away"]["from"] == "inside"  # words of Python are keys
-    assert "class" in values["datasets"][0]["classes"]["gains"][0]
+    classes = values["datasets"][0]["classes"]
+    assert "class" in [*classes["gains"], *classes["losses"]][0]
 
 
 def test_an_audit_of_a_newer_version_is_refused(run, found):

@@ -11,6 +11,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.report import page
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.runs import RunDirectory
+from dawin_ray.runs.layout import is_ours
 from tests.unit.report.made import EXPERTS, write_run
 
 
@@ -33,6 +34,16 @@ def test_a_page_has_every_expert_in_every_place(tmp_path):
     assert len(re.findall(rf"Mean weight {weights}; median entropy", plain)) == 3
     table = pd.read_csv(io.StringIO(run.read_text("csv/clusters.csv")))
     assert [f"weight_{name}" for name in experts] == [c for c in table if c.startswith("weight_")]
+
+
+def test_what_is_written_is_what_a_restart_deletes(tmp_path):
+    run = write_run(tmp_path / "run", EXPERTS[2], {"one": True})
+    before = {path for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    page.write_page(run)
+    after = {path for path in (tmp_path / "run").rglob("*") if path.is_file()} - before
+    written = {str(path.relative_to(tmp_path / "run")) for path in after}
+    assert written == set(page.PAGE_FILES)
+    assert all(is_ours(name) for name in written)
 
 
 def test_a_page_without_labels_has_every_expert(tmp_path):

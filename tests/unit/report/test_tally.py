@@ -16,11 +16,12 @@ from tests.unit.report.made import LABELLED, drift_record, report_of, report_rec
 
 @pytest.fixture
 def summarised(run, finished, experts) -> Report:
-    """The report that a job would have made of the run's rows."""
+    """The report that a job would have made of the run's rows; `one` is the last expert's task."""
+    tasks = dict.fromkeys(LABELLED, None) | {"one": experts[-1], "bare": experts[0]}
     spec = SimpleNamespace(
         model=SimpleNamespace(experts=[SimpleNamespace(name=name) for name in experts]),
         baselines=SimpleNamespace(even_interpolation=False), exact=False, precision="float32",
-        batch_size=8,
+        batch_size=8, tasks={name: SimpleNamespace(expert=own) for name, own in tasks.items()},
     )  # fmt: skip
     on = SimpleNamespace(device="cpu", actors=2, threads=1)
     fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
@@ -43,6 +44,13 @@ def test_the_counts_are_those_of_the_rows(summarised, finished, experts):
         assert [c.size for c in row.clusters] == sizes.tolist()
         assert all(len(c.coefficient) == len(experts) for c in row.clusters)
         assert row.images_per_second is None  # nothing was scored
+        if row.dataset == "one":
+            own = (columns.expert_prediction[:, -1] == columns.label).mean()
+            assert row.expert == experts[-1]
+            assert row.normalised["dawin"] == pytest.approx(columns.right("dawin").mean() / own)
+            assert row.normalised[experts[-1]] == 1
+        else:  # nobody's task, or without labels
+            assert row.normalised == {}
 
 
 def test_a_report_comes_back_as_it_was(run, summarised, experts):
@@ -60,6 +68,8 @@ def test_reports_of_before_there_were_versions_are_read():
     assert "version" not in old
     report = report_record(["a", "b"], {"one": True})
     assert json.loads(json.dumps(old["datasets"][0]["accuracy"])) == report.datasets[0].accuracy
+    assert "expert" not in old["datasets"][0]
+    assert (report.datasets[0].expert, report.datasets[0].normalised) == (None, {})
 
 
 def test_a_damaged_report_is_told(run):

@@ -7,7 +7,6 @@ from dawin_ray.report.words import (
     shown_p,
     shown_percent,
     shown_points,
-    shown_weights,
 )
 from dawin_ray.statistics import Interval
 
@@ -29,7 +28,6 @@ FIGURE = Interval(value=0.125, low=-0.05, high=0.3, n=8)
         (shown_p(0.012345), "0.012"),
         (shown_p(1e-9), "< 0.0001"),
         (shown_p(None), "–"),
-        (shown_weights(["a", "b", "c"], [0.2, 0.3, 0.5]), "a 0.20, b 0.30, c 0.50"),
     ],
 )
 def test_figures_are_shown_as(shown, expected):

@@ -62,6 +62,26 @@ def test_the_paired_bootstrap_covers(groups):
     assert abs(inside / (TRIALS // 2) - 0.95) < SLACK
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_the_bootstrap_of_ratios_covers(groups):
+    draw, shares = np.random.default_rng(3), np.array([0.6, 0.1, 0.2, 0.1])
+    inside = 0
+    for trial in range(TRIALS // 2):
+        counts = [(*map(int, drawn[:3]), 500) for drawn in draw.multinomial(500, shares, groups)]
+        found = statistics.paired_ratios(counts, seed=trial, resamples=1_000)
+        inside += found.low <= 0.7 / 0.8 <= found.high
+    assert abs(inside / (TRIALS // 2) - 0.95) < SLACK
+
+
+def test_ratios():
+    found = statistics.paired_ratios([(30, 10, 20, 100), (5, 0, 0, 10)])
+    assert found.value == pytest.approx((40 / 50 + 1) / 2)
+    assert found.n == 110
+    assert statistics.paired_ratios([(7, 0, 0, 9)]).low == 1  # the same answers, whatever is drawn
+    rare = statistics.paired_ratios([(1, 0, 0, 1), (1, 1, 0, 3)])  # draws without a denominator
+    assert np.isfinite([rare.low, rare.high]).all()
+
+
 def test_the_bootstrap_of_counts_is_that_of_samples():
     """The quantiles of a plain bootstrap over samples, to the noise of 20,000 resamples."""
     draw = np.random.default_rng(3)

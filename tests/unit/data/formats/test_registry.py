@@ -34,7 +34,7 @@ def test_a_job_may_name_each_format(name):
 
 
 def test_a_job_may_name_no_other_format():
-    with pytest.raises(ValidationError, match="'folder', 'webdataset' or 'parquet'"):
+    with pytest.raises(ValidationError, match="'folder', 'webdataset', 'parquet', 'idx' or 'svhn'"):
         DatasetConfig(name="set", path="here", format="hex")
 
 

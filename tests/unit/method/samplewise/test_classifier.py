@@ -116,10 +116,15 @@ class _Double(nn.Module):
         return self.model.heads[HEAD](nn.functional.normalize(features, dim=-1))
 
 
-@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize(
-    ("architecture", "layers"), [("ViT-B-32", None), ("ViT-L-14", 4), ("RN50", None)]
-)
+    ("architecture", "layers", "count"),
+    [
+        ("ViT-B-32", None, 2), ("ViT-B-32", 3, 4), ("ViT-L-14", 3, 2), ("RN50", None, 2),
+        pytest.param("ViT-B-32", None, 4, marks=pytest.mark.slow),
+        pytest.param("ViT-L-14", 4, 4, marks=pytest.mark.slow),
+        pytest.param("RN50", None, 4, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_real_architectures_to_1e_5(architecture, layers, count):
     model = classifier(named(architecture, layers), 224)
     assert error_of(model, 224, count) < TOLERANCE

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from dawin_ray.data.attempts import UNCOUNTED, Attempts, Tries, loading, nth
+from dawin_ray.attempts import UNCOUNTED, Attempts, Tries, loading, nth
 
 
 def tries_of(attempts: Attempts) -> Tries:
