@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dawin_ray.engine import ray_cluster
-
-# Packages are installed uncompiled, for speed; the many processes of the tests share what is compiled.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other

@@ -193,7 +193,8 @@ def stream(tmp_path, does, read=None):
     [
         ("fail to load", r"cannot load its models: OSError: the checkpoint is gone \\xff"),
         pytest.param(
-            "no memory to load", r"memory of the machine does not suffice to load.*batch_size",
+            "no memory to load",
+            r"memory of the machine does not suffice to load.*batch_size",
             marks=pytest.mark.slow,
         ),
         ("no memory", r"does not suffice at chunk key-2.*batch_size \(now 8\).*Tried to alloc"),
