@@ -196,7 +196,7 @@ def test_what_is_said_of_the_table_follows_from_it():
     text = " ".join(DOCS["dawin_ray/demo/README.md"].split())
     mean = table["mean"]
     for a, b, pattern in (
-        ("k1", "ties", r"by ([\d.]+) points in the mean \(K = 1 against TIES\)"),
+        ("k1", "ties", r"by ([\d.]+) points in the mean \(K = 1 against TIES"),
         ("own", "k1", r"worse than the own expert, by ([\d.]+) points"),
         ("k1", "k3", r"better than three, by ([\d.]+) points"),
         ("k1", "exact", r"better than one a sample, by ([\d.]+) points"),
