@@ -211,6 +211,7 @@ def test_an_error_whose_text_cannot_be_encoded_ends_the_run(local_ray, tmp_path)
         stream(tmp_path, "fail")
 
 
+@pytest.mark.slow
 def test_a_message_of_a_reader_that_cannot_be_encoded_ends_the_run(local_ray, tmp_path):
     with pytest.raises(UserError, match=r"the storage fails at '\\xff' of a.tar"):
         stream(tmp_path, "nothing", _UnencodableRead())

@@ -15,6 +15,7 @@ from dawin_ray.cli import app
 from dawin_ray.tables import REJECTS
 from tests.conftest import CLASSES, make_images, write_parquet
 from tests.hostile import OBJECT, schemas
+from tests.integration.processes import rows
 
 COUNT = 12
 
@@ -77,6 +78,15 @@ def test_the_sound_images_are_scored_and_the_others_rejected(run_dir):
     reasons = rejects(run_dir).loc[["sound.parquet"]].set_index("sample_id")["reason"]
     assert reasons["sound.parquet/13"].startswith("cannot be decoded: RuntimeError")
     assert "1 x 10000000 pixels would be resized to 32 x 320000000" in reasons["sound.parquet/14"]
+
+
+def test_the_rows_are_those_of_the_local_engine(run_dir):
+    """Of the same images, to what another number of threads does to float32."""
+    job, local = run_dir.parent / "job.yaml", run_dir.parent / "local"
+    result = CliRunner().invoke(app, ["run", str(job), f"run_dir={local}", "compute.engine=local"])
+    assert result.exit_code == 0, result.output
+    for kind in ("experts", "predictions", "rejects"):
+        pd.testing.assert_frame_equal(rows(run_dir, kind), rows(local, kind), rtol=0, atol=1e-4)
 
 
 def test_what_a_run_writes_carries_checksums_and_no_types_of_others(run_dir):

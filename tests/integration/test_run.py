@@ -115,6 +115,7 @@ def test_samples_are_named_by_where_they_lie(first):
     ]
 
 
+@pytest.mark.slow
 def test_batches_chunks_and_actors_on_ray_change_nothing(first, small, data, local_ray, tmp_path):
     names = ("folder", "damaged")
     datasets = [{"name": name, "path": str(data / name)} for name in names]

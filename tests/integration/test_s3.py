@@ -265,17 +265,17 @@ def mirror_sync_of(method):
     return sync_wrapper(method)
 
 
-def test_a_wrong_key_is_told(small, s3, uploaded, tries, aws, tmp_path, monkeypatch):
+def test_a_wrong_key_is_told(small, s3, uploaded, aws, tmp_path, monkeypatch):
     from moto import settings
 
     job = job_at(small, tmp_path, f"s3://{BUCKET}", f"s3://{BUCKET}/refused")
     monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)  # moto knows no key
-    code, output = tries.run(DRIVER, "", 0, job)
-    assert code == 2, output
-    assert "credentials and permissions" in output
-    assert "Access Key Id" in output or "Forbidden" in output
-    assert "Traceback" not in output
-    assert SECRET not in output
+    result = CliRunner().invoke(app, ["run", str(job)])
+    assert result.exit_code == 2, result.output
+    assert "credentials and permissions" in result.output
+    assert "Access Key Id" in result.output or "Forbidden" in result.output
+    assert "Traceback" not in result.output
+    assert SECRET not in result.output
 
 
 def test_a_missing_bucket_is_told(small, s3, uploaded, aws, tmp_path):

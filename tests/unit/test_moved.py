@@ -43,6 +43,7 @@ print("the same")
 
 
 def test_it_warns_and_other_names_are_unknown():
-    code = "import warnings; warnings.simplefilter('always'); import dawin_ray.splits"
-    assert "dawin_ray.splits is dawin_ray.data.splits now" in run(code)
+    # a name of a package that is soon imported
+    code = "import warnings; warnings.simplefilter('always'); import dawin_ray.locking"
+    assert "dawin_ray.locking is dawin_ray.storage.lock now" in run(code)
     assert "No module named 'dawin_ray.nothing'" in run("import dawin_ray.nothing")

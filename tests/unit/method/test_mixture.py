@@ -276,7 +276,7 @@ def test_fewer_samples_than_clusters(lambdas, caplog):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_more_clusters_than_the_data_has(estimator):
-    fit = fit_mixture(three_betas(N=60), config(12, estimator=estimator, restarts=1))
+    fit = fit_mixture(three_betas(N=40), config(8, estimator=estimator, restarts=1))
     assert np.isfinite(fit.concentrations).all()
     assert (fit.weights > 0).all()
     assert fit.weights.sum() == pytest.approx(1)
