@@ -112,7 +112,7 @@ def plan_cache(
         root = _local_root(above) if local else _temporary_root(noted)
     except OSError as error:
         return CachePlan(root=None, why=f"off: no folder for it can be made: {error}")
-    why = f"at {root}: {size}, {able / 1e9:.1f} GB may be used"
+    why = f"at {root}: {size}, {max(able, 0) / 1e9:.1f} GB may be used"
     return CachePlan(root=str(root), why=why, temporary=not local)
 
 
