@@ -1,9 +1,9 @@
 """MAT-files of level 5 (MATLAB 5 to 7, `save -v7`): numbers, texts and structs, nothing else.
 
-After MathWorks, "MAT-File Format", version 5. scipy reads more than data sets need (objects,
-functions, sparse and nested arrays) and whole variables at a time; here a file is not trusted: what
-is compressed is inflated piece by piece and never further than what was asked for, sizes are
-checked against what was read, and what is none of the three kinds is passed over.
+After MathWorks, "MAT-File Format", version 5. `scipy.io.loadmat` reads whole variables, and trusts
+their sizes: a file of 1 MB that speaks of one value made it take 1.4 GB. Here a file is not
+trusted: what is compressed is inflated piece by piece and never further than what was asked for,
+sizes are checked against what was read, and what is none of the three kinds is passed over.
 
 `variables` finds what a file holds; `numbers`, `planes` and `structs` read one variable.
 """

@@ -33,10 +33,9 @@ def footprint(spec: ScoringSpec, experts: Experts, what: Collection[str]) -> dic
     size = tower_dtype(spec.precision).itemsize
     found: dict[str, int] = {}
     if "experts" in what:
-        kinds = [method.kind for method in spec.methods]
-        plain = count + kinds.count("static")
+        plain = count + sum(method.merges for method in spec.methods)
         found[f"{plain} models"] = plain * _bytes(experts, 1, None, size)
-        if "samplewise" in kinds:
+        if any(method.kind == "samplewise" for method in spec.methods):
             found[f"P = {parts} parts for exact baselines"] = _bytes(experts, parts, None, size)
     if "exact" in what:
         rank = "" if spec.exact_rank is None else f", of rank {spec.exact_rank},"

@@ -1,6 +1,7 @@
 """What does the exact mode cost with eight task experts, and what does a limit on the rank lose?
 
-    python jobs/studies/exact_eight.py                    # ViT-B/32, CPU, some 10 minutes on a core
+    python jobs/studies/exact_eight.py                           # ViT-B/32 on the CPU, all ranks
+    python jobs/studies/exact_eight.py --rounds 1 --ranks 64     # 160 s on 2 cores
     python jobs/studies/exact_eight.py --device cuda --architecture ViT-L-14 --batch 256
 
 Random weights: the time is that of trained ones, the agreement is not, as it depends on how fast

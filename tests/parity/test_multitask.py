@@ -7,17 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.parity.golden import Golden, golden
-
-LOGITS = 1e-4  # logits reach 24, and float32 in another order of sums moves them by 1e-5
-
-
-@pytest.fixture(scope="module", params=[3, 8], ids=["M3", "M8"])
-def given(request, tmp_path_factory) -> Golden:
-    found = golden(request.param, tmp_path_factory.mktemp("golden") / "files")
-    if found is None:
-        pytest.skip("the eight experts are in ../shared/golden/multitask only, which is not there")
-    return found
+from tests.parity.golden import LOGITS, Golden
 
 
 @pytest.fixture(scope="module")

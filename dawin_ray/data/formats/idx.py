@@ -3,7 +3,7 @@
 After http://yann.lecun.com/exdb/mnist: a magic number (two zeros, the type of the values, the
 number of axes), the size of each axis as big-endian int32, and the values. Both files may be
 gzipped, and `images.idx3-ubyte` is as good; Fashion-MNIST, KMNIST and EMNIST are written so too.
-The images are grey, without a header each: what a sample gets is a PGM.
+The images are grey, without a header each.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from dawin_ray.data.datasets import Beside, Sample, Shard
 from dawin_ray.data.finding import Found, file_of
 from dawin_ray.data.formats import limits
-from dawin_ray.data.formats.format import Format, Told, Wanted, broken_shard, labeller
-from dawin_ray.data.formats.pixels import as_pnm
+from dawin_ray.data.formats.format import Format, Told, Wanted
+from dawin_ray.data.formats.pixels import Pixels, read_pixels, words_of
 from dawin_ray.data.labels import NO_LABELS, NOT_READ, Labelling
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown
@@ -47,36 +47,34 @@ class _IdxError(ValueError):
     """A file that is no idx file of what is wanted, or is damaged."""
 
 
-def _read(shard: Shard, wanted: Wanted) -> Iterator[Sample]:
-    done, count, label = 0, None, labeller(shard)
-    try:
-        with _opened(shard.address) as stream:
-            count, height, width = _sizes(stream, axes=3)
-            if not 0 < height * width <= limits.MAX_MEMBER_BYTES:
-                raise _IdxError(f"its images are of {height} x {width} pixels")
-            labels = _labels(shard, count)
-            for row in range(count):
-                pixels, image, found, error = _exactly(stream, height * width), None, None, None
-                try:
-                    found = label(None if labels is None else labels[row])
-                except ValueError as failure:
-                    error = str(failure)
-                if wanted(row) and error is None:
-                    image = as_pnm(np.frombuffer(pixels, np.uint8).reshape(height, width))
-                done = row + 1
-                yield Sample(
-                    sample_id=f"{shown(shard.name)}/{row}",
-                    image=image,
-                    label=found,
-                    error=error,
-                    position=shard.bytes * done // count,
-                )
+@contextmanager
+def _pixels(shard: Shard) -> Iterator[Pixels]:
+    """The images of a file, which is open meanwhile.
+
+    Raises:
+        _IdxError: it is no such file, or its labels are not of its images.
+    """
+    with _opened(shard.address) as stream:
+        count, height, width = _sizes(stream, axes=3)
+        if not 0 < height * width <= limits.MAX_MEMBER_BYTES:
+            raise _IdxError(f"its images are of {height} x {width} pixels")
+
+        def images() -> Iterator[bytes]:
+            for _ in range(count):
+                yield _exactly(stream, height * width)
             if stream.read(1):
                 raise _IdxError("more bytes follow than its header says")
-    except (_IdxError, *DAMAGED) as failure:
-        where = f"the file breaks after image {done} of {count}: " if done else ""
-        lost = None if count is None else count - done
-        yield broken_shard(shard, done, lost, f"{where}{_words(failure)}")
+
+        yield Pixels(
+            count=count,
+            labels=_labels(shard, count),
+            images=images(),
+            as_pixels=lambda data: np.frombuffer(data, np.uint8).reshape(height, width),
+        )
+
+
+def _read(shard: Shard, wanted: Wanted) -> Iterator[Sample]:
+    return read_pixels(shard, wanted, _pixels, (_IdxError, *DAMAGED))
 
 
 def _labels(shard: Shard, count: int) -> bytes | None:
@@ -98,7 +96,7 @@ def _labels(shard: Shard, count: int) -> bytes | None:
                 raise _IdxError(f"it has {labels:,} labels; at most {MOST_LABELS:,} are read")
             return _exactly(stream, labels)
     except (_IdxError, *DAMAGED) as failure:
-        raise _IdxError(f"its labels, {name}: {_words(failure)}") from failure
+        raise _IdxError(f"its labels, {name}: {words_of(failure)}") from failure
 
 
 @contextmanager
@@ -130,11 +128,6 @@ def _exactly(stream: Any, size: int) -> bytes:
     if len(data) < size:
         raise _IdxError("it ends too early")
     return data
-
-
-def _words(failure: BaseException) -> str:
-    kind = "" if isinstance(failure, _IdxError) else f"{type(failure).__name__}: "
-    return f"{kind}{failure}"
 
 
 def _count(shard: Shard, told: Told) -> int | None:

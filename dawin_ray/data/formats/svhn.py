@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.finding import Found
 from dawin_ray.data.formats import limits
-from dawin_ray.data.formats.format import Format, Told, Wanted, broken_shard, labeller
-from dawin_ray.data.formats.pixels import as_pnm
+from dawin_ray.data.formats.format import Format, Told, Wanted, broken_shard
+from dawin_ray.data.formats.pixels import Pixels, read_pixels
 from dawin_ray.data.labels import NO_LABELS, NOT_READ, Labelling
 from dawin_ray.data.matlab import MatError, Variable, numbers, planes, variables
 from dawin_ray.names import shown
@@ -28,34 +29,31 @@ ZERO = 10  # the label of digit 0, as MATLAB counts from 1
 MOST_IMAGES = 10_000_000  # of one file; the extra split has 531,131
 
 
-def _read(shard: Shard, wanted: Wanted) -> Iterator[Sample]:
-    done, count, label = 0, None, labeller(shard)
+@contextmanager
+def _pixels(shard: Shard) -> Iterator[Pixels]:
+    """The images of a file, which is open meanwhile.
+
+    Raises:
+        MatError: as `_contents`.
+    """
     with open_stream(shard.address, "shard") as stream:
-        try:
-            images, labels = _contents(stream, shard)
-            count = images.shape[-1]
-            height, width, colours, _ = images.shape
-            for plane in planes(stream, images, limits.MAX_MEMBER_BYTES):
-                image, found, error = None, None, None
-                try:
-                    found = label(None if labels is None else labels[done])
-                except ValueError as failure:
-                    error = str(failure)
-                if wanted(done) and error is None:
-                    pixels = np.frombuffer(plane, np.uint8).reshape(colours, width, height)
-                    image = as_pnm(pixels.transpose(2, 1, 0))
-                done += 1
-                yield Sample(
-                    sample_id=f"{shown(shard.name)}/{done - 1}",
-                    image=image,
-                    label=found,
-                    error=error,
-                    position=shard.bytes * done // count,
-                )
-        except MatError as failure:
-            where = f"the file breaks after image {done} of {count}: " if done else ""
-            lost = None if count is None else count - done
-            yield broken_shard(shard, done, lost, f"{where}{failure}")
+        images, labels = _contents(stream, shard)
+        height, width, colours, count = images.shape
+
+        def as_pixels(plane: bytes) -> np.ndarray:  # column after column
+            plane_CWH = np.frombuffer(plane, np.uint8).reshape(colours, width, height)
+            return plane_CWH.transpose(2, 1, 0)
+
+        yield Pixels(
+            count=count,
+            labels=labels,
+            images=planes(stream, images, limits.MAX_MEMBER_BYTES),
+            as_pixels=as_pixels,
+        )
+
+
+def _read(shard: Shard, wanted: Wanted) -> Iterator[Sample]:
+    return read_pixels(shard, wanted, _pixels, (MatError,))
 
 
 def _contents(stream: object, shard: Shard) -> tuple[Variable, list[float] | None]:
