@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dawin_ray.data import ChunkSummary, Shard
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
@@ -13,6 +13,9 @@ from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Engine(Protocol):
@@ -31,6 +34,15 @@ class Engine(Protocol):
         """A pass over the shards; yields a summary of each chunk as it is committed, in any order.
 
         A summary may come twice, and a shard's end before its last chunk.
+        """
+
+    def map(
+        self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources
+    ) -> Iterator[Result]:
+        """What `task` makes of each item, in their order; on workers, where there are any.
+
+        For what is of the order of rows and needs no model. Task, items and results are pickled
+        between processes, and results should be small; a task may run twice.
         """
 
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:

@@ -7,10 +7,10 @@ the job, which then resumes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,6 +22,9 @@ from dawin_ray.errors import UserError
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def gpus_here() -> int:
@@ -73,6 +76,12 @@ class LocalEngine:
         for shard in shards:
             for chunk in chunks_of(shard, wiring):
                 yield worker.score(chunk)
+
+    def map(
+        self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources
+    ) -> Iterator[Result]:
+        """One after the other, as they are asked for."""
+        return map(task, items)
 
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """There are no metrics here."""

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import torch
@@ -27,9 +25,9 @@ from dawin_ray.attempts import UNCOUNTED, Attempts, Tries
 from dawin_ray.data import ChunkSummary, Shard, from_row, pack, to_row, unpack
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.ray_cluster import publish_drift, ray_session, resources
+from dawin_ray.engine.ray_errors import encodable, told_plainly
+from dawin_ray.engine.ray_tasks import map_tasks
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
-from dawin_ray.errors import RayLostError, StageError, UserError
-from dawin_ray.names import first_line, printable
 from dawin_ray.passes import Pass
 from dawin_ray.runs import RunDirectory
 from dawin_ray.statistics import DriftReport
@@ -41,8 +39,8 @@ TARGET_BLOCK_BYTES = 32 << 20
 # Chunks that wait at an actor while it works: enough to hide the fetch, few enough for memory.
 TASKS_IN_FLIGHT = 3
 
-# What Ray Data puts behind the message of an exception: how often it tried, and its own settings.
-RAYS_WORDS = re.compile(r"\nFailed to [^\n]+ attempts \(total backoff ")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -74,6 +72,16 @@ class RayEngine:
             RayLostError: Ray gave up.
         """
         return stream(stage, shards, wiring, RayWorker)
+
+    def map(
+        self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources
+    ) -> Iterator[Result]:
+        """What `task` makes of each item, in their order, as Ray tasks.
+
+        Raises:
+            UserError, RayLostError: as `run`.
+        """
+        return map_tasks(task, items, on)
 
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """See `ray_cluster.publish_drift`."""
@@ -165,17 +173,8 @@ def stream(
             ),
         )
     )
-    try:
+    with told_plainly():
         yield from map(from_row, rows.iter_rows())
-    except Exception as error:
-        if (ours := _user_error(error)) is not None:
-            raise UserError(RAYS_WORDS.split(str(ours))[0]) from error
-        if (words := _words_of_ray(error)) is not None:
-            raise RayLostError(
-                f"Ray gave the run up: {words}. As a rule a machine was lost, or ran out of memory "
-                "or disk; Ray's logs say more. The same command goes on where the run stopped."
-            ) from error
-        raise
 
 
 def _read_shard(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -199,50 +198,3 @@ def _settle(on: Resources) -> None:
         return  # another C library, with habits of its own
     mallopt(M_MMAP_THRESHOLD, 1 << 30)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-@contextmanager
-def encodable() -> Iterator[None]:
-    """Errors leave as text that can be encoded: Ray tries a task for ever whose error cannot."""
-    try:
-        yield
-    except Exception as error:
-        try:
-            "".join(traceback.format_exception(error)).encode()
-        except UnicodeEncodeError:
-            kind = UserError if isinstance(error, UserError) else StageError
-            words = str(error) if kind is UserError else f"{type(error).__name__}: {error}"
-            raise kind(printable(words)) from None
-        raise
-
-
-def _words_of_ray(error: BaseException | None) -> str | None:
-    """What Ray says where its own parts failed, and not what they ran."""
-    from ray import exceptions
-
-    of_ray = (
-        exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.LocalRayletDiedError,
-        exceptions.NodeDiedError, exceptions.OutOfMemoryError, exceptions.OutOfDiskError,
-        exceptions.ObjectStoreFullError, exceptions.ObjectLostError, exceptions.RaySystemError,
-    )  # fmt: skip
-    while error is not None:
-        if isinstance(error, of_ray):
-            return f"{first_line(error)}"
-        error = error.__cause__
-    return None
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The mistake of a person's that a worker found, out of Ray's wrappings."""
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        current = todo.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        # Ray's wrapping is a subclass of its own, with the traceback in it
-        if isinstance(current, UserError) and type(current).__module__ == UserError.__module__:
-            return current
-        todo += [getattr(current, "cause", None), current.__cause__, current.__context__]
-    return None

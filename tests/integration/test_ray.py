@@ -16,7 +16,7 @@ from dawin_ray.data.datasets import Shard
 from dawin_ray.engine import compute
 from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
-from dawin_ray.errors import StageError
+from dawin_ray.errors import StageError, UserError
 from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
 
@@ -79,6 +79,22 @@ def test_decoding_stays_out_of_the_model_actors(local_ray, tmp_path):
 def test_an_error_of_ours_names_stage_and_samples(local_ray, tmp_path):
     with pytest.raises(StageError, match=r"pass 1 of chunk c of data set 'd'.*by zero"):
         stream(tmp_path, 1, cpus=1, fault=ZeroDivisionError("by zero"))
+
+
+def _where(item: int) -> tuple[int, int]:
+    if item < 0:
+        raise UserError(f"{item} is below 0 \ud800")
+    return item, os.getpid()
+
+
+def test_tasks_run_elsewhere_in_order_and_a_mistake_is_told(local_ray):
+    engine = RayEngine(compute.ComputeConfig())
+    on = compute.Resources(device="cpu", actors=1, cpus=0.1, gpus=0, threads=1, readers=2)
+    found = list(engine.map(_where, range(9), on))
+    assert [item for item, _ in found] == list(range(9))
+    assert os.getpid() not in {pid for _, pid in found}
+    with pytest.raises(UserError, match="-1 is below 0"):
+        list(engine.map(_where, [1, -1], on))
 
 
 def test_a_local_ray_listens_on_loopback_alone():

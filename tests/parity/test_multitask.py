@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.parity.golden import LOGITS, Golden
+from tests.parity.golden import LOGITS
 
 
 @pytest.fixture(scope="module")

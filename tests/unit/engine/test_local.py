@@ -81,3 +81,10 @@ def test_nothing_is_loaded_where_nothing_is_left(tmp_path):
     engine = engine_of(ComputeConfig(engine="local"))
     stage = Pass(name="experts", spec=_Spec(), tables=(), make=None)
     assert list(engine.run(stage, [], None)) == []
+
+
+def test_tasks_are_done_in_their_order():
+    engine = engine_of(ComputeConfig(engine="local"))
+    with engine.session(print) as on:
+        assert list(engine.map(abs, [-2, 1, -3], on)) == [2, 1, 3]
+        assert list(engine.map(abs, [], on)) == []
