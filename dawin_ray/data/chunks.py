@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from dawin_ray.data.datasets import Shard
+from dawin_ray.data.slices import Slice
 
 
 class Reject(NamedTuple):
@@ -41,8 +42,8 @@ class Chunk:
     images: np.ndarray  # uint8 [n, H, W, 3], the crops of sample_ids
     rejects: list[Reject] = field(default_factory=list)
     bytes: int = 0  # of the shard that this chunk stands for: for progress
-    # behind a shard's last chunk comes one without samples: samples read for each chunk of this
-    # reading, and the names of those that were there before
+    # behind a slice's last chunk comes one without samples: samples read for each chunk of this
+    # reading, the names of those that were there before, and which slice of how many it was
     end: dict[str, Any] | None = None
 
     def select(self, rows: slice) -> Chunk:
@@ -61,12 +62,13 @@ def chunk_name(shard: Shard, start: int) -> str:
     return f"{shard.key}-{start:09d}"
 
 
-def end_of(shard: Shard, read: dict[str, int], before: Collection[str]) -> Chunk:
-    """What tells that a shard has been read to its end."""
+def end_of(part: Slice, read: dict[str, int], before: Collection[str]) -> Chunk:
+    """What tells that a slice has been read to its end."""
+    shard = part.shard
     return Chunk(
         name="", dataset=shard.dataset, shard=shard.name, shard_key=shard.key, sample_ids=[],
         labels=[], images=np.empty((0, 0, 0, 3), np.uint8),
-        end={"read": read, "before": sorted(before)},
+        end={"read": read, "before": sorted(before), "slice": part.index, "of": part.count},
     )  # fmt: skip
 
 
@@ -102,11 +104,11 @@ def unpack(packed: pa.Table) -> Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkSummary:
-    """What the driver learns of a chunk that is committed, or of the end of a shard."""
+    """What the driver learns of a chunk that is committed, or of the end of a slice."""
 
     dataset: str
     shard: str  # its key
-    chunk: str  # its name; empty at the end of a shard
+    chunk: str  # its name; empty at the end of a slice
     rows: int
     rejects: int
     bytes: int  # of the shard that the chunk stands for

@@ -22,7 +22,7 @@ import pyarrow as pa
 import torch
 
 from dawin_ray.attempts import UNCOUNTED, Attempts, Tries
-from dawin_ray.data import ChunkSummary, Shard, from_row, pack, to_row, unpack
+from dawin_ray.data import ChunkSummary, Task, from_row, pack, slices_of, to_row, to_text, unpack
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.ray_cluster import publish_drift, ray_session, resources
 from dawin_ray.engine.ray_errors import encodable, told_plainly
@@ -64,14 +64,14 @@ class RayEngine:
         with ray_session(self.compute.address, say):
             yield replace(resources(self.compute, storage), tries=count_tries())
 
-    def run(self, stage: Pass, shards: Sequence[Shard], wiring: Wiring) -> Iterator[ChunkSummary]:
-        """A pass over the shards; a summary of each chunk as it is committed, in any order.
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+        """A pass over the tasks; a summary of each chunk as it is committed, in any order.
 
         Raises:
             UserError: a mistake of a person's that a worker found.
             RayLostError: Ray gave up.
         """
-        return stream(stage, shards, wiring, RayWorker)
+        return stream(stage, tasks, wiring, RayWorker)
 
     def map(
         self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources
@@ -131,10 +131,10 @@ def count_tries() -> Tries:
 
 
 def stream(
-    stage: Pass, shards: Sequence[Shard], wiring: Wiring, actor: type[RayWorker]
+    stage: Pass, tasks: Sequence[Task], wiring: Wiring, actor: type[RayWorker]
 ) -> Iterator[ChunkSummary]:
-    """The pass over the shards, by actors of this class."""
-    if not shards:
+    """The pass over the tasks, by actors of this class."""
+    if not tasks:
         return
     import ray
     from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
@@ -148,15 +148,15 @@ def stream(
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
     rows = (
         ray.data.from_items(
-            [{"shard": shard.to_json()} for shard in shards],
-            override_num_blocks=len(shards),
+            [{"task": to_text(task)} for task in tasks],
+            override_num_blocks=len(tasks),
         )
         # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
         # decoding inside a model actor would make the model wait
         # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
         # readers that had to wait for one would wait forever. Their number is bounded instead.
         .flat_map(
-            partial(_read_shard, wiring),
+            partial(_read, wiring),
             num_cpus=0,
             compute=TaskPoolStrategy(size=on.readers),
         )
@@ -177,10 +177,11 @@ def stream(
         yield from map(from_row, rows.iter_rows())
 
 
-def _read_shard(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _read(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     configure(wiring.on.storage)
     with encodable():
-        yield from map(pack, chunks_of(Shard.from_json(row["shard"]), wiring))
+        for part in slices_of(row["task"]):
+            yield from map(pack, chunks_of(part, wiring))
 
 
 def _settle(on: Resources) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from dawin_ray import tables
 from dawin_ray.attempts import MOST_DEATHS_LOADING, MOST_DEATHS_SCORING, loading, nth
-from dawin_ray.data import Chunk, ChunkSummary, ReadChunks, Shard, end_of
+from dawin_ray.data import Chunk, ChunkSummary, ReadChunks, Shard, Slice, end_of
 from dawin_ray.engine.compute import Resources
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.names import first_line, shown
@@ -42,13 +42,14 @@ class Wiring:
     on: Resources
 
 
-def chunks_of(shard: Shard, wiring: Wiring) -> Iterator[Chunk]:
-    """A shard's chunks that are left to do, and behind them what tells its end."""
-    counts, before = {}, wiring.finished(shard)
-    for chunk in wiring.read(shard, before):
+def chunks_of(part: Slice, wiring: Wiring) -> Iterator[Chunk]:
+    """A slice's chunks that are left to do, and behind them what tells its end."""
+    counts, before = {}, wiring.finished(part.shard)
+    for chunk in wiring.read(part, before):
         counts[chunk.name] = len(chunk.sample_ids) + len(chunk.rejects)
         yield chunk
-    yield end_of(shard, counts, before)
+    # where others read the rest of the shard, they tell of what is there: each name comes anyway
+    yield end_of(part, counts, before)
 
 
 class Worker:
