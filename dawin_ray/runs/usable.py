@@ -77,7 +77,8 @@ def _counted(
         nonlocal rows, rejected
         for shard in shards:
             chunks = run.work.read_mark("experts", dataset, shard.key).chunks
-            for chunk, (scored, refused) in chunks.items():
+            for chunk, counts in chunks.items():
+                scored, refused = counts or run.work.counts(dataset, shard.key, chunk)
                 rows, rejected = rows + scored, rejected + refused
                 if refused:
                     yield run.work.read("rejects", dataset, shard.key, chunk, BROKEN_COLUMNS)

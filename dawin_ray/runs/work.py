@@ -36,15 +36,20 @@ from dawin_ray.tables import TABLES, Kind
 
 MARKS = join(WORK, "marks")
 
+MARKS_AT_ONCE = 512  # that are read together: some hundred bytes each, and more for many chunks
+
 MADE_AGAIN = "Run the same command again: it is made again, and all other work is kept."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A shard is complete in a pass: rows and rejects of each of its chunks."""
+    """A shard is complete in a pass: rows and rejects of each of its chunks.
+
+    Of a chunk of an earlier try there is nothing but its name: its files tell the rest.
+    """
 
     VERSION: ClassVar[int] = 1
-    chunks: dict[str, tuple[int, int]]
+    chunks: dict[str, tuple[int, int] | None]
 
 
 class Work:
@@ -103,6 +108,11 @@ class Work:
         with self._opened(name) as file:
             return int(file.metadata.num_rows)
 
+    def counts(self, dataset: str, shard: str, chunk: str) -> tuple[int, int]:
+        """Rows and rejects of a chunk, where its mark has none. Raises as `read`."""
+        where = (dataset, shard, chunk)
+        return self.count("experts", *where), self.count("rejects", *where)
+
     def remove_chunk(self, kind: Kind, dataset: str, shard: str, chunk: str) -> None:
         """Delete a committed chunk, if it is there."""
         self.folder.remove(_file(kind, dataset, shard, chunk))
@@ -135,6 +145,21 @@ class Work:
             return read_record(Mark, self.folder.read_bytes(name), name)
         except (FileNotFoundError, UserError):
             return None
+
+    def find_marks(self, kind: Kind, dataset: str) -> dict[str, Mark | None]:
+        """What was noted of each shard, MARKS_AT_ONCE read at a time; None for a damaged one."""
+        found: dict[str, Mark | None] = {}
+        shards = sorted(self.marks(kind, dataset))
+        fs, root = self.folder.path()
+        for start in range(0, len(shards), MARKS_AT_ONCE):
+            names = {join(root, _mark(kind, dataset, s)): s for s in shards[start:][:MARKS_AT_ONCE]}
+            contents = fs.cat(list(names), on_error="return")
+            for path, shard in names.items():
+                content = contents.get(path)
+                if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                    raise unreadable(join(self.folder.address, path), "mark", content) from content
+                found[shard] = _mark_of(content, path) if isinstance(content, bytes) else None
+        return found
 
     def remove_mark(self, kind: Kind, dataset: str, shard: str) -> None:
         """Delete what `mark` noted, if it is there."""
@@ -173,6 +198,13 @@ class Work:
             raise UserError(f"The file {address!r} of this run is {what}. {MADE_AGAIN}") from error
         except OSError as error:
             raise unreadable(address, "chunk", error) from error
+
+
+def _mark_of(content: bytes, name: str) -> Mark | None:
+    try:
+        return read_record(Mark, content, name)
+    except UserError:
+        return None
 
 
 def _file(kind: Kind, dataset: str, shard: str, chunk: str) -> str:
