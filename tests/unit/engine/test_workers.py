@@ -197,7 +197,7 @@ def test_an_error_of_a_commit_names_its_chunk(on, tmp_path, monkeypatch):
     [
         (100, 1000, 4, 1),  # few chunks: each goes alone
         (4 * 32 * 3, 1000, 4, 3),
-        (10**6, 1000, 4, 8),
+        (10**6, 1000, 4, 32),
         (10**6, 300 << 20, 4, 2),
         (10**6, 10 << 30, 4, 1),
         (0, 1, 1, 1),
