@@ -1,13 +1,15 @@
 """A few arrays and what they are of, as bytes that follow from them alone; no pickle is read.
 
-MAGIC, the length of the header as eight bytes, the header as JSON, then each array's bytes in the
-header's order: whole numbers `packed`, float32 as it is, the lowest byte first.
+MAGIC, the CRC-32 of what follows and the length of the header in eight bytes each, the header as
+JSON, then each array's bytes in the header's order: whole numbers `packed`, float32 as it is, the
+lowest byte first.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +32,12 @@ def archived(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> byte
         contents.append(content)
         entries.append([name, kind, list(array.shape), len(content)])
     header = json.dumps({"about": about, "arrays": entries}).encode()
-    return b"".join([MAGIC, len(header).to_bytes(8, "little"), header, *contents])
+    body = b"".join([_number(len(header)), header, *contents])
+    return b"".join([MAGIC, _number(zlib.crc32(body)), body])
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(8, "little")
 
 
 def unarchived(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
@@ -39,21 +46,21 @@ def unarchived(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     Raises:
         ValueError: they are damaged.
     """
-    start = len(MAGIC) + 8
-    if content[: len(MAGIC)] != MAGIC or len(content) < start:
-        raise ValueError("it does not begin as a summary")
-    end = start + int.from_bytes(content[len(MAGIC) : start], "little")
+    body = content[len(MAGIC) + 8 :]
+    if content[: len(MAGIC) + 8] != MAGIC + _number(zlib.crc32(body)):
+        raise ValueError("it is no summary, or not as it was written")
+    end = 8 + int.from_bytes(body[:8], "little")
     try:
-        header = json.loads(content[start:end])
+        header = json.loads(body[8:end])
         arrays = {}
         for name, kind, shape, length in header["arrays"]:
-            arrays[str(name)] = _array(content[end : end + length], kind, shape)
+            arrays[str(name)] = _array(body[end : end + length], kind, shape)
             end += length
         about = header["about"]
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"its header is damaged: {error!r}") from error
-    if end != len(content):
-        raise ValueError(f"it has {len(content)} bytes, not {end}")
+    if end != len(body):
+        raise ValueError(f"it has {len(body)} bytes, not {end}")
     return about, arrays
 
 

@@ -37,12 +37,15 @@ def unpacked(content: bytes, count: int) -> np.ndarray:
     ends = np.flatnonzero(bytes_ < 128) + 1
     if len(ends) != count or (count and ends[-1] != len(bytes_)) or (not count and len(bytes_)):
         raise ValueError(f"{len(bytes_)} bytes hold {len(ends)} numbers, not {count}")
-    starts = np.r_[0, ends[:-1]].astype(np.int64)
-    if count and int((ends - starts).max()) > LONGEST:
+    if not count:
+        return np.zeros(0, dtype=np.uint64)
+    starts = np.r_[0, ends[:-1]]
+    if int((ends - starts).max()) > LONGEST:
         raise ValueError("a number has more than 64 bits")
     place = np.arange(len(bytes_)) - np.repeat(starts, ends - starts)
     parts = (bytes_ & 127).astype(np.uint64) << (7 * place).astype(np.uint64)
-    return np.add.reduceat(parts, starts) if count else np.zeros(0, dtype=np.uint64)
+    values: np.ndarray = np.add.reduceat(parts, starts)
+    return values
 
 
 def zigzag(values: np.ndarray) -> np.ndarray:

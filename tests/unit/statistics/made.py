@@ -18,7 +18,7 @@ def make_rows(
     coarse: int | None = None,
     experts: tuple[str, ...] = EXPERTS,
 ) -> Rows:
-    """N rows; a share has labels. With `coarse`, values are multiples of 1 / coarse."""  # fmt: skip
+    """N rows, of which a share has labels. With `coarse`, values are multiples of 1 / coarse."""
     draw = np.random.default_rng(seed)
     methods = (*experts, "ensemble", "dawin")
 

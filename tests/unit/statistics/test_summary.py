@@ -78,14 +78,11 @@ def test_a_summary_comes_back_from_bytes(n, monkeypatch):
 def test_damaged_bytes_are_said_to_be():
     content = Summary.of(make_rows(40)).to_bytes()
     for cut in range(0, len(content), 97):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             Summary.from_bytes(content[:cut])
-    draw, refused = np.random.default_rng(0), 0
+    draw = np.random.default_rng(0)
     for _ in range(300):
         damaged = bytearray(content)
         damaged[draw.integers(len(content))] ^= 1 << draw.integers(8)
-        try:
+        with pytest.raises(ValueError, match="not as it was written"):
             Summary.from_bytes(bytes(damaged))
-        except ValueError:
-            refused += 1
-    assert refused > 100  # what is left differs in a number alone
