@@ -2,7 +2,7 @@
 
     work/<kind>/<data set>/<shard>/<chunk>.parquet
     work/marks/<kind>/<data set>/<shard>.json
-    work/parts/<kind>/<data set>/part-00000.json        see `records`
+    work/parts/  work/summaries/                        see `part_records` and `summing`
 
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
 if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
