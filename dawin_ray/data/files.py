@@ -72,10 +72,14 @@ class GrowingFiles:
         self._sizes.append(size)
         self._versions.append(version)
 
+    def in_turn(self) -> Files:
+        """All of them, as they came. None can be added then."""
+        sizes = np.frombuffer(self._sizes, dtype=np.int64)
+        return Files(self._names.texts(), sizes, self._versions.texts())
+
     def files(self) -> Files:
         """All of them, in the order of their names. None can be added then."""
-        sizes = np.frombuffer(self._sizes, dtype=np.int64)
-        files = Files(self._names.texts(), sizes, self._versions.texts())
+        files = self.in_turn()
         if self._ordered:
             return files
         files = files.take(files.names.order())
