@@ -28,6 +28,7 @@ from dawin_ray.runs.layout import (
 from dawin_ray.runs.ledger import PassLedger, RowsLostError, check_shard
 from dawin_ray.runs.manifest import Manifest, SeriesManifest, manifest_of, reseal
 from dawin_ray.runs.parts import Parts
+from dawin_ray.runs.row_ranges import rows_between
 from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
@@ -43,6 +44,6 @@ __all__ = [
     "RunDirectory", "Saved", "SavedFitConfig", "SavedFits", "Series", "SeriesManifest", "State",
     "Work", "broken_shards", "changed_files", "check_shard", "check_usable", "compact",
     "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason", "load_saved",
-    "manifest_of", "plan_compaction", "read_class_names", "reseal", "saved_reference", "shards_of",
-    "unlisted_files", "words_of_broken", "write_class_names",
+    "manifest_of", "plan_compaction", "read_class_names", "reseal", "rows_between", "saved_reference",
+    "shards_of", "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip
