@@ -31,6 +31,7 @@ from dawin_ray.runs.manifest import Manifest, SeriesManifest, manifest_of, resea
 from dawin_ray.runs.part_records import ExpertsPart, PredictionsPart
 from dawin_ray.runs.parts import Parts, part_name
 from dawin_ray.runs.planning import PartPlan, plan_parts
+from dawin_ray.runs.row_ranges import rows_between
 from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
@@ -47,6 +48,6 @@ __all__ = [
     "Series", "SeriesManifest", "State", "Work", "broken_shards", "changed_files", "check_usable",
     "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason", "load_saved",
     "log_expertise_of", "make_experts", "make_predictions", "manifest_of", "part_name",
-    "plan_parts", "read_class_names", "reseal", "saved_reference", "shards_of", "unlisted_files",
-    "words_of_broken", "write_class_names",
+    "plan_parts", "read_class_names", "reseal", "rows_between", "saved_reference", "shards_of",
+    "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip

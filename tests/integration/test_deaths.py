@@ -34,6 +34,7 @@ from tests.conftest import make_images, write_tar
 from tests.integration.test_ray import nothing
 
 scoring = importlib.import_module("dawin_ray.job.score")
+rescoring = importlib.import_module("dawin_ray.job.rescoring")
 verify = importlib.import_module("dawin_ray.job.verify")
 
 SEGFAULT, KILLED = b" dies of SIGSEGV", b" dies of SIGKILL"  # behind an image: what it stands for
@@ -105,7 +106,7 @@ def test_an_image_that_kills_its_decoder_is_a_reject(local_ray, small, tmp_path,
             pd.read_parquet(tmp_path / f"run_{name}" / kind) for name in ("mortal", "damaged")
         )
         pd.testing.assert_frame_equal(one, other, check_exact=True)
-    monkeypatch.setattr(verify, "DecodeImages", _MortalImages)
+    monkeypatch.setattr(rescoring, "DecodeImages", _MortalImages)
     assert verify.verify(str(tmp_path / "run_mortal"), 1.0, seed=0) == []
     told = [line for line in runs["mortal"] if "a reader died" in line]
     assert sum("(2nd time)" in line and "one by one" in line for line in told) == 2
