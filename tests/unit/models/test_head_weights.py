@@ -158,7 +158,7 @@ def test_a_zero_shot_head_is_made_by_the_base_alone_and_once(small, tmp_path, mo
     made = []
     build = open_clip.build_zero_shot_classifier
     monkeypatch.setattr(
-        head_weights.open_clip, "build_zero_shot_classifier",
+        open_clip, "build_zero_shot_classifier",
         lambda *args: made.append(args) or build(*args),
     )  # fmt: skip
     head = zero_shot_head(*TEXTS, of_base=True)
