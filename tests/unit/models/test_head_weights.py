@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 
 from dawin_ray.errors import UserError
 from dawin_ray.method.merge import merge
-from dawin_ray.models import head_weights
 from dawin_ray.models.experts import Experts, load_experts
 from dawin_ray.models.found import find_models
 from dawin_ray.models.heads import head_of_file, zero_shot_head
