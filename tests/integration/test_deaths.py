@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.config import load_job
 from dawin_ray.data.chunks import Chunk
@@ -238,7 +237,7 @@ def test_actors_that_die_again_and_again_end_the_run(local_ray, tmp_path, does, 
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_reader_ends_the_run(local_ray, tmp_path):
-    preprocessing = Preprocessing(config=PreprocessCfg(size=(32, 32)))
+    preprocessing = Preprocessing.of({"size": (32, 32)})
     read = ReadChunks(_EndlessDeaths(preprocessing, 16, {}))
     with pytest.raises(UserError, match=r"4 worker processes died.*shard 'a.tar'.*chunk_size"):
         stream(tmp_path, "nothing", read)
