@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -115,6 +116,7 @@ def page_of(
     )  # fmt: skip
 
 
+@cache
 def template(name: str) -> jinja2.Template:
     """A template of ours, with the filters that show figures."""
     environment = jinja2.Environment(
