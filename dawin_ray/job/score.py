@@ -19,7 +19,7 @@ from dawin_ray.job.running import Passes, Progress, counts_of
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
-from dawin_ray.report import PAGE_FILES, Report, summarise, write_overview, write_page
+from dawin_ray.report import PAGE_FILES, Report, Scored, summarise, write_overview, write_page
 from dawin_ray.runs import (
     BATCHES,
     CLASSES,
@@ -30,6 +30,7 @@ from dawin_ray.runs import (
     MIXTURE,
     SHARDS,
     WORK,
+    Compared,
     Manifest,
     Output,
     Part,
@@ -40,6 +41,7 @@ from dawin_ray.runs import (
     compact,
     files_of,
     manifest_of,
+    summary_of,
     write_class_names,
 )
 from dawin_ray.storage import Fence, exclusive
@@ -192,15 +194,19 @@ def _score(
         for dataset, of_set in prepared.shards.items()
     }
     outputs: list[Part | Output] = [*compact(run, prepared.shards)]
-    drift = drift_of_run(run, prepared)
+    names = [expert.name for expert in job.experts]
+    compared = Compared.of(names, spec.methods, exact=spec.exact)
+    summaries = {dataset: summary_of(run, dataset, compared) for dataset in prepared.shards}
+    drift = drift_of_run(prepared, summaries)
     if drift is not None:
         session.engine.publish(drift, on)
-    report = summarise(run, spec, prepared.shards, fits, on, passes.timings)
+    found = Scored(fits=fits, summaries=summaries)
+    report = summarise(run, spec, prepared.shards, found, on, passes.timings)
     report = replace(report, drift=drift)
     report.write(run)
     write_class_names(run, prepared.class_names)
-    save_fits(run, prepared, fits)
-    write_page(run)
+    save_fits(run, prepared, fits, summaries)
+    write_page(run, summaries=summaries)
     listing = SHARDS if run.batch else DATA
     own = (JOB, FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *PAGE_FILES)
     outputs += [run.describe(name) for name in own]

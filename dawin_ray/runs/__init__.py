@@ -33,6 +33,7 @@ from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
 from dawin_ray.runs.series import Series, shards_of
+from dawin_ray.runs.summaries import summary_of
 from dawin_ray.runs.usable import SHOWN_REASONS, check_usable, kind_of_reason
 from dawin_ray.runs.work import Mark, Work
 
@@ -45,6 +46,6 @@ __all__ = [
     "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_shards", "changed_files",
     "check_shard", "check_usable", "compact", "faults_of_manifest", "faults_of_outputs",
     "files_of", "kind_of_reason", "load_saved", "manifest_of", "plan_compaction",
-    "read_class_names", "reseal", "rows_of", "saved_reference", "shards_of", "unlisted_files",
-    "words_of_broken", "write_class_names",
+    "read_class_names", "reseal", "rows_of", "saved_reference", "shards_of", "summary_of",
+    "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip
