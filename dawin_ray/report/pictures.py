@@ -17,9 +17,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy import stats
 from scipy.special import expit, logit
 
-from dawin_ray.method import FEW_EXPERTS
+from dawin_ray.method import DAWIN, FEW_EXPERTS
 from dawin_ray.report.audit import HISTOGRAM_BINS
-from dawin_ray.report.figures import DAWIN, Audit, Components, DatasetAudit
+from dawin_ray.report.figures import Audit, Components, DatasetAudit
 from dawin_ray.report.tally import Report
 from dawin_ray.statistics import KINDS, DriftStatistic
 

@@ -37,6 +37,7 @@ from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
 from dawin_ray.runs.series import Series, shards_of
+from dawin_ray.runs.summaries import summary_of
 from dawin_ray.runs.summing import Merging, merge_summaries, plan_merging, read_summary
 from dawin_ray.runs.usable import SHOWN_REASONS, check_usable, kind_of_reason
 from dawin_ray.runs.work import Mark, Work
@@ -52,5 +53,5 @@ __all__ = [
     "load_saved", "log_expertise_of", "make_experts", "make_predictions", "manifest_of",
     "merge_summaries", "part_name", "plan_merging", "plan_parts", "read_class_names",
     "read_summary", "reseal", "rows_between", "rows_of", "saved_reference", "shards_of",
-    "unlisted_files", "words_of_broken", "write_class_names",
+    "summary_of", "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip
