@@ -2,6 +2,7 @@
 
     work/<kind>/<data set>/<shard>/<chunk>.parquet
     work/marks/<kind>/<data set>/<shard>.json
+    work/parts/  work/summaries/                        see `part_records` and `summing`
 
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
 if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
@@ -11,7 +12,7 @@ of a shard are there, so that a resumed run need not read the shard to know.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,6 +30,8 @@ from dawin_ray.storage import (
     files_in,
     join,
     own_parquet,
+    parquet_of,
+    read_many,
     table_bytes,
     unreadable,
 )
@@ -36,7 +39,7 @@ from dawin_ray.tables import TABLES, Kind
 
 MARKS = join(WORK, "marks")
 
-MARKS_AT_ONCE = 512  # that are read together: some hundred bytes each, and more for many chunks
+AT_ONCE = 64  # files that are asked for together: what a task holds of a part's chunks
 
 MADE_AGAIN = "Run the same command again: it is made again, and all other work is kept."
 
@@ -81,24 +84,39 @@ class Work:
                 found.setdefault(shard, set()).add(name.removesuffix(".parquet"))
         return found
 
-    def read(
-        self, kind: Kind, dataset: str, shard: str, chunk: str, columns: list[str] | None = None
-    ) -> pa.Table:
+    def read(self, kind: Kind, dataset: str, shard: str, chunk: str) -> pa.Table:
         """A committed chunk.
 
         Raises:
             UserError: it is missing or damaged. What is left of it is deleted, so that a run that
                 is taken up makes it again.
         """
-        with self._opened(_file(kind, dataset, shard, chunk)) as file:
-            return file.read(columns=columns)
+        (table,) = self.read_many(kind, dataset, [(shard, chunk)])
+        assert table is not None, "it was not optional"
+        return table
 
-    def read_shard(
-        self, kind: Kind, dataset: str, shard: str, columns: list[str] | None = None
-    ) -> Iterator[pa.Table]:
-        """A shard's committed chunks, one at a time, in the order of their names."""
-        for chunk in self.chunks(kind, dataset, shard):
-            yield self.read(kind, dataset, shard, chunk, columns)
+    def read_many(
+        self, kind: Kind, dataset: str, chunks: Sequence[tuple[str, str]], *, some: bool = False
+    ) -> Iterator[pa.Table | None]:
+        """Committed chunks by shard and name, in this order; AT_ONCE of them are read at a time.
+
+        With `some`, None stands for one that is not there. Raises as `read`.
+        """
+        fs, root = self.folder.path()
+        for start in range(0, len(chunks), AT_ONCE):
+            names = [_file(kind, dataset, *chunk) for chunk in chunks[start : start + AT_ONCE]]
+            for name, content in zip(
+                names, read_many(fs, [join(root, name) for name in names]), strict=True
+            ):
+                if some and isinstance(content, FileNotFoundError):
+                    yield None
+                    continue
+                with self._told(name):
+                    if isinstance(content, Exception):
+                        raise content
+                    with parquet_of(content, name) as file:
+                        table = file.read()
+                yield table
 
     def count(self, kind: Kind, dataset: str, shard: str, chunk: str) -> int:
         """Rows of a committed chunk; 0 where there is none. Raises as `read`."""
@@ -107,11 +125,6 @@ class Work:
             return 0
         with self._opened(name) as file:
             return int(file.metadata.num_rows)
-
-    def counts(self, dataset: str, shard: str, chunk: str) -> tuple[int, int]:
-        """Rows and rejects of a chunk, where its mark has none. Raises as `read`."""
-        where = (dataset, shard, chunk)
-        return self.count("experts", *where), self.count("rejects", *where)
 
     def remove_chunk(self, kind: Kind, dataset: str, shard: str, chunk: str) -> None:
         """Delete a committed chunk, if it is there."""
@@ -134,8 +147,7 @@ class Work:
         """
         mark = self.find_mark(kind, dataset, shard)
         if mark is None:
-            name = join(self.folder.address, _mark(kind, dataset, shard))
-            raise UserError(f"The file {name!r} of this run is missing or damaged. {MADE_AGAIN}")
+            raise self._lost(_mark(kind, dataset, shard))
         return mark
 
     def find_mark(self, kind: Kind, dataset: str, shard: str) -> Mark | None:
@@ -146,20 +158,36 @@ class Work:
         except (FileNotFoundError, UserError):
             return None
 
+    def read_marks(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark]:
+        """The mark of each shard, in this order; AT_ONCE of them are read at a time.
+
+        Raises:
+            UserError: one is missing or damaged.
+        """
+        marks = self._each_mark(kind, dataset, shards)
+        for shard, mark in zip(shards, marks, strict=True):
+            if mark is None:
+                raise self._lost(_mark(kind, dataset, shard))
+            yield mark
+
     def find_marks(self, kind: Kind, dataset: str) -> dict[str, Mark | None]:
-        """What was noted of each shard, MARKS_AT_ONCE read at a time; None for a damaged one."""
-        found: dict[str, Mark | None] = {}
+        """What was noted of each shard, read as `read_marks` does; None for a damaged one."""
         shards = sorted(self.marks(kind, dataset))
+        return dict(zip(shards, self._each_mark(kind, dataset, shards), strict=True))
+
+    def _each_mark(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark | None]:
         fs, root = self.folder.path()
-        for start in range(0, len(shards), MARKS_AT_ONCE):
-            names = {join(root, _mark(kind, dataset, s)): s for s in shards[start:][:MARKS_AT_ONCE]}
-            contents = fs.cat(list(names), on_error="return")
-            for path, shard in names.items():
-                content = contents.get(path)
-                if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
-                    raise unreadable(join(self.folder.address, path), "mark", content) from content
-                found[shard] = _mark_of(content, path) if isinstance(content, bytes) else None
-        return found
+        for start in range(0, len(shards), AT_ONCE):
+            names = [_mark(kind, dataset, shard) for shard in shards[start : start + AT_ONCE]]
+            contents = read_many(fs, [join(root, name) for name in names])
+            for name, content in zip(names, contents, strict=True):
+                if isinstance(content, bytes):
+                    yield _mark_of(content, name)
+                elif isinstance(content, FileNotFoundError):
+                    yield None
+                else:
+                    address = join(self.folder.address, name)
+                    raise unreadable(address, "mark", content) from content
 
     def remove_mark(self, kind: Kind, dataset: str, shard: str) -> None:
         """Delete what `mark` noted, if it is there."""
@@ -186,10 +214,18 @@ class Work:
     @contextmanager
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
         fs, path = self.folder.path(name)
+        with self._told(name), own_parquet(fs, path) as file:
+            yield file
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Raises a UserError for a chunk's file that is missing or damaged; the latter is removed.
+
+        So a run that is taken up makes it again.
+        """
         address = join(self.folder.address, name)
         try:
-            with own_parquet(fs, path) as file:
-                yield file
+            yield
         except (FileNotFoundError, DamagedFileError) as error:
             what = "missing"
             if isinstance(error, DamagedFileError):
@@ -198,6 +234,10 @@ class Work:
             raise UserError(f"The file {address!r} of this run is {what}. {MADE_AGAIN}") from error
         except OSError as error:
             raise unreadable(address, "chunk", error) from error
+
+    def _lost(self, name: str) -> UserError:
+        address = join(self.folder.address, name)
+        return UserError(f"The file {address!r} of this run is missing or damaged. {MADE_AGAIN}")
 
 
 def _mark_of(content: bytes, name: str) -> Mark | None:
