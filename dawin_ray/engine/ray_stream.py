@@ -162,13 +162,14 @@ def stream(
             [{"task": to_text(task)} for task in tasks],
             override_num_blocks=len(tasks),
         )
-        # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
-        # decoding inside a model actor would make the model wait
         # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
-        # readers that had to wait for one would wait forever. Their number is bounded instead.
+        # readers that had to wait for one would wait forever. Their number is bounded instead. A
+        # byte of memory is, as Ray fuses operators of equal resources: decoding inside a model
+        # actor would make the model wait.
         .flat_map(
             partial(_read, wiring),
             num_cpus=0,
+            memory=1,
             compute=TaskPoolStrategy(size=on.readers),
         )
         .map_batches(
