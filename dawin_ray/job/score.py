@@ -18,6 +18,7 @@ from dawin_ray.job.parts import (
     experts_parts,
     files_of_parts,
     predictions_parts,
+    records_of,
     summaries_of,
 )
 from dawin_ray.job.plan import labels_of
@@ -201,7 +202,7 @@ def _score(
     if drift is not None:
         session.engine.publish(drift, on)
     found = Scored(fits=fits, summaries=summaries)
-    report = summarise(run, spec, prepared.shards, found, on, passes.timings)
+    report = summarise(run, spec, records_of(first), found, on, passes.timings)
     report = replace(report, drift=drift)
     report.write(run)
     write_class_names(run, prepared.class_names)
@@ -233,8 +234,7 @@ def _fits_and_predictions(
     def go(stage: Pass) -> FirstParts:
         passes(stage)
         first = experts_parts(passes, prepared.shards)
-        made = {dataset: [part for _, part in of_set] for dataset, of_set in first.items()}
-        check_usable(made, job.max_reject_fraction, job.max_broken_shards)
+        check_usable(records_of(first), job.max_reject_fraction, job.max_broken_shards)
         return first
 
     if not job.one_pass:
