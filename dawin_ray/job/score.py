@@ -195,7 +195,7 @@ def _score(
     }
     outputs: list[Part | Output] = [*compact(run, prepared.shards)]
     names = [expert.name for expert in job.experts]
-    compared = Compared.of(names, spec.methods, exact=spec.exact)
+    compared = Compared.of(names, job.methods, exact=spec.exact)
     summaries = {dataset: summary_of(run, dataset, compared) for dataset in prepared.shards}
     drift = drift_of_run(prepared, summaries)
     if drift is not None:
