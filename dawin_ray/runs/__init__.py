@@ -36,6 +36,7 @@ from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
 from dawin_ray.runs.series import Series, shards_of
+from dawin_ray.runs.task_lists import sent_of, text_of
 from dawin_ray.runs.usable import SHOWN_REASONS, check_usable, kind_of_reason
 from dawin_ray.runs.work import Mark, Work
 
@@ -48,6 +49,6 @@ __all__ = [
     "Series", "SeriesManifest", "State", "Work", "broken_shards", "changed_files", "check_usable",
     "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason", "load_saved",
     "log_expertise_of", "make_experts", "make_predictions", "manifest_of", "part_name",
-    "plan_parts", "read_class_names", "reseal", "rows_between", "saved_reference", "shards_of",
-    "unlisted_files", "words_of_broken", "write_class_names",
+    "plan_parts", "read_class_names", "reseal", "rows_between", "saved_reference", "sent_of",
+    "shards_of", "text_of", "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip
