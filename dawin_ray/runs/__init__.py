@@ -37,6 +37,7 @@ from dawin_ray.runs.seals import (
 from dawin_ray.runs.series import Series, shards_of
 from dawin_ray.runs.summaries import summary_of
 from dawin_ray.runs.summing import Merging, merge_summaries, plan_merging, read_summary
+from dawin_ray.runs.task_lists import sent_of, text_of
 from dawin_ray.runs.usable import SHOWN_REASONS, broken_of, check_usable, kind_of_reason
 from dawin_ray.runs.work import Mark, Work
 
@@ -50,6 +51,6 @@ __all__ = [
     "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason", "load_saved",
     "log_expertise_of", "make_experts", "make_predictions", "manifest_of", "merge_summaries",
     "part_name", "plan_merging", "plan_parts", "read_class_names", "read_summary", "reseal",
-    "rows_between", "rows_of", "saved_reference", "shards_of", "summary_of", "unlisted_files",
-    "words_of_broken", "write_class_names",
+    "rows_between", "rows_of", "saved_reference", "sent_of", "shards_of", "summary_of", "text_of",
+    "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip
