@@ -48,6 +48,11 @@ class Cost:
         """All kinds together."""
         return sum(self.counts[who][kind] for kind in REQUESTS)
 
+    @property
+    def bytes(self) -> int:
+        """Sent and received, by driver and tasks."""
+        return sum(self.counts[who][kind] for who in DOORS for kind in KINDS[-2:])
+
 
 class Meter:
     """Attributes what a job costs to its phases; one is under way at any time."""
@@ -135,7 +140,9 @@ class Meter:
         """All costs as plain values, with the sums of requests."""
         self.switch(REST)
         return {
-            name: asdict(cost) | {f"{who}_requests": cost.requests(who) for who in DOORS}
+            name: asdict(cost)
+            | {f"{who}_requests": cost.requests(who) for who in DOORS}
+            | {"bytes": cost.bytes}
             for name, cost in self.phases.items()
         }
 
