@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from dawin_ray.data.datasets import Shard
+from dawin_ray.data.slices import Slice
 
 
 class Reject(NamedTuple):
@@ -41,8 +42,8 @@ class Chunk:
     images: np.ndarray  # uint8 [n, H, W, 3], the crops of sample_ids
     rejects: list[Reject] = field(default_factory=list)
     bytes: int = 0  # of the shard that this chunk stands for: for progress
-    # behind a shard's last chunk comes one without samples: samples read for each chunk of this
-    # reading, and the names of those that were there before
+    # behind a slice's last chunk comes one without samples: samples read for each chunk of this
+    # reading, the names of those that were there before, and which slice of how many it was
     end: dict[str, Any] | None = None
 
     def select(self, rows: slice) -> Chunk:
@@ -61,12 +62,13 @@ def chunk_name(shard: Shard, start: int) -> str:
     return f"{shard.key}-{start:09d}"
 
 
-def end_of(shard: Shard, read: dict[str, int], before: Collection[str]) -> Chunk:
-    """What tells that a shard has been read to its end."""
+def end_of(part: Slice, read: dict[str, int], before: Collection[str]) -> Chunk:
+    """What tells that a slice has been read to its end."""
+    shard = part.shard
     return Chunk(
         name="", dataset=shard.dataset, shard=shard.name, shard_key=shard.key, sample_ids=[],
         labels=[], images=np.empty((0, 0, 0, 3), np.uint8),
-        end={"read": read, "before": sorted(before)},
+        end={"read": read, "before": sorted(before), "slice": part.index, "of": part.count},
     )  # fmt: skip
 
 
@@ -94,23 +96,23 @@ def pack(chunk: Chunk) -> dict[str, Any]:
     return {"chunk": to_text(chunk), "images": chunk.images.tobytes()}
 
 
-def unpack(packed: pa.Table) -> Chunk:
-    """The chunk in a table of one row that `pack` made; its pixels are not copied."""
-    assert packed.num_rows == 1, "a batch of the stream is one chunk"
-    return from_text(packed["chunk"][0].as_py(), packed["images"][0].as_buffer())
+def unpack(packed: pa.Table) -> list[Chunk]:
+    """The chunks in a table whose rows `pack` made; their pixels are not copied."""
+    rows = zip(packed["chunk"], packed["images"], strict=True)
+    return [from_text(text.as_py(), pixels.as_buffer()) for text, pixels in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkSummary:
-    """What the driver learns of a chunk that is committed, or of the end of a shard."""
+    """What the driver learns of a chunk that is committed, or of the end of a slice."""
 
     dataset: str
     shard: str  # its key
-    chunk: str  # its name; empty at the end of a shard
+    chunk: str  # its name; empty at the end of a slice
     rows: int
     rejects: int
     bytes: int  # of the shard that the chunk stands for
-    begun: float  # seconds since the epoch, on the worker's clock
+    begun: float  # seconds since the epoch, on the worker's clock: when the models had it
     done: float
     merges: int = 0  # models that were merged for it
     end: dict[str, Any] | None = None  # see `Chunk.end`
@@ -118,15 +120,15 @@ class ChunkSummary:
 
     @property
     def seconds(self) -> float:
-        """That the chunk took in its worker."""
+        """That the chunk took in the models."""
         return self.done - self.begun
 
 
-def to_row(summary: ChunkSummary) -> dict[str, list[str]]:
-    """A summary as a table of one row and one column, in which nothing can be null."""
-    return {"summary": [json.dumps(dataclasses.asdict(summary))]}
+def to_row(summaries: Sequence[ChunkSummary]) -> dict[str, list[str]]:
+    """Summaries as a table of one row and one column, in which nothing can be null."""
+    return {"summaries": [json.dumps([vars(summary) for summary in summaries])]}
 
 
-def from_row(row: Mapping[str, str]) -> ChunkSummary:
-    """The summary of a row that `to_row` made."""
-    return ChunkSummary(**json.loads(row["summary"]))
+def from_row(row: Mapping[str, str]) -> list[ChunkSummary]:
+    """The summaries of a row that `to_row` made."""
+    return [ChunkSummary(**values) for values in json.loads(row["summaries"])]

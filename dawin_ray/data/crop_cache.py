@@ -35,6 +35,7 @@ from dawin_ray.attempts import Tries
 from dawin_ray.data.chunks import Chunk, from_text, to_text
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.slices import Slice
 from dawin_ray.errors import UserError
 from dawin_ray.records import digest
 from dawin_ray.storage import filesystem, is_local, write_whole
@@ -253,7 +254,7 @@ def _read_file(path: Path) -> bytes:
 
 
 class ReadChunks:
-    """A shard's chunks, from the cache where they are there, decoded and cached where not."""
+    """A slice's chunks, from the cache where they are there, decoded and cached where not."""
 
     def __init__(self, decode: DecodeImages, cache: CropCache | None = None):
         """`decode` makes what is missing."""
@@ -263,9 +264,10 @@ class ReadChunks:
         """The same with its tries counted (see `attempts`)."""
         return ReadChunks(self.decode.counted(tries), self.cache)
 
-    def __call__(self, shard: Shard, finished: Collection[str] = ()) -> Iterator[Chunk]:
-        """The chunks of a shard but the finished ones."""
-        finished = set(finished)
+    def __call__(self, part: Slice, finished: Collection[str] = ()) -> Iterator[Chunk]:
+        """The chunks of a slice but the finished ones."""
+        assert part.is_whole, "shards are not split yet"
+        finished, shard = set(finished), part.shard
         if self.cache is None:
             yield from self.decode(shard, finished)
             return

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from dawin_ray.data import ChunkSummary, Shard
+from dawin_ray.data import ChunkSummary, Task
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.local import LocalEngine
 from dawin_ray.engine.ray_stream import RayEngine
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """Runs passes over all shards."""
+    """Runs passes over slices of shards."""
 
     @property
     def starting(self) -> str:
@@ -30,10 +30,10 @@ class Engine(Protocol):
     ) -> AbstractContextManager[Resources]:
         """Start, and end afterwards; the value is what the job gets. `say` takes a line."""
 
-    def run(self, stage: Pass, shards: Sequence[Shard], wiring: Wiring) -> Iterator[ChunkSummary]:
-        """A pass over the shards; yields a summary of each chunk as it is committed, in any order.
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+        """A pass over slices of shards; yields a summary of each chunk as it is committed.
 
-        A summary may come twice, and a shard's end before its last chunk.
+        In any order; a summary may come twice, and a slice's end before its last chunk.
         """
 
     def map(

@@ -1,12 +1,13 @@
 """The local engine: a job in this process, chunk after chunk. For debuggers, notebooks and tests.
 
-Shards are read and scored by turns, so that nothing overlaps: a breakpoint in any part of the job
+Slices are read and scored by turns, so that nothing overlaps: a breakpoint in any part of the job
 is reached, and a small job is done before a cluster would have started. What kills a process kills
 the job, which then resumes.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from dawin_ray.attempts import Attempts, Tries
-from dawin_ray.data import ChunkSummary, Shard
+from dawin_ray.data import ChunkSummary, Task
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
 from dawin_ray.errors import UserError
@@ -68,14 +69,14 @@ class LocalEngine:
             tries=Tries(call, call),
         )
 
-    def run(self, stage: Pass, shards: Sequence[Shard], wiring: Wiring) -> Iterator[ChunkSummary]:
-        """A pass over the shards; a summary of each chunk as it is committed."""
-        if not shards:
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+        """A pass over the tasks; a summary of each chunk as it is committed."""
+        if not tasks:
             return
         worker, wiring = Worker(stage, wiring.run, wiring.on), counted(wiring)
-        for shard in shards:
-            for chunk in chunks_of(shard, wiring):
-                yield worker.score(chunk)
+        for part in itertools.chain.from_iterable(tasks):
+            for chunk in chunks_of(part, wiring):
+                yield from worker.score([chunk])
 
     def map(
         self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources

@@ -1,7 +1,9 @@
 """A pass on Ray Data: shards -> decode (tasks) -> model actors -> one file a chunk, and a summary.
 
-A row of the stream is one chunk (`data.Chunk`), so that Ray never splits or merges what belongs
-together. Actors commit their chunk's output themselves; the driver sees only summaries.
+A row of the stream is one chunk (`data.Chunk`), so that Ray never splits what belongs together. A
+message to an actor is a block of as many as `Wiring.message` says: what Ray's driver does is by
+block. Actors commit their chunks' output themselves, and take the next block meanwhile; the driver
+sees only summaries, as many in a row as there were chunks in the block.
 
 Ray runs again what died, without a bound; what readers and actors begin and end is counted besides
 (`attempts.py`), so that an image, a chunk or a start that kills every process ends in a reject
@@ -11,6 +13,7 @@ or in a message.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ import pyarrow as pa
 import torch
 
 from dawin_ray.attempts import UNCOUNTED, Attempts, Tries
-from dawin_ray.data import ChunkSummary, Shard, from_row, pack, to_row, unpack
+from dawin_ray.data import ChunkSummary, Task, from_row, pack, slices_of, to_row, to_text, unpack
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.ray_cluster import publish_drift, ray_session, resources
 from dawin_ray.engine.ray_errors import encodable, told_plainly
@@ -33,11 +36,15 @@ from dawin_ray.runs import RunDirectory
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
 
-# Chunks are larger than this, so every chunk becomes a block of its own and leaves at once.
-TARGET_BLOCK_BYTES = 32 << 20
+# Blocks at an actor: one that is scored, one that is committed, and others that hide the fetch and
+# Ray's loop, which may look for what is done only every 100 ms.
+TASKS_IN_FLIGHT = 4
 
-# Chunks that wait at an actor while it works: enough to hide the fetch, few enough for memory.
-TASKS_IN_FLIGHT = 3
+# Calls of an actor that overlap: of one the forwards, of another the last commits or first reads.
+CALLS = 2
+
+# Files that an actor reads and writes at once, besides forwards.
+FILES = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,14 +71,14 @@ class RayEngine:
         with ray_session(self.compute.address, say):
             yield replace(resources(self.compute, storage), tries=count_tries())
 
-    def run(self, stage: Pass, shards: Sequence[Shard], wiring: Wiring) -> Iterator[ChunkSummary]:
-        """A pass over the shards; a summary of each chunk as it is committed, in any order.
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+        """A pass over the tasks; a summary of each chunk as it is committed, in any order.
 
         Raises:
             UserError: a mistake of a person's that a worker found.
             RayLostError: Ray gave up.
         """
-        return stream(stage, shards, wiring, RayWorker)
+        return stream(stage, tasks, wiring, RayWorker)
 
     def map(
         self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources
@@ -89,15 +96,15 @@ class RayEngine:
 
 
 class RayWorker(Worker):
-    """A worker as a Ray actor: a chunk comes as a table of one row, a summary goes as one."""
+    """A worker as a Ray actor: chunks come as a table, their summaries go as a table of one row."""
 
     def __init__(self, stage: Pass, run: RunDirectory, on: Resources):
         """Makes its process fit for forwards first."""
         _settle(on)
-        super().__init__(stage, run, on)
+        super().__init__(stage, run, on, FILES)
 
     def __call__(self, packed: pa.Table) -> dict[str, list[str]]:
-        """Score a chunk, commit it, and say how it went."""
+        """Score chunks, commit them, and say how it went."""
         with encodable():
             return to_row(self.score(unpack(packed)))
 
@@ -131,56 +138,71 @@ def count_tries() -> Tries:
 
 
 def stream(
-    stage: Pass, shards: Sequence[Shard], wiring: Wiring, actor: type[RayWorker]
+    stage: Pass, tasks: Sequence[Task], wiring: Wiring, actor: type[RayWorker]
 ) -> Iterator[ChunkSummary]:
-    """The pass over the shards, by actors of this class."""
-    if not shards:
+    """The pass over the tasks, by actors of this class."""
+    if not tasks:
         return
     import ray
-    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+    from ray.data import DataContext, TaskPoolStrategy
 
     if wiring.on.tries is UNCOUNTED:
         wiring = replace(wiring, on=replace(wiring.on, tries=count_tries()))
     wiring, on = counted(wiring), wiring.on
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.target_max_block_size = TARGET_BLOCK_BYTES
+    context.target_max_block_size = wiring.message  # a block leaves as soon as it has more
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
     rows = (
         ray.data.from_items(
-            [{"shard": shard.to_json()} for shard in shards],
-            override_num_blocks=len(shards),
+            [{"task": to_text(task)} for task in tasks],
+            override_num_blocks=len(tasks),
         )
         # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
         # decoding inside a model actor would make the model wait
         # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
         # readers that had to wait for one would wait forever. Their number is bounded instead.
         .flat_map(
-            partial(_read_shard, wiring),
+            partial(_read, wiring),
             num_cpus=0,
             compute=TaskPoolStrategy(size=on.readers),
         )
         .map_batches(
             actor,
             fn_constructor_kwargs={"stage": stage, "run": wiring.run, "on": on},
-            batch_size=1,
+            batch_size=None,  # a block
             batch_format="pyarrow",
             zero_copy_batch=True,
             num_cpus=on.cpus,
             num_gpus=on.gpus,
-            compute=ActorPoolStrategy(
-                size=on.actors, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
-            ),
+            **_pool(on.actors),
         )
     )
     with told_plainly():
-        yield from map(from_row, rows.iter_rows())
+        for row in rows.iter_rows():
+            yield from from_row(row)
 
 
-def _read_shard(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _pool(actors: int) -> dict[str, Any]:
+    """Of `map_batches`: how many actors there are, and how many calls wait and run at each."""
+    from ray.data import ActorPoolStrategy
+
+    strategy: Any = partial(
+        ActorPoolStrategy,
+        size=actors,
+        max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT,
+        enable_true_multi_threading=True,  # a worker's forwards follow each other all the same
+    )
+    if "max_concurrent_calls_per_actor" in inspect.signature(ActorPoolStrategy).parameters:
+        return {"compute": strategy(max_concurrent_calls_per_actor=CALLS)}
+    return {"compute": strategy(), "max_concurrency": CALLS}  # before Ray 2.60
+
+
+def _read(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     configure(wiring.on.storage)
     with encodable():
-        yield from map(pack, chunks_of(Shard.from_json(row["shard"]), wiring))
+        for part in slices_of(row["task"]):
+            yield from map(pack, chunks_of(part, wiring))
 
 
 def _settle(on: Resources) -> None:

@@ -8,7 +8,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from dawin_ray.data import FORMATS, ChunkSummary, ReadChunks, Shard, chunk_name, count_samples
+from dawin_ray.data import (
+    FORMATS,
+    ChunkSummary,
+    ReadChunks,
+    Shard,
+    chunk_name,
+    count_samples,
+    tasks_of,
+)
 from dawin_ray.engine import Engine, Finished, Resources, Say, Timing, Wiring
 from dawin_ray.job.progress import step, told
 from dawin_ray.passes import Pass
@@ -64,7 +72,8 @@ class Passes:
         finished = _Finished(self.run, self.state, stage.tables)
         total = work_left(ledger.remaining, finished, self.counts, self.chunk_size)
         wiring = Wiring(read=self.read, finished=finished, run=self.run, on=self.on)
-        chunks = self.engine.run(stage, ledger.remaining, wiring)
+        tasks = tasks_of(ledger.remaining, self.on.readers)
+        chunks = self.engine.run(stage, tasks, wiring)
         with (
             self.progress.phase(stage.name, total) as advance,
             Timing.of(self.timings, stage.name) as timing,

@@ -1,6 +1,7 @@
 """Which shards a pass has finished, and that no row of them was lost.
 
-A shard is finished in a pass when its reader has come to its end and all its chunks are committed.
+A shard is finished in a pass when all its slices are read to their ends and all its chunks are
+committed.
 The ledger learns of both from the summaries of the stream, in any order, writes the shard's mark,
 and remembers only the shards that are under way.
 """
@@ -23,10 +24,25 @@ class RowsLostError(RuntimeError):
 
 @dataclass
 class _Open:
-    """A shard under way: rows and rejects of its committed chunks, and its end once it is read."""
+    """A shard under way: rows and rejects of its committed chunks, and the ends of its slices."""
 
     done: dict[str, tuple[int, int]] = field(default_factory=dict)
-    end: dict[str, Any] | None = None
+    read: dict[str, int] = field(default_factory=dict)  # samples of each chunk
+    before: set[str] = field(default_factory=set)  # chunks of an earlier try
+    missing: set[int] | None = None  # slices that are not read to their ends; None before the first
+
+    def end(self, told: dict[str, Any]) -> None:
+        """A slice is read."""
+        if self.missing is None:
+            self.missing = set(range(told["of"]))
+        self.missing.discard(told["slice"])
+        self.read |= told["read"]
+        self.before.update(told["before"])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all is read, and committed."""
+        return self.missing == set() and not self.read.keys() - self.done.keys()
 
 
 class PassLedger:
@@ -56,16 +72,18 @@ class PassLedger:
         if summary.end is None:
             shard.done[summary.chunk] = (summary.rows, summary.rejects)
         else:
-            shard.end = summary.end
-        if shard.end is None or shard.end["read"].keys() - shard.done.keys():
+            shard.end(summary.end)
+        if not shard.is_over:
             return
-        for chunk, read in shard.end["read"].items():
+        for chunk, read in shard.read.items():
             if sum(shard.done[chunk]) != read:
                 raise RowsLostError(
                     f"chunk {chunk} of data set '{where[0]}': {read} samples were read, but "
                     f"{shard.done[chunk][0]} scored and {shard.done[chunk][1]} rejected"
                 )
-        for chunk in shard.end["before"]:  # of an earlier try, whose counts are in its files
+        for chunk in (
+            shard.before - shard.done.keys()
+        ):  # of an earlier try, whose counts are in its files
             shard.done[chunk] = (
                 self.run.work.count(self.kinds[-1], *where, chunk),
                 self.run.work.count("rejects", *where, chunk),

@@ -21,6 +21,7 @@ from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.images import ImageDecoder
+from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute
 from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
@@ -160,7 +161,8 @@ class _Reader:
 class _Chunks(_Reader):
     """Stands for the reader: three chunks of one image."""
 
-    def __call__(self, shard, finished=()):
+    def __call__(self, part, finished=()):
+        shard = part.shard
         for start in range(3):
             yield Chunk(
                 name=f"key-{start}", dataset="set", shard=shard.name, shard_key=shard.key,
@@ -170,8 +172,8 @@ class _Chunks(_Reader):
 
 
 class _UnencodableRead(_Reader):
-    def __call__(self, shard, finished=()):
-        raise UserError(f"the storage fails at '\udcff' of {shard.name}")
+    def __call__(self, part, finished=()):
+        raise UserError(f"the storage fails at '\udcff' of {part.shard.name}")
         yield
 
 
@@ -185,7 +187,9 @@ def stream(tmp_path, does, read=None):
     run = RunDirectory(str(tmp_path / "run"))
     stage = Pass(name="experts", spec=_Spec(), tables=(), make=partial(_Scorer, does))
     wiring = Wiring(read=read or _Chunks(), finished=nothing, run=run, on=on)
-    return list(RayEngine(compute.ComputeConfig()).run(stage, [shard_of(tar)], wiring))
+    return list(
+        RayEngine(compute.ComputeConfig()).run(stage, [(Slice(shard=shard_of(tar)),)], wiring)
+    )
 
 
 @pytest.mark.parametrize(

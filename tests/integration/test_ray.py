@@ -13,6 +13,7 @@ import pytest
 
 from dawin_ray.data.chunks import Chunk
 from dawin_ray.data.datasets import Shard
+from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute
 from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
@@ -27,7 +28,7 @@ class _OneChunk:
     def counted(self, tries):
         return self
 
-    def __call__(self, shard: Shard, finished: Collection[str]) -> Iterator[Chunk]:
+    def __call__(self, part: Slice, finished: Collection[str]) -> Iterator[Chunk]:
         yield Chunk(
             name="c", dataset="d", shard="", shard_key=str(os.getpid()), sample_ids=[], labels=[],
             images=np.empty((0, 2, 2, 3), np.uint8),
@@ -60,11 +61,12 @@ def stream(tmp_path, count: int, *, cpus: float, fault: Exception | None = None)
         Shard(dataset="d", name=str(i), address="", format="webdataset", bytes=1, key=str(i))
         for i in range(count)
     ]
+    tasks = [(Slice(shard=shard),) for shard in shards]
     on = compute.Resources(device="cpu", actors=1, cpus=cpus, gpus=0, threads=1, readers=1)
     stage = Pass(name="experts", spec=_Spec(), tables=(), make=partial(_Scorer, fault))
     run = RunDirectory(str(tmp_path))
     wiring = Wiring(read=_OneChunk(), finished=nothing, run=run, on=on)
-    return list(RayEngine(compute.ComputeConfig()).run(stage, shards, wiring))
+    return list(RayEngine(compute.ComputeConfig()).run(stage, tasks, wiring))
 
 
 def test_decoding_stays_out_of_the_model_actors(local_ray, tmp_path):

@@ -22,9 +22,11 @@ from dawin_ray.data.crop_cache import (
     plan_cache,
 )
 from dawin_ray.data.datasets import Shard
+from dawin_ray.data.slices import Slice
 from tests.hostile import schemas
 
 SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")
+WHOLE = Slice(shard=SHARD)
 KEY = cache_key({"size": 4}, 2, "files")
 
 
@@ -72,29 +74,29 @@ def test_a_chunk_comes_back_as_it_was(cache):
 
 def test_the_second_reading_decodes_nothing(cache):
     decode = Decode()
-    first = list(ReadChunks(decode, cache)(SHARD))
+    first = list(ReadChunks(decode, cache)(WHOLE))
     assert decode.decoded == ["s-0", "s-2", "s-4"]
-    second = list(ReadChunks(decode, cache)(SHARD))
+    second = list(ReadChunks(decode, cache)(WHOLE))
     assert decode.decoded == ["s-0", "s-2", "s-4"]
     assert all(map(same, first, second))
-    assert [c.name for c in ReadChunks(decode, cache)(SHARD, ["s-2"])] == ["s-0", "s-4"]
+    assert [c.name for c in ReadChunks(decode, cache)(WHOLE, ["s-2"])] == ["s-0", "s-4"]
     assert decode.decoded == ["s-0", "s-2", "s-4"]
 
 
 def test_a_part_of_a_shard_is_never_taken_for_the_whole(cache):
     """A reader that stops early leaves chunks, but no word that they are all."""
-    reading = ReadChunks(Decode(), cache)(SHARD)
+    reading = ReadChunks(Decode(), cache)(WHOLE)
     next(reading)
     reading.close()
     assert cache.chunks(SHARD) is None
     decode = Decode()
-    assert len(list(ReadChunks(decode, cache)(SHARD))) == 3
+    assert len(list(ReadChunks(decode, cache)(WHOLE))) == 3
     assert decode.decoded == ["s-0", "s-2", "s-4"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "other bytes", "another key"])
 def test_a_damaged_or_stale_chunk_is_decoded_again(cache, damage):
-    list(ReadChunks(Decode(), cache)(SHARD))
+    list(ReadChunks(Decode(), cache)(WHOLE))
     path = cache._folder("set") / "s-2.crops"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
@@ -107,7 +109,7 @@ def test_a_damaged_or_stale_chunk_is_decoded_again(cache, damage):
         other.write(chunk(2))
         path.write_bytes((other._folder("set") / "s-2.crops").read_bytes())
     decode = Decode()
-    again = list(ReadChunks(decode, cache)(SHARD))
+    again = list(ReadChunks(decode, cache)(WHOLE))
     assert sorted(c.name for c in again) == ["s-0", "s-2", "s-4"]
     assert decode.decoded[0] == "s-2"
     assert all(same(c, chunk(int(c.name[2:]))) for c in again)
@@ -139,8 +141,8 @@ def test_a_full_disk_leaves_the_cache_out(cache, monkeypatch):
     usage = type("Usage", (), {"free": 10, "total": 1000})
     monkeypatch.setattr("dawin_ray.data.crop_cache.shutil.disk_usage", lambda path: usage)
     decode = Decode()
-    assert len(list(ReadChunks(decode, cache)(SHARD))) == 3
-    assert len(list(ReadChunks(decode, cache)(SHARD))) == 3
+    assert len(list(ReadChunks(decode, cache)(WHOLE))) == 3
+    assert len(list(ReadChunks(decode, cache)(WHOLE))) == 3
     assert len(decode.decoded) == 6
 
 
@@ -229,7 +231,7 @@ def test_a_header_of_another_make_counts_as_missing(cache, change):
     with_header(cache, change)
     read = cache.read("set", "s-0")
     assert read is None or same(read, chunk(0))
-    assert len(list(ReadChunks(Decode(), cache)(SHARD))) == 3
+    assert len(list(ReadChunks(Decode(), cache)(WHOLE))) == 3
 
 
 def test_an_arrow_file_is_no_cached_chunk_whatever_it_names(cache, tmp_path):
@@ -274,12 +276,12 @@ def test_a_link_is_replaced_and_not_written_through(cache, tmp_path):
     ["[1]", '"s-0"', "{}", '["../../../etc/passwd"]', '["s-0", "s-../x"]', '["t-0"]', "[" * 99_999],
 )
 def test_a_list_of_chunks_that_no_shard_has_is_not_believed(cache, names):
-    list(ReadChunks(Decode(), cache)(SHARD))
+    list(ReadChunks(Decode(), cache)(WHOLE))
     path = cache._folder("set") / "s.json"
     assert cache.chunks(SHARD) == ["s-0", "s-2", "s-4"]
     path.write_text(names)
     assert cache.chunks(SHARD) is None
-    assert len(list(ReadChunks(Decode(), cache)(SHARD))) == 3
+    assert len(list(ReadChunks(Decode(), cache)(WHOLE))) == 3
 
 
 def planned(run_dir: str, noted: str | None = None):

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from dawin_ray.attempts import loading
 from dawin_ray.data.chunks import Chunk
 from dawin_ray.data.datasets import Shard
+from dawin_ray.data.slices import Slice
 from dawin_ray.engine import ComputeConfig, Wiring, engine_of
 from dawin_ray.engine.local import LocalEngine
 from dawin_ray.engine.ray_stream import RayEngine
@@ -31,7 +32,8 @@ class _Reader:
     def counted(self, tries):
         return self
 
-    def __call__(self, shard, finished=()):
+    def __call__(self, part, finished=()):
+        shard = part.shard
         for name in ("0", "1"):
             self.log.append(f"read {shard.key}-{name}")
             yield Chunk(**{**vars(CHUNK), "name": f"{shard.key}-{name}", "shard_key": shard.key})
@@ -63,8 +65,8 @@ def test_chunks_are_read_and_scored_by_turns(tmp_path):
         wiring = Wiring(
             read=reader, finished=lambda s: {"s-9"}, run=RunDirectory(str(tmp_path)), on=on
         )
-        found = []
-        for summary in engine.run(stage, [shard("s"), shard("t")], wiring):
+        found, tasks = [], [tuple(Slice(shard=shard(key)) for key in "st")]
+        for summary in engine.run(stage, tasks, wiring):
             reader.log.append(f"done {summary.chunk or 'end'}")
             found.append(summary)
         assert on.tries.state(loading("pass 1"), "pass 1") == (1, 0, 0)
@@ -73,7 +75,7 @@ def test_chunks_are_read_and_scored_by_turns(tmp_path):
         "read t-0", "done t-0", "read t-1", "done t-1", "done end",
     ]  # fmt: skip
     assert Counter(summary.shard for summary in found) == {"s": 3, "t": 3}
-    assert found[2].end == {"read": {"s-0": 2, "s-1": 2}, "before": ["s-9"]}
+    assert found[2].end == {"read": {"s-0": 2, "s-1": 2}, "before": ["s-9"], "slice": 0, "of": 1}
     assert [summary.merges for summary in found] == [7, 7, 0, 7, 7, 0]
 
 

@@ -15,6 +15,7 @@ from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute, workers
 from dawin_ray.engine.ray_stream import RayWorker
 from dawin_ray.errors import StageError, UserError
@@ -134,9 +135,9 @@ def test_the_end_of_a_shard_is_no_try(on, attempts, tmp_path):
     shard = Shard(dataset="set", name="a", address="", format="webdataset", bytes=1, key="key")
     for _ in range(5):
         attempts.begin("pass 1", "set/")
-    end = score(on, tmp_path, end_of(shard, {"key-0": 2}, ["key-1"]))
+    end = score(on, tmp_path, end_of(Slice(shard=shard), {"key-0": 2}, ["key-1"]))
     assert (end.merges, end.rows, end.chunk) == (0, 0, "")
-    assert end.end == {"read": {"key-0": 2}, "before": ["key-1"]}
+    assert end.end == {"read": {"key-0": 2}, "before": ["key-1"], "slice": 0, "of": 1}
 
 
 def test_actors_that_load_at_once_are_no_deaths(on, attempts, tmp_path):
@@ -202,13 +203,13 @@ def assert_equal_chunks(one, other):
 
 
 def test_chunks_whose_reader_died_are_the_same(read, shard, attempts):
-    undisturbed = list(read(shard))
+    undisturbed = list(read(Slice(shard=shard)))
     assert [chunk.name for chunk in undisturbed] == ["k-000000000", "k-000000008"]
     assert attempts.told() == []
     attempts.begin("read", "set/k-000000000")  # once: it is read again
     for _ in range(2):  # twice: one by one
         attempts.begin("read", "set/k-000000008")
-    assert_equal_chunks(list(read(shard)), undisturbed)
+    assert_equal_chunks(list(read(Slice(shard=shard))), undisturbed)
     first, second = attempts.told()
     assert "samples 0 to 7 of shard 'a.tar' of data set 'set': it is read again" in first
     assert "(2nd time) at samples 8 to 15" in second
@@ -217,15 +218,15 @@ def test_chunks_whose_reader_died_are_the_same(read, shard, attempts):
 
 
 def test_chunks_that_are_there_are_not_read(read, shard):
-    assert [chunk.name for chunk in read(shard, {"k-000000000"})] == ["k-000000008"]
-    assert [chunk.name for chunk in read(shard, {"k-000000008"})] == ["k-000000000"]
-    assert list(read(shard, {"k-000000000", "k-000000008"})) == []
+    assert [chunk.name for chunk in read(Slice(shard=shard), {"k-000000000"})] == ["k-000000008"]
+    assert [chunk.name for chunk in read(Slice(shard=shard), {"k-000000008"})] == ["k-000000000"]
+    assert list(read(Slice(shard=shard), {"k-000000000", "k-000000008"})) == []
 
 
 def test_a_reader_that_dies_all_the_same_ends_the_run(read, shard, attempts):
     for _ in range(4):
         attempts.begin("read", "set/k-000000008")
-    reading = read(shard)
+    reading = read(Slice(shard=shard))
     next(reading)
     with pytest.raises(UserError, match=r"4 worker processes died.*samples 8 to 15.*chunk_size"):
         next(reading)

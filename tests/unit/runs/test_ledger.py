@@ -29,9 +29,12 @@ def chunk(name: str, rows: int, rejects: int = 0, shard: str = "s") -> ChunkSumm
     )  # fmt: skip
 
 
-def end(read: dict[str, int], before: tuple[str, ...] = (), shard: str = "s") -> ChunkSummary:
-    told = {"read": read, "before": list(before)}
-    return dataclasses.replace(chunk("", 0, shard=shard), end=told)
+def end(
+    read: dict[str, int], before: tuple[str, ...] = (), cut: tuple[int, int] = (0, 1)
+) -> ChunkSummary:
+    """Of slice `cut[0]` of `cut[1]`."""
+    told = {"read": read, "before": list(before), "slice": cut[0], "of": cut[1]}
+    return dataclasses.replace(chunk("", 0), end=told)
 
 
 def commit(run: RunDirectory, kind: str, name: str, ids: list[str]) -> None:
@@ -59,6 +62,19 @@ def test_a_shard_is_marked_with_its_last_summary_whatever_it_is(run, order):
     assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 0), "b": (1, 1)})
     ledger.check_complete()
     assert not ledger.open  # nothing is remembered of a shard that is complete
+
+
+def test_a_shard_is_marked_when_all_its_slices_are_read(run):
+    """One slice may have been read twice, and one may have been done before."""
+    ends = [end({"a": 1}, cut=(0, 3)), end({"a": 1}, cut=(0, 3)), end({}, ("b",), cut=(2, 3))]
+    commit(run, "experts", "b", ["1", "2"])
+    ledger = PassLedger(run, ["experts"], [SHARD])
+    for summary in [chunk("a", 1), chunk("c", 3), *ends]:
+        ledger.add(summary)
+        assert run.work.marks("experts", "set") == set()
+    ledger.add(end({"c": 3}, cut=(1, 3)))
+    marked = run.work.read_mark("experts", "set", "s").chunks
+    assert marked == {"a": (1, 0), "b": (2, 0), "c": (3, 0)}
 
 
 def test_marked_shards_do_not_remain(run):
