@@ -8,17 +8,18 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 import dawin_ray
 from dawin_ray import tables
 from dawin_ray.config import Job
-from dawin_ray.data import Shard
+from dawin_ray.job.parts import FirstParts
 from dawin_ray.job.prepare import Prepared
+from dawin_ray.job.running import Passes
 from dawin_ray.method import (
     REFERENCE_TAIL,
     CoefficientConfig,
@@ -26,31 +27,36 @@ from dawin_ray.method import (
     FitConfig,
     MixtureConfig,
     Reference,
+    Stream,
     entropy_quantiles,
+    few,
     fit,
 )
 from dawin_ray.runs import (
     MIXTURE,
+    ExpertsPart,
     FitEntry,
     GroupFit,
     Mixtures,
+    PartPlan,
     RunDirectory,
     SavedFits,
+    log_expertise_of,
 )
 from dawin_ray.statistics import DriftReport, ScoredRows, drift_of
+
+R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
 
-def fit_datasets(
-    run: RunDirectory, prepared: Prepared, say: Callable[[str], None]
-) -> dict[str, Fit]:
-    """The fit of each data set, from the rows of pass 1; all of them go into mixture.json."""
-    job, names = prepared.job, list(prepared.shards)
+def fit_datasets(passes: Passes, prepared: Prepared, first: FirstParts) -> dict[str, Fit]:
+    """The fit of each data set, from the parts of pass 1; all of them go into mixture.json."""
+    job, run, names = prepared.job, passes.run, list(prepared.shards)
     if run.exists(MIXTURE):  # pass 2 may have begun with it
         return Mixtures.read(run).of_datasets
     groups = {"joint": names} if job.fit == "joint" else {name: [name] for name in names}
-    reference = _reference(run, prepared)
+    reference = _reference(passes, prepared, first)
     anchor = None if reference is None else reference.median
     doubts = [] if reference is None else reference.warnings([e.name for e in job.experts])
     for doubt in doubts:
@@ -58,14 +64,14 @@ def fit_datasets(
     fits: dict[str, Fit] = {}
     warned: dict[str, list[str]] = {}
     for group, members in groups.items():
-        shards = [shard for name in members for shard in prepared.shards[name]]
+        parts = [part for name in members for part in first[name]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            stream = partial(_log_expertise, run, shards, len(job.experts))
-            fitted = fit(stream, len(job.experts), job.coefficient, job.mixture, reference=anchor)
+            samples = few(LogExpertise(passes, parts))
+            fitted = fit(samples, len(job.experts), job.coefficient, job.mixture, reference=anchor)
             others = {
                 method.name: fit(
-                    stream, len(job.experts), *_altered(job, method.fit), reference=anchor
+                    samples, len(job.experts), *_altered(job, method.fit), reference=anchor
                 )
                 for method in job.methods
                 if method.fit is not None
@@ -75,21 +81,20 @@ def fit_datasets(
         for note in notes:
             logger.warning("mixture of %s: %s", group, note)
         fits |= dict.fromkeys(members, fitted)
-        say(f"fit of {group}: {fitted.describe([e.name for e in job.experts])}")
+        passes.progress.say(f"fit of {group}: {fitted.describe([e.name for e in job.experts])}")
         warned[group] = notes + doubts
     write_fits(run, prepared, groups, fits, warned)
     return fits
 
 
-def _reference(run: RunDirectory, prepared: Prepared) -> Reference | None:
+def _reference(passes: Passes, prepared: Prepared, first: FirstParts) -> Reference | None:
     """How entropies lie on the reference, where there is one: of a saved fit, or of the job."""
     job = prepared.job
     if prepared.reference is not None or (name := job.coefficient.reference) is None:
         return prepared.reference
-    count = len(job.experts)
-    stream = partial(_log_expertise, run, prepared.shards[name], count)
-    rows = sum(map(len, stream()))
-    median, tail = entropy_quantiles(stream, count, rows, [0.5, REFERENCE_TAIL])
+    samples = LogExpertise(passes, first[name])
+    wanted = [0.5, REFERENCE_TAIL]
+    median, tail = entropy_quantiles(samples, len(job.experts), sum(samples.sizes), wanted)
     return Reference(median=median, tail=tail)
 
 
@@ -171,10 +176,38 @@ def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConf
     return coefficient, other.mixture(job.mixture)
 
 
-def _log_expertise(
-    run: RunDirectory, shards: Sequence[Shard], experts: int
-) -> Iterator[np.ndarray]:
-    for shard in shards:
-        for table in run.work.read_shard("experts", shard.dataset, shard.key, ["log_expertise"]):
-            if table.num_rows:
-                yield tables.rows_of(table["log_expertise"], experts)
+@dataclass(frozen=True)
+class LogExpertise:
+    """The experts' log-expertises in parts of pass 1, read in tasks: a stream that is `Parted`."""
+
+    passes: Passes
+    parts: Sequence[tuple[PartPlan, ExpertsPart]]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each part that has some."""
+        return [part.experts.rows for _, part in self._filled]
+
+    def each(self, task: Callable[[Stream, int], R]) -> Iterator[R]:
+        """What `task` makes of each part.
+
+        Raises:
+            UserError: a part is lost or damaged; it is made again by the same command.
+        """
+        items = list(enumerate(self._filled))
+        return self.passes.engine.map(
+            partial(_of_part, self.passes.run, task), items, self.passes.on
+        )
+
+    @property
+    def _filled(self) -> list[tuple[PartPlan, ExpertsPart]]:
+        return [item for item in self.parts if item[1].experts.rows]
+
+
+def _of_part(
+    run: RunDirectory,
+    task: Callable[[Stream, int], R],
+    item: tuple[int, tuple[PartPlan, ExpertsPart]],
+) -> R:
+    number, (plan, part) = item
+    return task(partial(log_expertise_of, run, plan, part), number)

@@ -12,6 +12,13 @@ from dawin_ray.data import FORMATS, CropCache, DecodeImages, ReadChunks, Shard, 
 from dawin_ray.engine import Engine, Resources, Say, engine_of
 from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
+from dawin_ray.job.parts import (
+    FirstParts,
+    counts_of_shards,
+    experts_parts,
+    files_of_parts,
+    predictions_parts,
+)
 from dawin_ray.job.plan import labels_of
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.job.progress import ConsoleProgress, step
@@ -35,9 +42,7 @@ from dawin_ray.runs import (
     Part,
     RunDirectory,
     Series,
-    check_shard,
     check_usable,
-    compact,
     files_of,
     manifest_of,
     write_class_names,
@@ -191,13 +196,9 @@ def _score(
         progress=progress,
         counts=counts_of(shards, progress.say),
     )
-    fits = _fits_and_predictions(passes, prepared, spec)
-
-    counts = {
-        dataset: [check_shard(run, shard) for shard in of_set]
-        for dataset, of_set in prepared.shards.items()
-    }
-    outputs: list[Part | Output] = [*compact(run, prepared.shards)]
+    fits, first = _fits_and_predictions(passes, prepared, spec)
+    second = predictions_parts(passes, first)
+    outputs: list[Part | Output] = [*files_of_parts(first, second)]
     drift = drift_of_run(run, prepared)
     if drift is not None:
         session.engine.publish(drift, on)
@@ -213,7 +214,11 @@ def _score(
     if cache is not None and not job.compute.keep_cache:
         cache.remove()  # before the manifest: behind it, nobody would come back to do it
     manifest = manifest_of(
-        prepared.fingerprint, prepared.shards, counts, outputs, session.precision
+        prepared.fingerprint,
+        prepared.shards,
+        counts_of_shards(first, prepared.shards),
+        outputs,
+        session.precision,
     )
     manifest.write(run)
     run.work.remove()
@@ -222,29 +227,32 @@ def _score(
 
 def _fits_and_predictions(
     passes: Passes, prepared: Prepared, spec: ScoringSpec
-) -> Mapping[str, Fit]:
-    """The passes, and the fit between them; the fit of each data set."""
+) -> tuple[Mapping[str, Fit], FirstParts]:
+    """The passes, and the fit between them; the fit of each data set, and the parts of pass 1."""
     job, run, say = prepared.job, passes.run, passes.progress.say
 
-    def go(stage: Pass) -> None:
+    def go(stage: Pass) -> FirstParts:
         passes(stage)
-        check_usable(run, prepared.shards, job.max_reject_fraction, job.max_broken_shards)
+        first = experts_parts(passes, prepared.shards)
+        made = {dataset: [part for _, part in of_set] for dataset, of_set in first.items()}
+        check_usable(made, job.max_reject_fraction, job.max_broken_shards)
+        return first
 
     if not job.one_pass:
-        go(experts_pass(spec))
-        fits = fit_datasets(run, prepared, say)
-        go(predictions_pass(spec, fits))
-        return fits
+        first = go(experts_pass(spec))
+        fits = fit_datasets(passes, prepared, first)
+        passes(predictions_pass(spec, fits))
+        return fits, first
     saved = prepared.saved
     if saved is not None and job.saved_fit is not None:
         told = saved.fit.describe([expert.name for expert in job.experts])
         say(f"fit of {job.saved_fit.address}: {told}")
     fits = dict.fromkeys(prepared.shards, saved.fit if saved else Fit())
-    go(single_pass(spec, fits))
+    first = go(single_pass(spec, fits))
     if saved is None:
-        return fit_datasets(run, prepared, say)
+        return fit_datasets(passes, prepared, first), first
     write_fits(run, prepared, {"saved": list(fits)}, fits, {})
-    return fits
+    return fits, first
 
 
 def _cache(

@@ -38,15 +38,16 @@ from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
 from dawin_ray.method.outcomes import coefficients_of, compare_methods, outcome, output_ensembles
 from dawin_ray.method.samplewise import Placement, SamplewiseClassifier, check_samplewise
 from dawin_ray.method.static import static_weights
-from dawin_ray.method.streams import LambdaHistogram, entropy_quantiles
+from dawin_ray.method.streams import LambdaHistogram, Stream, entropy_quantiles, few
 from dawin_ray.method.ties import TiesConfig, Trim, ties
 
 __all__ = [
     "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "REFERENCE_TAIL", "SEARCH_VERSION",
     "TASK_SCALE", "BaselinesConfig", "CoefficientConfig", "Fit", "FitConfig", "LambdaHistogram",
     "MergeConfig", "Method", "Mixture", "MixtureConfig", "Offset", "Placement", "Reference",
-    "SamplewiseClassifier", "StateDict", "TiesConfig", "Trim", "check_finite", "check_mergeable",
-    "check_samplewise", "coefficients_of", "compare_methods", "entropy", "entropy_quantiles", "fit",
-    "fit_mixture", "interpolate", "largest_weights", "log_expertise", "merge", "methods_of",
-    "named_weights", "outcome", "output_ensembles", "pseudo_labels", "static_weights", "ties",
+    "SamplewiseClassifier", "StateDict", "Stream", "TiesConfig", "Trim", "check_finite",
+    "check_mergeable", "check_samplewise", "coefficients_of", "compare_methods", "entropy",
+    "entropy_quantiles", "few", "fit", "fit_mixture", "interpolate", "largest_weights",
+    "log_expertise", "merge", "methods_of", "named_weights", "outcome", "output_ensembles",
+    "pseudo_labels", "static_weights", "ties",
 ]  # fmt: skip

@@ -2,7 +2,8 @@
 
 The stream is read as often as it takes and never held: moments of any number of samples, then a
 mixture from the samples themselves while they are few, from a histogram (M = 2) or a seeded
-subsample (M > 2) where they are many. Memory does not depend on N.
+subsample (M > 2) where they are many. Memory does not depend on N, and where the stream has parts,
+each is read by a task of its own.
 
 Shapes: N samples, B samples of a batch, M experts.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +23,13 @@ from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
 from dawin_ray.method.streams import (
     MAX_SAMPLES,
     LambdaHistogram,
-    Moments,
-    Stream,
+    Samples,
+    batches_of,
+    each_part,
     entropy_quantiles,
+    few,
+    histogram_of,
+    moments_of,
     subsample,
 )
 
@@ -113,7 +119,7 @@ def largest_weights(experts: Sequence[str], weights: Sequence[float], digits: in
 
 
 def fit(
-    stream: Stream,
+    samples: Samples,
     experts: int,
     coefficient: CoefficientConfig,
     mixture: MixtureConfig,
@@ -121,7 +127,7 @@ def fit(
     reference: np.ndarray | None = None,
     max_samples: int = MAX_SAMPLES,
 ) -> Fit:
-    """Fit offset and mixture to a stream of the experts' log-expertises.
+    """Fit offset and mixture to the experts' log-expertises: a stream, or one in parts.
 
     `reference` are the experts' median entropies [M] on the reference, where there is one.
 
@@ -137,12 +143,11 @@ def fit(
     array([0, 1, 0, 1], dtype=int32)
 
     Raises:
-        UserError: the stream holds no sample, or an offset is not defined for so many experts.
+        UserError: there is no sample, or an offset is not defined for so many experts.
     """
     coefficient.check_experts(experts)
-    moments = Moments.of(np.empty((0, experts)))
-    for log_e in stream():
-        moments = moments.merge(Moments.of(-np.asarray(log_e, dtype=np.float64)))
+    samples = few(samples, max_samples=max_samples)
+    moments = moments_of(samples, experts)
     if not moments.count:
         raise UserError(
             "There is no usable sample to fit a mixture to. See the rejects for the reasons."
@@ -151,22 +156,21 @@ def fit(
     growth = None
     if reference is not None:
         (median,) = entropy_quantiles(
-            stream, experts, moments.count, [0.5], max_samples=max_samples
+            samples, experts, moments.count, [0.5], max_samples=max_samples
         )
         growth = entropy_growth(median, reference, coefficient.strength)
     if mixture.clusters == "exact":
         return Fit(samples=moments.count, offset=offset, growth=growth)
-    batches = (coefficients(log_e, offset, growth) for log_e in stream())
+    to_points = partial(coefficients, offset=offset, growth_M=growth)
     source: Source = "samples"
     weights = None
     if moments.count <= max_samples:
-        points = np.concatenate(list(batches))
+        points = np.concatenate([to_points(batch) for batch in batches_of(samples)])
     elif experts == 2:
-        source, histogram = "histogram", LambdaHistogram()
-        for batch in batches:
-            histogram.add(batch)
-        points, weights = histogram.points()
+        histograms = each_part(samples, partial(histogram_of, to_points))
+        source, (points, weights) = "histogram", reduce(LambdaHistogram.merge, histograms).points()
     else:
-        source, points = "subsample", subsample(batches, moments.count, max_samples, mixture.seed)
+        source = "subsample"
+        points = to_points(subsample(samples, moments.count, max_samples, mixture.seed))
     fitted = fit_mixture(points, mixture, weights=weights)
     return Fit(samples=moments.count, offset=offset, growth=growth, mixture=fitted, source=source)

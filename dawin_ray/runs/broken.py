@@ -6,7 +6,7 @@ A reject stands for a sample, but where a shard broke it stands for all that was
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -40,6 +40,17 @@ def broken_shards(rejects: Iterable[pa.Table], *, counted: bool) -> list[BrokenS
     return [
         BrokenShard(shard=shard, reason=reason, lost=_sum(losses[shard]), estimated=not counted)
         for shard, reason in reasons.items()
+    ]
+
+
+def merged(shards: Iterable[BrokenShard]) -> list[BrokenShard]:
+    """The same, each shard once: pieces of one may have broken in several places."""
+    pieces: dict[str, list[BrokenShard]] = {}
+    for shard in shards:
+        pieces.setdefault(shard.shard, []).append(shard)
+    return [
+        replace(first, lost=_sum([piece.lost for piece in (first, *others)]))
+        for first, *others in pieces.values()
     ]
 
 

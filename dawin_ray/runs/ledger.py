@@ -88,7 +88,7 @@ class PassLedger:
                 self.run.work.count(self.kinds[-1], *where, chunk),
                 self.run.work.count("rejects", *where, chunk),
             )
-        mark = Mark(chunks=dict(sorted(shard.done.items())))
+        mark = Mark(chunks={**dict(sorted(shard.done.items()))})
         for kind in self.kinds:
             self.run.work.mark(kind, *where, mark)
         self.marked.add(where)
@@ -107,41 +107,6 @@ class PassLedger:
             )
 
 
-def check_shard(run: RunDirectory, shard: Shard) -> tuple[int, int]:
-    """Rows and rejects of a shard, the same in both passes, by chunk and with unique ids.
-
-    Raises:
-        RowsLostError: naming the shard and what differs.
-    """
-    where = (shard.dataset, shard.key)
-    first = run.work.read_mark("experts", *where).chunks
-    second = run.work.read_mark("predictions", *where).chunks
-    names = f"shard '{shard.name}' of data set '{shard.dataset}' in {run.address}"
-    if first.keys() != second.keys():
-        raise RowsLostError(f"{names}: pass 2 has other chunks than pass 1")
-    rows = rejects = 0
-    ids: set[str] = set()
-    for chunk, (scored, rejected) in first.items():
-        rows, rejects = rows + scored, rejects + rejected
-        found = _ids(run, "predictions", where, chunk)
-        refused = _ids(run, "rejects", where, chunk) if rejected else []
-        if (len(found), len(refused)) != (scored, rejected):
-            raise RowsLostError(
-                f"{names}: of chunk {chunk} {scored} samples were scored and {rejected} rejected, "
-                f"but there are {len(found)} predictions and {len(refused)} rejects"
-            )
-        ids.update(found, refused)
-    if len(ids) != rows + rejects:
-        raise RowsLostError(f"{names}: {rows + rejects} samples have only {len(ids)} names")
-    return rows, rejects
-
-
-def _ids(run: RunDirectory, kind: Kind, where: tuple[str, str], chunk: str) -> list[str]:
-    column = run.work.read(kind, *where, chunk, ["sample_id"])["sample_id"]
-    ids: list[str] = column.to_pylist()
-    return ids
-
-
 def _sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set[str]:
     """Keys of the shards whose marks hold: every chunk that they name is there.
 
@@ -158,8 +123,8 @@ def _sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set
             return False
         spoilt = [
             chunk
-            for chunk, (_, rejected) in first.chunks.items()
-            for needed in [with_rejects if rejected else kinds]
+            for chunk, counts in first.chunks.items()
+            for needed in [with_rejects if counts is not None and counts[1] else kinds]
             if not all(chunk in there[kind].get(key, ()) for kind in needed)
         ]
         for chunk in spoilt:

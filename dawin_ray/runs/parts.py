@@ -1,4 +1,4 @@
-"""The tables of a run that has ended: compacted Parquet, in parts of a size that readers like.
+"""The tables of a run that has ended: Parquet, in parts of a size that readers like.
 
     <kind>/dataset=NAME/part-00000.parquet      kind: experts, predictions
     rejects/part-00000.parquet                  of all data sets
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,13 +27,11 @@ from dawin_ray.storage import (
     folders_in,
     join,
     own_parquet,
+    read_many,
     read_table,
     table_bytes,
 )
 from dawin_ray.tables import TABLES
-
-# Size of a compacted part, before its last row group: one PUT, and few files for a reader.
-PART_BYTES = 128 << 20
 
 ROW_GROUP = 1 << 16  # rows of a part that are read at a time
 
@@ -50,19 +48,39 @@ class Parts:
         return join(*names, *([f"batch={self.run.batch}"] if self.run.batch else []))
 
     def write(
-        self, names: Sequence[str], schema: pa.Schema, tables: Iterable[pa.Table]
-    ) -> list[Part]:
-        """Write tables as parts of about PART_BYTES.
+        self,
+        names: Sequence[str],
+        schema: pa.Schema,
+        tables: Iterable[pa.Table],
+        number: int = 0,
+    ) -> Part:
+        """Write tables as a part, in row groups of about ROW_GROUP rows.
 
-        The names and bytes depend on the tables alone. At least one part is written, so that an
-        empty table has its columns.
+        The bytes depend on the tables alone. One without rows has its columns.
         """
-        parts: list[Part] = []
-        for content, rows in _contents(schema, tables):
-            path = join(self.folder(*names), f"part-{len(parts):05d}.parquet")
-            self.run.write(self.run.output(path), content)
-            parts.append(part_of(path, content, rows))
-        return parts
+        buffer, rows = io.BytesIO(), 0
+        with pq.ParquetWriter(buffer, schema, **WRITE) as writer:
+            for group in grouped(tables):
+                writer.write_table(group)
+                rows += group.num_rows
+        path, content = join(self.folder(*names), part_name(number)), buffer.getvalue()
+        self.run.write(self.run.output(path), content)
+        return part_of(path, content, rows)
+
+    def content(self, part: Part) -> bytes:
+        """A part as it was written, by one request.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            DamagedFileError: it is not what was written.
+        """
+        fs, path = self.run.output(part.path)
+        (content,) = read_many(fs, [path])
+        if isinstance(content, Exception):
+            raise content
+        if part_of(part.path, content, part.rows) != part:
+            raise DamagedFileError(join(self.run.root, part.path), "its sha256 is another")
+        return content
 
     def read(self, *names: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The rows of a table, a row group at a time, in the order of the parts' names.
@@ -93,6 +111,16 @@ class Parts:
             parts.append(part_of(name, content, kept.num_rows))
         return parts
 
+    def keep_only(self, names: Sequence[str], parts: Collection[str]) -> None:
+        """Delete parts of a table that have other names than these: of an older try's bounds."""
+        stale = [
+            path for _, path, name in self._all(names) if posixpath.basename(name) not in parts
+        ]
+        if stale:
+            self.run.guard(closely=True)
+            fs, root = filesystem(self.run.root)
+            delete(fs, root, [posixpath.relpath(path, root) for path in stale])
+
     def remove(self) -> None:
         """Delete the parts of an unfinished batch."""
         self.run.guard(closely=True)
@@ -109,30 +137,21 @@ class Parts:
         yield from ((fs, part, join(folder, posixpath.basename(part))) for part in _parts(fs, path))
 
 
-def _contents(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, int]]:
-    """Content and rows of each part that tables make."""
-    groups = _grouped(tables)
-    group = next(groups, None)
-    while True:
-        buffer, rows = io.BytesIO(), 0
-        with pq.ParquetWriter(buffer, schema, **WRITE) as writer:
-            while group is not None and buffer.tell() < PART_BYTES:
-                writer.write_table(group)
-                rows += group.num_rows
-                group = next(groups, None)
-        yield buffer.getvalue(), rows
-        if group is None:
-            return
+def part_name(number: int) -> str:
+    """The file of a table's part."""
+    return f"part-{number:05d}.parquet"
 
 
-def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in tables of about ROW_GROUP rows, which become row groups."""
     pending: list[pa.Table] = []
+    rows = 0
     for table in tables:
         pending.append(table)
-        if sum(t.num_rows for t in pending) >= ROW_GROUP:
+        rows += table.num_rows
+        if rows >= ROW_GROUP:
             yield pa.concat_tables(pending).combine_chunks()
-            pending = []
+            pending, rows = [], 0
     if pending:
         yield pa.concat_tables(pending).combine_chunks()
 

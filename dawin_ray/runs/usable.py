@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-
-from dawin_ray.data import FORMATS, Shard
 from dawin_ray.errors import UserError
 from dawin_ray.runs.broken import (
-    BROKEN_COLUMNS,
     BrokenShard,
-    broken_shards,
     lost_at_least,
+    merged,
     words_of_broken,
-)  # fmt: skip
-from dawin_ray.runs.directory import RunDirectory
+)
+from dawin_ray.runs.part_records import ExpertsPart
 
 SHOWN_REASONS = 10  # of rejects, the most frequent first
 
 
 def check_usable(
-    run: RunDirectory,
-    datasets: Mapping[str, Sequence[Shard]],
-    limit: float,
-    max_broken: int = 0,
+    datasets: Mapping[str, Sequence[ExpertsPart]], limit: float, max_broken: int = 0
 ) -> None:
-    """Refuse data of which nothing, or too little, can be used.
+    """Refuse data of which nothing, or too little, can be used, by the parts of pass 1.
 
     `limit` is the share of a data set's samples that may be rejected or lost with broken shards;
     `max_broken` is how many shards of the run may be broken.
@@ -36,23 +29,21 @@ def check_usable(
     Raises:
         UserError: with the reasons, and how often each occurred.
     """
-    counted = {name: _counted(run, name, shards) for name, shards in datasets.items()}
-    _check_broken({name: broken for name, (_, _, broken) in counted.items()}, max_broken)
-    for dataset, shards in datasets.items():
-        rows, rejected, broken = counted[dataset]
+    broken_in = {name: broken_of(parts) for name, parts in datasets.items()}
+    _check_broken(broken_in, max_broken)
+    for dataset, parts in datasets.items():
+        broken = broken_in[dataset]
+        rows = sum(shard.rows for part in parts for shard in part.shards)
+        rejected = sum(shard.rejects for part in parts for shard in part.shards)
         lost = lost_at_least(broken) - len(broken)  # beyond a reject for each
         if rows and rejected + lost <= limit * (rows + rejected + lost):
             continue
-        reasons: Counter[str] = Counter()
-        first = None
-        for shard in shards:
-            for table in run.work.read_shard("rejects", dataset, shard.key):
-                reasons.update(map(kind_of_reason, table["reason"].to_pylist()))
-                first = first or table.slice(0, 1).to_pylist()[0]
+        reasons = sum((Counter(part.reasons) for part in parts), Counter[str]())
         told = "".join(
             f"\n  {count:,} x {why}" for why, count in reasons.most_common(SHOWN_REASONS)
         )
-        example = f"\nThe first: {first['sample_id']}: {first['reason']}" if first else ""
+        first = next((part.first for part in parts if part.first is not None), None)
+        example = f"\nThe first: {first[0]}: {first[1]}" if first else ""
         if not rows:
             raise UserError(
                 f"Data set '{dataset}' has no usable image: {rejected:,} samples were read and all "
@@ -67,24 +58,9 @@ def check_usable(
         )
 
 
-def _counted(
-    run: RunDirectory, dataset: str, shards: Sequence[Shard]
-) -> tuple[int, int, list[BrokenShard]]:
-    """Rows and rejects of a data set, as its shards' marks have them, and its broken shards."""
-    rows = rejected = 0
-
-    def rejects() -> Iterator[pa.Table]:
-        nonlocal rows, rejected
-        for shard in shards:
-            chunks = run.work.read_mark("experts", dataset, shard.key).chunks
-            for chunk, (scored, refused) in chunks.items():
-                rows, rejected = rows + scored, rejected + refused
-                if refused:
-                    yield run.work.read("rejects", dataset, shard.key, chunk, BROKEN_COLUMNS)
-
-    counted = any(FORMATS[shard.format].counts_losses for shard in shards)
-    broken = broken_shards(rejects(), counted=counted)
-    return rows, rejected, broken
+def broken_of(parts: Sequence[ExpertsPart]) -> list[BrokenShard]:
+    """The broken shards of a data set."""
+    return merged(shard for part in parts for shard in part.broken)
 
 
 def _check_broken(broken: Mapping[str, Sequence[BrokenShard]], limit: int) -> None:

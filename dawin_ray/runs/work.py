@@ -2,6 +2,7 @@
 
     work/<kind>/<data set>/<shard>/<chunk>.parquet
     work/marks/<kind>/<data set>/<shard>.json
+    work/parts/<kind>/<data set>/part-00000.json        see `records`
 
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
 if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
@@ -11,7 +12,7 @@ of a shard are there, so that a resumed run need not read the shard to know.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,6 +30,8 @@ from dawin_ray.storage import (
     files_in,
     join,
     own_parquet,
+    parquet_of,
+    read_many,
     table_bytes,
     unreadable,
 )
@@ -36,15 +39,20 @@ from dawin_ray.tables import TABLES, Kind
 
 MARKS = join(WORK, "marks")
 
+AT_ONCE = 64  # files that are asked for together: what a task holds of a part's chunks
+
 MADE_AGAIN = "Run the same command again: it is made again, and all other work is kept."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A shard is complete in a pass: rows and rejects of each of its chunks."""
+    """A shard is complete in a pass: rows and rejects of each of its chunks.
+
+    Of a chunk of an earlier try there is nothing but its name: its files tell the rest.
+    """
 
     VERSION: ClassVar[int] = 1
-    chunks: dict[str, tuple[int, int]]
+    chunks: dict[str, tuple[int, int] | None]
 
 
 class Work:
@@ -88,12 +96,28 @@ class Work:
         with self._opened(_file(kind, dataset, shard, chunk)) as file:
             return file.read(columns=columns)
 
-    def read_shard(
-        self, kind: Kind, dataset: str, shard: str, columns: list[str] | None = None
-    ) -> Iterator[pa.Table]:
-        """A shard's committed chunks, one at a time, in the order of their names."""
-        for chunk in self.chunks(kind, dataset, shard):
-            yield self.read(kind, dataset, shard, chunk, columns)
+    def read_many(
+        self, kind: Kind, dataset: str, chunks: Sequence[tuple[str, str]], *, some: bool = False
+    ) -> Iterator[pa.Table | None]:
+        """Committed chunks by shard and name, in this order; AT_ONCE of them are read at a time.
+
+        With `some`, None stands for one that is not there. Raises as `read`.
+        """
+        fs, root = self.folder.path()
+        for start in range(0, len(chunks), AT_ONCE):
+            names = [_file(kind, dataset, *chunk) for chunk in chunks[start : start + AT_ONCE]]
+            for name, content in zip(
+                names, read_many(fs, [join(root, name) for name in names]), strict=True
+            ):
+                if some and isinstance(content, FileNotFoundError):
+                    yield None
+                    continue
+                with self._told(name):
+                    if isinstance(content, Exception):
+                        raise content
+                    with parquet_of(content, name) as file:
+                        table = file.read()
+                yield table
 
     def count(self, kind: Kind, dataset: str, shard: str, chunk: str) -> int:
         """Rows of a committed chunk; 0 where there is none. Raises as `read`."""
@@ -124,8 +148,7 @@ class Work:
         """
         mark = self.find_mark(kind, dataset, shard)
         if mark is None:
-            name = join(self.folder.address, _mark(kind, dataset, shard))
-            raise UserError(f"The file {name!r} of this run is missing or damaged. {MADE_AGAIN}")
+            raise self._lost(_mark(kind, dataset, shard))
         return mark
 
     def find_mark(self, kind: Kind, dataset: str, shard: str) -> Mark | None:
@@ -135,6 +158,27 @@ class Work:
             return read_record(Mark, self.folder.read_bytes(name), name)
         except (FileNotFoundError, UserError):
             return None
+
+    def read_marks(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark]:
+        """The mark of each shard, in this order; AT_ONCE of them are read at a time.
+
+        Raises:
+            UserError: one is missing or damaged.
+        """
+        fs, root = self.folder.path()
+        for start in range(0, len(shards), AT_ONCE):
+            names = [_mark(kind, dataset, shard) for shard in shards[start : start + AT_ONCE]]
+            contents = read_many(fs, [join(root, name) for name in names])
+            for name, content in zip(names, contents, strict=True):
+                if isinstance(content, FileNotFoundError):
+                    raise self._lost(name)
+                if isinstance(content, Exception):
+                    address = join(self.folder.address, name)
+                    raise unreadable(address, "mark", content) from content
+                try:
+                    yield read_record(Mark, content, name)
+                except UserError as error:
+                    raise self._lost(name) from error
 
     def remove_mark(self, kind: Kind, dataset: str, shard: str) -> None:
         """Delete what `mark` noted, if it is there."""
@@ -161,10 +205,18 @@ class Work:
     @contextmanager
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
         fs, path = self.folder.path(name)
+        with self._told(name), own_parquet(fs, path) as file:
+            yield file
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Raises a UserError for a chunk's file that is missing or damaged; the latter is removed.
+
+        So a run that is taken up makes it again.
+        """
         address = join(self.folder.address, name)
         try:
-            with own_parquet(fs, path) as file:
-                yield file
+            yield
         except (FileNotFoundError, DamagedFileError) as error:
             what = "missing"
             if isinstance(error, DamagedFileError):
@@ -173,6 +225,10 @@ class Work:
             raise UserError(f"The file {address!r} of this run is {what}. {MADE_AGAIN}") from error
         except OSError as error:
             raise unreadable(address, "chunk", error) from error
+
+    def _lost(self, name: str) -> UserError:
+        address = join(self.folder.address, name)
+        return UserError(f"The file {address!r} of this run is missing or damaged. {MADE_AGAIN}")
 
 
 def _file(kind: Kind, dataset: str, shard: str, chunk: str) -> str:

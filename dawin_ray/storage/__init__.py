@@ -7,6 +7,7 @@ is opened here too, so that nothing in a file runs code, and so is the lock of a
 Imports only errors, names and records; every package may import it.
 """
 
+from dawin_ray.storage.bulk import read_many
 from dawin_ray.storage.credentials import check_job, check_no_secrets, without_secrets
 from dawin_ray.storage.files import (
     LFS_POINTER, READ_BLOCK, configure, filesystem, is_local, join, lfs_pointer, open_stream,
@@ -16,13 +17,14 @@ from dawin_ray.storage.folders import delete, files_below, files_in, folders_in
 from dawin_ray.storage.lock import LOCK, Fence, exclusive
 from dawin_ray.storage.parquet import (
     WRITE, ExtensionTypesError, ParquetFileError, content_errors, open_parquet, own_parquet,
-    read_table, table_bytes,
+    parquet_of, read_table, table_bytes,
 )  # fmt: skip
 
 __all__ = [
     "LFS_POINTER", "LOCK", "READ_BLOCK", "WRITE", "ExtensionTypesError", "Fence",
     "ParquetFileError", "check_job", "check_no_secrets", "configure", "content_errors", "delete",
     "exclusive", "files_below", "files_in", "filesystem", "folders_in", "is_local", "join",
-    "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "read_bytes", "read_lines",
-    "read_table", "sha256", "table_bytes", "unreadable", "without_secrets", "write_whole",
+    "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "parquet_of", "read_bytes",
+    "read_lines", "read_many", "read_table", "sha256", "table_bytes", "unreadable",
+    "without_secrets", "write_whole",
 ]  # fmt: skip

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from dawin_ray.storage.bulk import remove_many
 from dawin_ray.storage.files import is_local, join
-
-THREADS = 16  # that delete at once on a remote storage
 
 
 def files_below(fs: Any, root: str, *, follow: bool = False) -> list[str]:
@@ -67,8 +65,7 @@ def delete(fs: Any, root: str, paths: Iterable[str]) -> None:
     """Delete files, given from `root`, and the folders below it that are empty then."""
     paths = list(paths)
     if not is_local(fs):
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda path: _remove(fs, join(root, path)), paths))
+        remove_many(fs, [join(root, path) for path in paths])
         return
     for path in paths:
         Path(root, path).unlink(missing_ok=True)
@@ -78,10 +75,3 @@ def delete(fs: Any, root: str, paths: Iterable[str]) -> None:
             Path(root, folder).rmdir()
         except OSError:
             continue  # it holds something else, or is gone
-
-
-def _remove(fs: Any, path: str) -> None:
-    try:
-        fs.rm_file(path)
-    except FileNotFoundError:
-        return

@@ -150,6 +150,16 @@ def read_table(fs: Any, path: str, columns: list[str] | None = None) -> pa.Table
         return file.read(columns=columns)
 
 
+@contextmanager
+def parquet_of(content: bytes, name: str) -> Iterator[pq.ParquetFile]:
+    """A file of a run that has been read whole; `name` is for errors. Raises as `own_parquet`."""
+    try:
+        with content_errors():
+            yield open_parquet(pa.BufferReader(content), checksums=True)
+    except ParquetFileError as error:
+        raise DamagedFileError(name, str(error)) from error
+
+
 def table_bytes(table: pa.Table) -> bytes:
     """A table as a Parquet file whose pages carry checksums."""
     buffer = io.BytesIO()

@@ -45,32 +45,31 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behind", "kind", "spoil"),
+    ("before", "kind", "spoil"),
     [
-        ("fit_datasets", "experts", Path.unlink),
-        ("check_shard", "predictions", cut),
-        pytest.param("fit_datasets", "experts", cut, marks=pytest.mark.slow),
-        pytest.param("check_shard", "predictions", Path.unlink, marks=pytest.mark.slow),
-        pytest.param("check_shard", "rejects", cut, marks=pytest.mark.slow),
-        pytest.param("check_shard", "rejects", Path.unlink, marks=pytest.mark.slow),
+        ("predictions_pass", "experts", Path.unlink),
+        ("predictions_parts", "predictions", cut),
+        pytest.param("predictions_pass", "experts", cut, marks=pytest.mark.slow),
+        pytest.param("predictions_parts", "predictions", Path.unlink, marks=pytest.mark.slow),
+        pytest.param("experts_parts", "experts", cut, marks=pytest.mark.slow),
+        pytest.param("experts_parts", "rejects", cut, marks=pytest.mark.slow),
+        pytest.param("experts_parts", "rejects", Path.unlink, marks=pytest.mark.slow),
     ],
 )
 def test_a_chunk_that_is_lost_is_made_again(
-    small, data, sound, tmp_path, monkeypatch, spoil, behind, kind
+    small, data, sound, tmp_path, monkeypatch, spoil, before, kind
 ):
-    """Between the passes, and between the second pass and the compaction."""
-    job, whole, spoilt = job_file(small, tmp_path, data), getattr(scoring, behind), []
+    """Behind a pass, before it is read: by the parts of the pass, or by the second pass."""
+    job, whole, spoilt = job_file(small, tmp_path, data), getattr(scoring, before), []
 
     def spoiling(*args):
-        before = behind == "check_shard"
-        found = None if before else whole(*args)
         if not spoilt:
             spoilt.append(chunks(tmp_path / "run", kind)[-1])
             spoil(spoilt[0])
-        return whole(*args) if before else found
+        return whole(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, behind, spoiling)
+        patch.setattr(scoring, before, spoiling)
         output = invoke(job, code=2)
     assert spoilt[0].name in output.replace(" ", "")
     assert "Run the same command again" in output
@@ -89,6 +88,34 @@ def test_a_chunk_that_is_lost_is_made_again(
     assert CliRunner().invoke(app, ["verify", str(tmp_path / "run")]).exit_code == 0
 
 
+@pytest.mark.parametrize("before", ["fit_datasets", "predictions_parts"])
+def test_a_part_that_is_spoilt_is_made_again(small, data, sound, tmp_path, monkeypatch, before):
+    """Before the fit reads it, and before the second pass is held against it."""
+    job, whole = job_file(small, tmp_path, data), getattr(scoring, before)
+    path = tmp_path / "run" / "experts" / "dataset=set" / "part-00000.parquet"
+
+    def spoiling(*args):
+        content = path.read_bytes()
+        path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+        return whole(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, before, spoiling)
+        output = invoke(job, code=2)
+    assert "part-00000.parquet' of this run is damaged" in output
+    assert "Run the same command again" in output
+    stamps = {p: p.stat().st_mtime_ns for p in chunks(tmp_path / "run", "experts")}
+    seen = []
+    monkeypatch.setattr(
+        scoring, "manifest_of",
+        lambda *args: seen.append({p: p.stat().st_mtime_ns for p in stamps})
+        or manifest_of(*args),
+    )  # fmt: skip
+    invoke(job)
+    assert seen == [stamps]  # no sample was scored again
+    assert_equal_runs(sound, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -105,7 +132,7 @@ def test_a_damaged_file_between_the_passes(small, data, sound, tmp_path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "check_shard", dies)
+        patch.setattr(scoring, "predictions_parts", dies)
         invoke(job, code=130)
     path = next((run_dir / "work/marks").rglob("*.json")) if name == "mark" else run_dir / name
     path.write_text(path.read_text()[:-4])

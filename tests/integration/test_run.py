@@ -232,7 +232,7 @@ def unfinished(small, data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("dawin_ray.job.score"), "check_shard", stop)
+        patch.setattr(importlib.import_module("dawin_ray.job.score"), "predictions_parts", stop)
         result = CliRunner().invoke(app, ["run", job])
     assert result.exit_code == 130, result.output
     return job, tmp_path / "run", sorted((tmp_path / "run" / "work").rglob("*.parquet"))
@@ -394,7 +394,9 @@ def test_a_one_pass_run_is_resumed_within_a_shard(small, data, tmp_path, monkeyp
     job = small.job_file(tmp_path / "job.yaml", tmp_path / "run", datasets, **exact)
     with monkeypatch.context() as patch:
         patch.setattr(
-            importlib.import_module("dawin_ray.job.score"), "check_shard", lambda *_: sys.exit(9)
+            importlib.import_module("dawin_ray.job.score"),
+            "predictions_parts",
+            lambda *_: sys.exit(9),
         )
         assert CliRunner().invoke(app, ["run", job]).exit_code == 9
     work = tmp_path / "run" / "work"

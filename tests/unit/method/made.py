@@ -3,6 +3,8 @@
 Shapes: N samples, M experts, K clusters.
 """
 
+import pickle
+
 import numpy as np
 
 # Concentrations over [1 - lambda, lambda]: Beta(3, 20), Beta(20, 20), Beta(25, 4).
@@ -37,3 +39,18 @@ def random_coefficients(seed):
     draw = np.random.default_rng(seed)
     gamma_NM = draw.gamma(draw.uniform(0.3, 3.0, size=(250, int(draw.integers(2, 5))))) + 1e-9
     return gamma_NM / gamma_NM.sum(axis=1, keepdims=True)
+
+
+class InParts:
+    """Log-expertise in parts, whose tasks and results go through pickle."""
+
+    def __init__(self, parts, size):
+        """Batches of a part have `size` samples."""
+        self.parts, self.size = parts, size
+        self.sizes = [len(part) for part in parts]
+
+    def each(self, task):
+        task = pickle.loads(pickle.dumps(task))  # noqa: S301  (it was made a line before)
+        for number, part in enumerate(self.parts):
+            batches = np.split(part, range(self.size, len(part), self.size))
+            yield pickle.loads(pickle.dumps(task(lambda found=batches: found, number)))  # noqa: S301

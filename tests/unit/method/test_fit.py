@@ -7,8 +7,10 @@ from dawin_ray.errors import UserError
 from dawin_ray.method.coefficients import CoefficientConfig
 from dawin_ray.method.fit import Fit, fit
 from dawin_ray.method.mixture import MixtureConfig
+from tests.unit.method.made import InParts
 
 ENTROPY, TWO = CoefficientConfig(), MixtureConfig(clusters=2)
+REFERENCE = CoefficientConfig(reference="clean")
 
 
 def log_e(n, m=2, seed=0):
@@ -47,6 +49,28 @@ def test_many_samples_are_summarised_and_fit_nearly_the_same(experts, source):
     np.testing.assert_allclose(again.mixture.means, bounded.mixture.means, atol=1e-9)
 
 
+@pytest.mark.parametrize("experts", [2, 3])
+def test_parts_of_few_samples_give_the_bits_of_one_stream(experts):
+    values = log_e(1000, experts)
+    parts = InParts(np.split(values, [100, 640]), 20)  # batches that are those of the stream
+    one, other = (fit(s, experts, ENTROPY, TWO) for s in (stream_of(values, 20), parts))
+    assert one.to_dict() == other.to_dict()
+
+
+@pytest.mark.parametrize("experts", [2, 3])
+def test_parts_of_many_samples_give_what_one_stream_gives(experts):
+    values = log_e(20_000, experts)
+    anchor = np.linspace(0.1, 0.5, experts)
+    parts = InParts(np.split(values, [7_000, 7_100]), 500)
+    one, other = (
+        fit(s, experts, REFERENCE, TWO, reference=anchor, max_samples=5000)
+        for s in (stream_of(values, 500), parts)
+    )
+    assert one.source == other.source
+    np.testing.assert_array_equal(other.growth, one.growth)  # of counts
+    np.testing.assert_allclose(other.mixture.means, one.mixture.means, atol=1e-12)
+
+
 def test_the_offset_is_only_there_when_asked_for():
     values = log_e(100)
     assert fit(stream_of(values, 10), 2, ENTROPY, TWO).offset is None
@@ -70,9 +94,6 @@ def test_a_fit_survives_json():
 def test_nothing_to_fit_is_an_error():
     with pytest.raises(UserError, match="no usable sample"):
         fit(lambda: iter([np.empty((0, 2))]), 2, ENTROPY, TWO)
-
-
-REFERENCE = CoefficientConfig(reference="clean")
 
 
 def test_the_growth_over_the_reference_is_subtracted_from_the_scores():

@@ -5,7 +5,16 @@ import pytest
 
 from dawin_ray.errors import UserError
 from dawin_ray.method.mixture import MixtureConfig, fit_mixture
-from dawin_ray.method.streams import LambdaHistogram, Moments, entropy_quantiles, subsample
+from dawin_ray.method.streams import (
+    LambdaHistogram,
+    Moments,
+    batches_of,
+    entropy_quantiles,
+    few,
+    moments_of,
+    subsample,
+)
+from tests.unit.method.made import InParts
 
 
 def pairs(*lambdas):
@@ -15,6 +24,26 @@ def pairs(*lambdas):
 
 def stream_of(values, size):
     return lambda: iter(np.split(values, range(size, len(values), size)))
+
+
+def test_each_part_gets_the_task_and_its_number():
+    """Task and result go to other processes and come back."""
+    values = np.random.default_rng(0).gamma(2, size=(100, 3))
+    samples = InParts(np.split(values, [30, 90]), 7)
+    moments = moments_of(samples, 3)
+    assert moments.count == 100
+    np.testing.assert_allclose(moments.mean, -values.mean(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(np.concatenate(list(batches_of(samples))), values)
+
+
+def test_few_samples_are_held_as_they_came():
+    values = np.random.default_rng(0).gamma(2, size=(100, 3))
+    samples = InParts(np.split(values, [30, 90]), 7)
+    assert few(samples, max_samples=99) is samples
+    held = few(samples, max_samples=100)
+    assert [len(batch) for batch in held()] == [7, 7, 7, 7, 2, *[7] * 8, 4, 7, 3]
+    np.testing.assert_array_equal(np.concatenate(held()), values)
+    assert few(held) is held
 
 
 def test_moments_of_parts_merge_to_those_of_the_whole():
@@ -36,6 +65,10 @@ def test_quantiles_of_many_samples_are_within_a_bin():
     exact = entropy_quantiles(stream_of(values, 999), 3, 20_000, wanted)
     np.testing.assert_allclose(exact, np.quantile(-values.astype(np.float64), wanted, axis=0))
     binned = entropy_quantiles(stream_of(values, 999), 3, 20_000, wanted, max_samples=100)
+    parts = InParts(np.split(values, [5_000, 17_000]), 999)
+    np.testing.assert_array_equal(
+        entropy_quantiles(parts, 3, 20_000, wanted, max_samples=100), binned
+    )
     np.testing.assert_allclose(binned, exact, rtol=3e-3)  # gaps of the tails are wider than bins
 
 
@@ -62,6 +95,10 @@ def test_a_histogram_is_for_two_experts():
 
 def test_a_subsample_keeps_the_streams_order_however_it_is_cut():
     values = np.arange(100)[:, None]
-    whole, cut = (subsample(np.split(values, at), 100, 20, seed=3) for at in ([], [1, 7, 7, 60]))
+    whole, cut = (
+        subsample(lambda at=at: np.split(values, at), 100, 20, seed=3) for at in ([], [1, 7, 7, 60])
+    )
+    parts = subsample(InParts(np.split(values, [5, 40]), 7), 100, 20, seed=3)
     np.testing.assert_array_equal(whole, cut)
+    np.testing.assert_array_equal(whole, parts)
     assert (np.diff(whole[:, 0]) > 0).all()

@@ -7,10 +7,8 @@ import pytest
 from dawin_ray import tables
 from dawin_ray.data.chunks import ChunkSummary
 from dawin_ray.data.datasets import Shard
-from dawin_ray.errors import UserError
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.ledger import PassLedger, RowsLostError, check_shard
-from dawin_ray.runs.usable import check_usable
+from dawin_ray.runs.ledger import PassLedger, RowsLostError
 from dawin_ray.runs.work import Mark
 
 SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")
@@ -104,129 +102,6 @@ def test_a_chunk_that_lost_a_row_is_named(run):
     ledger.add(chunk("a", 2))
     with pytest.raises(RowsLostError, match=r"chunk a .*3 samples were read, but 2 scored and 0"):
         ledger.add(end({"a": 3}))
-
-
-def finished(run: RunDirectory, predictions: list[str], rejects: list[str]) -> None:
-    for kind in ("experts", "predictions"):
-        run.work.mark(kind, "set", "s", Mark(chunks={"a": (2, 1)}))
-    commit(run, "predictions", "a", predictions)
-    commit(run, "rejects", "a", rejects)
-
-
-def test_a_sound_shard_is_counted(run):
-    finished(run, ["1", "2"], ["3"])
-    assert check_shard(run, SHARD) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    ("predictions", "rejects", "message"),
-    [
-        (["1"], ["3"], "2 samples were scored and 1 rejected, but there are 1 predictions and 1"),
-        (["1", "2"], ["3", "4"], "there are 2 predictions and 2 rejects"),
-        (["1", "1"], ["3"], "3 samples have only 2 names"),
-        (["1", "2"], ["2"], "3 samples have only 2 names"),
-    ],
-)
-def test_a_violated_count_names_the_shard(run, predictions, rejects, message):
-    finished(run, predictions, rejects)
-    with pytest.raises(RowsLostError, match=message) as caught:
-        check_shard(run, SHARD)
-    assert "shard 's.tar' of data set 'set'" in str(caught.value)
-
-
-def test_passes_that_differ_are_found(run):
-    finished(run, ["1", "2"], ["3"])
-    run.work.mark("predictions", "set", "s", Mark(chunks={"b": (2, 1)}))
-    with pytest.raises(RowsLostError, match="pass 2 has other chunks than pass 1"):
-        check_shard(run, SHARD)
-
-
-# Broken shards
-
-
-def broken(run: RunDirectory, shard: str, rows: int, lost: int | None, parts: int = 1) -> Shard:
-    """A shard of the run that has rows, and breaks with a loss."""
-    columns = {
-        "sample_id": [f"{shard}.tar/\\@{i}" for i in range(parts)],
-        "shard": [f"{shard}.tar"] * parts,
-        "reason": ["the shard breaks after byte 7"] * parts,
-        "broken": [True] * parts,
-        "lost": [lost] * parts,
-    }
-    run.work.commit("rejects", "set", shard, "a", tables.table(tables.REJECTS, columns))
-    run.work.mark("experts", "set", shard, Mark(chunks={"a": (rows, parts)}))
-    return whole(shard)
-
-
-def whole(shard: str) -> Shard:
-    return Shard(
-        dataset="set", name=f"{shard}.tar", address="", format="webdataset", bytes=9, key=shard
-    )
-
-
-def sound(run: RunDirectory, shard: str, rows: int) -> Shard:
-    run.work.mark("experts", "set", shard, Mark(chunks={"a": (rows, 0)}))
-    return whole(shard)
-
-
-@pytest.mark.parametrize(
-    ("lost", "words"),
-    [
-        (230, "about 230 samples \\(estimated\\) lost"),
-        (1, "about 1 sample \\(estimated\\) lost"),
-        (None, "an unknown number of samples lost"),
-    ],
-)
-def test_a_broken_shard_fails_the_run_with_its_name_and_its_loss(run, lost, words):
-    shards = [sound(run, "s", 99), broken(run, "t", 1, lost)]
-    message = rf"1 shard is broken.*max_broken_shards \(0\)(.|\n)*set: t\.tar: {words}: the shard"
-    with pytest.raises(UserError, match=message) as caught:
-        check_usable(run, {"set": shards}, 1.0)
-    assert "raise max_broken_shards" in str(caught.value)
-    assert "the work done is kept" in str(caught.value)
-    check_usable(run, {"set": shards}, 1.0, max_broken=1)
-
-
-def test_rows_of_a_parquet_file_are_counted_not_estimated(run):
-    shard = dataclasses.replace(broken(run, "t", 1, 180), format="parquet")
-    with pytest.raises(UserError, match=r"t\.tar: 180 samples lost"):
-        check_usable(run, {"set": [shard]}, 1.0)
-
-
-def test_what_is_lost_counts_against_the_limit_of_rejects(run):
-    shards = [sound(run, "s", 99), broken(run, "t", 1, 50)]
-    with pytest.raises(UserError, match="50 of 150 samples were rejected, 50 of them lost") as told:
-        check_usable(run, {"set": shards}, 0.3, max_broken=1)
-    assert "max_reject_fraction (0.3)" in str(told.value)
-    check_usable(run, {"set": shards}, 0.34, max_broken=1)
-
-
-def test_what_is_not_known_counts_as_one(run):
-    shards = [sound(run, "s", 98), broken(run, "t", 1, None)]
-    check_usable(run, {"set": shards}, 0.01, max_broken=1)
-    with pytest.raises(UserError, match="1 of 100 samples were rejected, 1 of them"):
-        check_usable(run, {"set": shards}, 0.009, max_broken=1)
-
-
-def test_a_shard_that_breaks_in_two_places_is_one_shard(run):
-    shards = [sound(run, "s", 99), broken(run, "t", 1, 5, parts=2)]
-    check_usable(run, {"set": shards}, 1.0, max_broken=1)
-    with pytest.raises(UserError, match=r"t\.tar: about 10 samples"):
-        check_usable(run, {"set": shards}, 1.0)
-
-
-def test_of_thousands_of_broken_shards_a_few_are_named(run):
-    shards = [broken(run, f"s{i:04d}", 1, 3) for i in range(300)]
-    with pytest.raises(UserError, match=r"300 shards are broken.*at least 900 samples are") as told:
-        check_usable(run, {"set": shards}, 1.0, max_broken=299)
-    assert len(str(told.value)) < 2000
-    assert "and 290 more broken shards" in str(told.value)
-
-
-def test_a_set_that_is_all_broken_has_no_usable_image_however_many_may_break(run):
-    shards = [broken(run, "s", 0, None)]
-    with pytest.raises(UserError, match="'set' has no usable image"):
-        check_usable(run, {"set": shards}, 1.0, max_broken=1)
 
 
 # What a resumed run finds

@@ -31,9 +31,9 @@ def write(run: RunDirectory, **columns) -> Manifest:
     """A finished run of two predictions, and its manifest."""
     table = tables.table(tables.PREDICTIONS, COLUMNS | columns)
     scored = tables.table(tables.EXPERTS, {"sample_id": ["a", "b"], "label": [1, None]})
-    outputs = run.parts.write(("predictions", "dataset=set"), tables.PREDICTIONS, [table])
-    outputs += run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored])
-    outputs += run.parts.write(("rejects",), tables.REJECTS, [])
+    outputs = [run.parts.write(("predictions", "dataset=set"), tables.PREDICTIONS, [table])]
+    outputs.append(run.parts.write(("experts", "dataset=set"), tables.EXPERTS, [scored]))
+    outputs.append(run.parts.write(("rejects",), tables.REJECTS, []))
     run.write_json("audit.json", {"a": 1})
     run.write_text("csv/scores.csv", "a")
     outputs += [run.describe(name) for name in ("audit.json", "csv/scores.csv")]

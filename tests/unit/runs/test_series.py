@@ -73,12 +73,11 @@ def finish(batch: RunDirectory) -> None:
             inputs[dataset].append(Input.of(shard, len(rest), 1))
         for kind, schema in (("experts", tables.EXPERTS), ("predictions", tables.PREDICTIONS)):
             table = tables.table(schema, {"sample_id": kept})
-            outputs += batch.parts.write((kind, f"dataset={dataset}"), schema, [table])
+            outputs.append(batch.parts.write((kind, f"dataset={dataset}"), schema, [table]))
         rows[dataset] = Rows(predictions=len(kept), rejects=len(shards))
     columns = {key: [row[key] for row in rejects] for key in rejects[0]}
-    outputs += batch.parts.write(
-        ("rejects",), tables.REJECTS, [tables.table(tables.REJECTS, columns)]
-    )
+    rejects = tables.table(tables.REJECTS, columns)
+    outputs.append(batch.parts.write(("rejects",), tables.REJECTS, [rejects]))
     Manifest(
         code="1", libraries={}, precision="float32", fingerprint={}, outputs=tuple(outputs),
         inputs={dataset: tuple(entries) for dataset, entries in inputs.items()}, rows=rows,

@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 from dawin_ray.errors import UserError
+from dawin_ray.runs import work
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.work import Mark
 from tests.unit.runs.made import files_below, fill, scored
@@ -27,7 +28,7 @@ def test_what_is_committed_is_read_back(address):
     assert run.work.count("rejects", "set", "s", "chunk") == 0
 
 
-def test_chunks_are_listed_and_read_in_the_order_of_their_names(address):
+def test_chunks_are_listed_in_the_order_of_their_names(address):
     run = RunDirectory(address)
     for start in (9, 0, 3, 6):
         run.work.commit("experts", "set", "s", f"shard-{start:09d}", scored(start))
@@ -35,13 +36,52 @@ def test_chunks_are_listed_and_read_in_the_order_of_their_names(address):
     assert run.work.chunks("experts", "set", "s") == [
         f"shard-{start:09d}" for start in (0, 3, 6, 9)
     ]
-    read = run.work.read_shard("experts", "set", "s")
-    ids = [i for table in read for i in table["sample_id"].to_pylist()]
-    assert ids == [f"s.tar/{i}" for i in range(12)]
-    [column] = {
-        tuple(t.column_names) for t in run.work.read_shard("experts", "set", "s", ["label"])
-    }
-    assert column == ("label",)
+
+
+def test_many_chunks_are_read_in_the_order_that_is_asked_for(address, monkeypatch):
+    monkeypatch.setattr(work, "AT_ONCE", 3)
+    run = RunDirectory(address)
+    for start in range(8):
+        run.work.commit("experts", "set", f"s{start % 2}", f"c{start}", scored(start))
+    files = [(f"s{start % 2}", f"c{start}") for start in (7, 0, 3, 2, 5, 1, 4, 6)]
+    read = run.work.read_many("experts", "set", files)
+    assert [table["sample_id"][0].as_py() for table in read] == [
+        f"s.tar/{start}" for start in (7, 0, 3, 2, 5, 1, 4, 6)
+    ]
+    some = list(run.work.read_many("experts", "set", [("s0", "c0"), ("s0", "c9")], some=True))
+    assert [table is None for table in some] == [False, True]
+    assert list(run.work.read_many("experts", "set", [])) == []
+
+
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("content", [b"", b"PAR1", None])
+def test_of_many_chunks_the_damaged_one_is_told_and_goes(address, content, some):
+    run = RunDirectory(address)
+    for name in "abc":
+        run.work.commit("experts", "set", "s", name, scored(0))
+    name = "work/experts/set/s/b.parquet"
+    whole = run.read_bytes(name)
+    run.write(run.path(name), whole[:50] + b"x" + whole[51:] if content is None else content)
+    with pytest.raises(UserError, match=r"b\.parquet' of this run is damaged.*made again"):
+        list(run.work.read_many("experts", "set", [("s", n) for n in "abc"], some=some))
+    assert run.work.chunks("experts", "set", "s") == ["a", "c"]
+    if not some:
+        with pytest.raises(UserError, match=r"b\.parquet' of this run is missing.*made again"):
+            list(run.work.read_many("experts", "set", [("s", n) for n in "abc"]))
+
+
+def test_marks_are_read_in_the_order_that_is_asked_for(address, monkeypatch):
+    monkeypatch.setattr(work, "AT_ONCE", 2)
+    run = RunDirectory(address)
+    marks = {f"s{i}": Mark(chunks={"a": (i, 0), "b": None}) for i in range(5)}
+    for key, mark in marks.items():
+        run.work.mark("experts", "set", key, mark)
+    asked = ["s4", "s0", "s2"]
+    assert list(run.work.read_marks("experts", "set", asked)) == [marks[key] for key in asked]
+    run.write_text("work/marks/experts/set/s0.json", "{")
+    for key in ("s0", "s9"):
+        with pytest.raises(UserError, match=rf"{key}\.json' of this run is missing or damaged"):
+            list(run.work.read_marks("experts", "set", [key]))
 
 
 def test_marks_say_which_shards_are_complete(address):

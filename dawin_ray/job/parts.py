@@ -1,0 +1,86 @@
+"""Behind each pass, the parts of its tables: made in tasks of the engine.
+
+The driver has a plan and a record of each part, and of no row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from posixpath import basename
+
+from dawin_ray.data import Shard
+from dawin_ray.job.progress import step
+from dawin_ray.job.running import Passes
+from dawin_ray.runs import (
+    ExpertsPart,
+    Part,
+    PartPlan,
+    PredictionsPart,
+    make_experts,
+    make_predictions,
+    part_name,
+    plan_parts,
+)
+
+FirstParts = dict[str, list[tuple[PartPlan, ExpertsPart]]]  # by data set
+
+
+def experts_parts(passes: Passes, shards: Mapping[str, Sequence[Shard]]) -> FirstParts:
+    """The parts of pass 1, and of the rejects; those that are there stay.
+
+    Raises:
+        UserError: a file of the work is lost or damaged.
+        RowsLostError: rows that were read are not there.
+    """
+    run, parts = passes.run, FirstParts()
+    with step(passes.progress.say, "tables of pass 1") as found:
+        plans = plan_parts(run, shards, passes.chunk_size)
+        made = passes.engine.map(partial(make_experts, run), plans, passes.on)
+        for plan, part in zip(plans, made, strict=True):
+            parts.setdefault(plan.dataset, []).append((plan, part))
+        found(_told(len(plans)))
+    if passes.state == "unfinished":
+        for dataset, of_set in parts.items():
+            for kind in ("experts", "predictions"):
+                names = {part_name(plan.number) for plan, _ in of_set}
+                run.parts.keep_only((kind, f"dataset={dataset}"), names)
+        records = [record for of_set in parts.values() for _, record in of_set]
+        kept = {basename(r.rejects.path) for r in records if r.rejects is not None}
+        run.parts.keep_only(("rejects",), kept)
+    return parts
+
+
+def predictions_parts(passes: Passes, first: FirstParts) -> list[PredictionsPart]:
+    """The parts of pass 2, which hold the same samples as those of pass 1. Raises as the others."""
+    items = [item for of_set in first.values() for item in of_set]
+    with step(passes.progress.say, "tables of predictions") as found:
+        made = list(passes.engine.map(partial(make_predictions, passes.run), items, passes.on))
+        found(_told(len(items)))
+    return made
+
+
+def files_of_parts(first: FirstParts, second: Iterable[PredictionsPart]) -> list[Part]:
+    """All files of the tables, as a manifest lists them."""
+    files = [part for of_set in first.values() for _, record in of_set for part in record.outputs]
+    return [*files, *(part for record in second for part in record.outputs)]
+
+
+def counts_of_shards(
+    first: FirstParts, shards: Mapping[str, Sequence[Shard]]
+) -> dict[str, list[tuple[int, int]]]:
+    """Rows and rejects of each shard of a data set, in the order of its shards."""
+    counts: dict[str, list[tuple[int, int]]] = {}
+    for dataset, of_set in shards.items():
+        rows, rejects = Counter[str](), Counter[str]()
+        for _, record in first[dataset]:
+            for shard in record.shards:
+                rows[shard.key] += shard.rows
+                rejects[shard.key] += shard.rejects
+        counts[dataset] = [(rows[shard.key], rejects[shard.key]) for shard in of_set]
+    return counts
+
+
+def _told(count: int) -> str:
+    return f"{count:,} part{'' if count == 1 else 's'}"

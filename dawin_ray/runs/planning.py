@@ -1,0 +1,89 @@
+"""From a file a chunk to the tables of a run: which parts there are, and of what chunks.
+
+A part has whole shards while they are small, or a piece of a large one: consecutive chunks in the
+order of shards and of names. Where parts begin follows from how many chunks each shard has and
+from nothing else, so that a run that was killed plans the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dawin_ray.data import FORMATS, Shard
+from dawin_ray.runs.directory import RunDirectory
+
+# Rows of a part, if its chunks are full: some 60 MB a table, one PUT, and seconds of a task.
+PART_ROWS = 1 << 19
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Chunks of a shard, from the `first` to before the `last` in the order of their names."""
+
+    key: str  # the shard's
+    shard: str  # its name
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartPlan:
+    """A part of a data set's tables, and of the rejects. Cheap to send to a worker."""
+
+    dataset: str
+    number: int  # among the data set's parts
+    place: int  # among those of all data sets: the number of its rejects
+    counted: bool  # the data set's format counts what a broken shard loses
+    pieces: tuple[Piece, ...]
+
+
+def plan_parts(
+    run: RunDirectory, shards: Mapping[str, Sequence[Shard]], chunk_size: int
+) -> list[PartPlan]:
+    """The parts of a run whose first pass has ended; each data set has one at least.
+
+    Raises:
+        UserError: the mark of a shard is lost.
+    """
+    most, plans = max(1, PART_ROWS // chunk_size), list[PartPlan]()
+    for dataset, of_set in shards.items():
+        counted = any(FORMATS[shard.format].counts_losses for shard in of_set)
+        for number, pieces in enumerate(_cut(_counts(run, dataset, of_set), most)):
+            plans.append(
+                PartPlan(
+                    dataset=dataset,
+                    number=number,
+                    place=len(plans),
+                    counted=counted,
+                    pieces=pieces,
+                )
+            )
+    return plans
+
+
+def _counts(
+    run: RunDirectory, dataset: str, shards: Sequence[Shard]
+) -> Iterator[tuple[Shard, int]]:
+    """Each shard, and how many chunks it has."""
+    marks = run.work.read_marks("experts", dataset, [shard.key for shard in shards])
+    for shard, mark in zip(shards, marks, strict=True):
+        yield shard, len(mark.chunks)
+
+
+def _cut(counts: Iterator[tuple[Shard, int]], most: int) -> Iterator[tuple[Piece, ...]]:
+    """The pieces of each part, of at most so many chunks; one part where there are none."""
+    pending, held, cut = list[Piece](), 0, False
+    for shard, count in counts:
+        if pending and held + count > most:
+            yield tuple(pending)
+            pending, held, cut = [], 0, True
+        for first in range(0, max(count, 1), most):
+            last = min(first + most, count)
+            pending.append(Piece(key=shard.key, shard=shard.name, first=first, last=last))
+            held += last - first
+            if last < count:
+                yield tuple(pending)
+                pending, held, cut = [], 0, True
+    if pending or not cut:
+        yield tuple(pending)
