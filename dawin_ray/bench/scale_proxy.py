@@ -53,11 +53,8 @@ class CountingProxy:
     def seen(self) -> Counts:
         """Requests of each kind since the start, and bytes, by who asked."""
         with self.counts.get_lock():
-            values = list(self.counts)
-        rows = (values[i * len(KINDS) : (i + 1) * len(KINDS)] for i in range(len(DOORS)))
-        return {
-            who: dict(zip(KINDS, row, strict=True)) for who, row in zip(DOORS, rows, strict=True)
-        }
+            values = iter([self.counts[i] for i in range(len(DOORS) * len(KINDS))])
+        return {who: {kind: next(values) for kind in KINDS} for who in DOORS}
 
     def stop(self) -> None:
         """Ends its process."""

@@ -32,7 +32,7 @@ from dawin_ray.bench.scale_meter import Meter, peak_memory, reset_peak
 from dawin_ray.bench.scale_proxy import DOORS, KINDS, CountingProxy, Counts, counting
 from dawin_ray.bench.scale_stubs import CLUSTERS, Shape, StubReader, stub_of
 from dawin_ray.config import Job
-from dawin_ray.data import ChunkSummary, Shard
+from dawin_ray.data import ChunkSummary, Task
 from dawin_ray.engine import Engine, Resources, Say, StorageOptions, Wiring, engine_of
 from dawin_ray.job import prepare, score
 from dawin_ray.passes import Pass
@@ -47,8 +47,6 @@ SIDE = 32  # pixels of the one image that each tar has for whoever looks into it
 WARM_SECONDS = 0.5
 
 STARTING = "starting and ending processes"
-
-GROUPS = 16  # of shards, a task each in the passes
 
 NO_COUNTS: Counts = {who: dict.fromkeys(KINDS, 0) for who in DOORS}
 
@@ -101,14 +99,11 @@ class Processes:
             )  # fmt: skip
             self.meter.between(STARTING)
 
-    def run(self, stage: Pass, shards: Sequence[Shard], wiring: Wiring) -> Iterator[ChunkSummary]:
-        """The pass with stubs, some shards a task."""
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+        """The pass with stubs."""
         self.meter.between(f"pass {stage.name}")
-        wiring = replace(wiring, read=self.reader)
-        size = max(1, -(-len(shards) // GROUPS))
-        groups = [shards[i : i + size] for i in range(0, len(shards), size)]
-        task = _Score(self.local, self.stub(stage), wiring)
-        for summaries in self.map(task, groups, wiring.on):
+        work = _Score(self.local, self.stub(stage), replace(wiring, read=self.reader))
+        for summaries in self.map(work, tasks, wiring.on):
             yield from summaries
 
     def map(
@@ -131,14 +126,14 @@ class Processes:
 
 @dataclass(frozen=True)
 class _Score:
-    """A group of shards through a pass, on a worker."""
+    """What a reader reads through a pass, on a worker."""
 
     engine: Engine
     stage: Pass
     wiring: Wiring
 
-    def __call__(self, shards: Sequence[Shard]) -> list[ChunkSummary]:
-        return list(self.engine.run(self.stage, shards, self.wiring))
+    def __call__(self, task: Task) -> list[ChunkSummary]:
+        return list(self.engine.run(self.stage, [task], self.wiring))
 
 
 def _context() -> ForkServerContext:

@@ -19,7 +19,7 @@ import torch
 
 from dawin_ray import tables
 from dawin_ray.attempts import Tries
-from dawin_ray.data import Chunk, ReadChunks, Shard, chunk_name
+from dawin_ray.data import Chunk, ReadChunks, Slice, chunk_name
 from dawin_ray.models import Preprocessing
 from dawin_ray.passes import Pass, PixelFeed, ScoringSpec
 from dawin_ray.tables import Kind
@@ -59,10 +59,10 @@ class StubReader(ReadChunks):
         """Itself: nothing in it can die."""
         return self
 
-    def __call__(self, shard: Shard, finished: Collection[str] = ()) -> Iterator[Chunk]:
+    def __call__(self, part: Slice, finished: Collection[str] = ()) -> Iterator[Chunk]:
         """See `ReadChunks`."""
-        rows = self.shape.rows
-        for ordinal in range(self.shape.chunks):
+        shard, rows = part.shard, self.shape.rows
+        for ordinal in filter(part.holds, range(self.shape.chunks)):
             name = chunk_name(shard, ordinal * rows)
             if name in finished:
                 continue
