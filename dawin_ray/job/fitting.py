@@ -209,5 +209,5 @@ def _of_part(
     task: Callable[[Stream, int], R],
     item: tuple[int, tuple[PartPlan, ExpertsPart]],
 ) -> R:
-    number, (plan, part) = item
-    return task(partial(log_expertise_of, run, plan, part), number)
+    number, (_, part) = item
+    return task(partial(log_expertise_of, run, part), number)

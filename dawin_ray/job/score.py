@@ -37,6 +37,7 @@ from dawin_ray.runs import (
     MIXTURE,
     SHARDS,
     WORK,
+    Compared,
     Manifest,
     Output,
     Part,
@@ -197,7 +198,8 @@ def _score(
         counts=counts_of(shards, progress.say),
     )
     fits, first = _fits_and_predictions(passes, prepared, spec)
-    second = predictions_parts(passes, first)
+    compared = Compared.of([expert.name for expert in job.experts], job.methods, exact=job.exact)
+    second = predictions_parts(passes, compared, first)
     outputs: list[Part | Output] = [*files_of_parts(first, second)]
     drift = drift_of_run(run, prepared)
     if drift is not None:

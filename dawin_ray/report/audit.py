@@ -174,7 +174,7 @@ def suite_of(
 def _scores(
     right: np.ndarray, confidence: np.ndarray, nll: np.ndarray, brier: np.ndarray
 ) -> Scores:
-    error, reliability = scores.calibration(confidence, right)
+    error, reliability = scores.calibration(*scores.calibration_bins(confidence, right))
     aurc, at, curve = scores.selective(confidence, right)
     return Scores(
         accuracy=scores.accuracy(int(right.sum()), len(right)),

@@ -2,7 +2,7 @@
 
     work/<kind>/<data set>/<shard>/<chunk>.parquet
     work/marks/<kind>/<data set>/<shard>.json
-    work/parts/<kind>/<data set>/part-00000.json        see `records`
+    work/parts/  work/summaries/                        see `part_records` and `summing`
 
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
 if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
@@ -84,17 +84,16 @@ class Work:
                 found.setdefault(shard, set()).add(name.removesuffix(".parquet"))
         return found
 
-    def read(
-        self, kind: Kind, dataset: str, shard: str, chunk: str, columns: list[str] | None = None
-    ) -> pa.Table:
+    def read(self, kind: Kind, dataset: str, shard: str, chunk: str) -> pa.Table:
         """A committed chunk.
 
         Raises:
             UserError: it is missing or damaged. What is left of it is deleted, so that a run that
                 is taken up makes it again.
         """
-        with self._opened(_file(kind, dataset, shard, chunk)) as file:
-            return file.read(columns=columns)
+        (table,) = self.read_many(kind, dataset, [(shard, chunk)])
+        assert table is not None, "it was not optional"
+        return table
 
     def read_many(
         self, kind: Kind, dataset: str, chunks: Sequence[tuple[str, str]], *, some: bool = False

@@ -134,23 +134,31 @@ def macro_accuracy(
     return paired_differences([(right, 0, n) for right, n in counts], seed, resamples)
 
 
-def calibration(
+def calibration_bins(
     confidence_N: np.ndarray, right_N: np.ndarray
-) -> tuple[float, list[dict[str, float]]]:
-    """Expected calibration error, and the reliability curve: confidence, accuracy, n of each bin.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples, sums of confidences and right answers [BINS], of bins over [0, 1] open on the left.
 
-    BINS bins of equal width over [0, 1], each open on the left; empty bins are left out.
+    BINS of equal width.
     """
     confidence_N = np.asarray(confidence_N, dtype=np.float64)
     which_N = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
-    counts = np.bincount(which_N, minlength=BINS)
-    confidences = np.bincount(which_N, confidence_N, BINS)
-    rights = np.bincount(which_N, np.asarray(right_N, dtype=np.float64), BINS)
-    used = counts > 0
-    error = np.abs(rights[used] - confidences[used]).sum() / len(confidence_N)
+    n, right = (np.bincount(chosen, minlength=BINS) for chosen in (which_N, which_N[right_N]))
+    return n, np.bincount(which_N, confidence_N, BINS), right
+
+
+def calibration(
+    n_B: np.ndarray, confidence_B: np.ndarray, right_B: np.ndarray
+) -> tuple[float, list[dict[str, float]]]:
+    """Expected calibration error, and the reliability curve: confidence, accuracy, n of each bin.
+
+    Of `calibration_bins`; empty ones are left out.
+    """
+    used = n_B > 0
+    error = np.abs(right_B[used] - confidence_B[used]).sum() / n_B.sum()
     curve = [
-        {"confidence": c / n, "accuracy": r / n, "n": int(n)}
-        for c, r, n in zip(confidences[used], rights[used], counts[used], strict=True)
+        {"confidence": float(c / n), "accuracy": float(r / n), "n": int(n)}
+        for c, r, n in zip(confidence_B[used], right_B[used], n_B[used], strict=True)
     ]
     return float(error), curve
 

@@ -107,7 +107,7 @@ def test_calibration_against_a_plain_loop():
     confidence = draw.uniform(0.1, 1, size=1_000).astype(np.float32)
     confidence[:3] = [1.0, 1 / 15, 2 / 15]
     right = draw.random(1_000) < confidence
-    error, curve = statistics.calibration(confidence, right)
+    error, curve = statistics.calibration(*statistics.calibration_bins(confidence, right))
     expected = 0.0
     for low in range(15):
         c = confidence.astype(np.float64)

@@ -1,0 +1,156 @@
+"""Rows of a data set in what adds: the figures of any number of rows from summaries of parts.
+
+A summary is made of rows, and summaries of parts merge to that of the whole, in any order and
+grouping, to the same bits but for float sums within a part (1e-12). It is small enough to keep and
+to send: see `to_bytes`.
+
+M experts, Q methods, the last of them DaWin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+
+from dawin_ray.statistics.archive import archived, unarchived
+from dawin_ray.statistics.counts import Counts
+from dawin_ray.statistics.risks import Risks
+from dawin_ray.statistics.rows import Rows
+from dawin_ray.statistics.sample import Sample
+from dawin_ray.statistics.sketch import Counted, Sketch
+
+SKETCHES = ("entropy", "coefficient", "confidence")
+
+C = TypeVar("C", bound=Counted)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Summary:
+    """What is known of a data set's rows.
+
+    `counts` are exact; `entropy` and `coefficient` by expert, `confidence` by method (with right
+    answers, of the rows with a label) are exact up to MAX_BINS different values; `sample` has up to
+    SAMPLED rows.
+    """
+
+    experts: tuple[str, ...]
+    methods: tuple[str, ...]
+    counts: Counts
+    entropy: tuple[Sketch, ...]  # [M]
+    coefficient: tuple[Sketch, ...]  # [M]
+    confidence: tuple[Risks, ...]  # [Q]
+    sample: Sample
+
+    @classmethod
+    def of(cls, rows: Rows) -> Summary:
+        """Of rows, any number of them."""
+        known = rows.label >= 0
+        experts = range(len(rows.experts))
+        loss_NM = np.stack([rows.nll[name][known] for name in rows.experts], axis=1)
+        return cls(
+            experts=rows.experts,
+            methods=rows.methods,
+            counts=Counts.of(rows),
+            entropy=tuple(Sketch.of(rows.entropy[:, i]) for i in experts),
+            coefficient=tuple(Sketch.of(rows.coefficient[:, i]) for i in experts),
+            confidence=tuple(
+                Risks.of(rows.confidence[name][known], (rows.prediction[name] == rows.label)[known])
+                for name in rows.methods
+            ),
+            sample=Sample.of(rows.ids[known, 0], rows.entropy[known], loss_NM),
+        )
+
+    @classmethod
+    def identity(cls, experts: Sequence[str], methods: Sequence[str]) -> Summary:
+        """Of no rows: merged with another, it is the other."""
+        return cls.of(Rows.none(experts, methods))
+
+    @classmethod
+    def merge(cls, summaries: Sequence[Summary]) -> Summary:
+        """Of all rows together; at least one summary.
+
+        Raises:
+            ValueError: they are of other experts or methods.
+        """
+        first = summaries[0]
+        for other in summaries:
+            if (other.experts, other.methods) != (first.experts, first.methods):
+                raise ValueError(f"summaries of {first.methods} and of {other.methods} do not add")
+        return cls(
+            experts=first.experts,
+            methods=first.methods,
+            counts=Counts.merge([s.counts for s in summaries]),
+            entropy=tuple(map(Sketch.merge, zip(*(s.entropy for s in summaries), strict=True))),
+            coefficient=tuple(
+                map(Sketch.merge, zip(*(s.coefficient for s in summaries), strict=True))
+            ),
+            confidence=tuple(
+                map(Risks.merge, zip(*(s.confidence for s in summaries), strict=True))
+            ),
+            sample=Sample.merge([s.sample for s in summaries]),
+        )
+
+    def to_bytes(self) -> bytes:
+        """The summary as bytes, which follow from it alone."""
+        sketches = {
+            f"{name}.{i}": sketch
+            for name in SKETCHES
+            for i, sketch in enumerate(getattr(self, name))
+        }
+        arrays = {f"counts.{f.name}": getattr(self.counts, f.name) for f in fields(Counts)}
+        arrays |= {f"sample.{f.name}": getattr(self.sample, f.name) for f in fields(Sample)}
+        arrays |= {name: sketch.plain for name, sketch in sketches.items()}
+        about = {
+            "experts": self.experts,
+            "methods": self.methods,
+            "levels": {name: sketch.level for name, sketch in sketches.items()},
+        }
+        return archived(about, arrays)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Summary:
+        """The summary that `to_bytes` made bytes of.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        about, arrays = unarchived(content)
+        try:
+            experts, methods, levels = (about[key] for key in ("experts", "methods", "levels"))
+            if not {*experts} <= {*methods}:
+                raise ValueError(f"of {experts}, not all are among {methods}")
+
+            def sketches(name: str, kind: type[C], count: int) -> tuple[C, ...]:
+                names = [f"{name}.{i}" for i in range(count)]
+                return tuple(kind.of_plain(levels[name], arrays[name]) for name in names)
+
+            found = cls(
+                experts=tuple(experts),
+                methods=tuple(methods),
+                counts=Counts(**{f.name: arrays[f"counts.{f.name}"] for f in fields(Counts)}),
+                entropy=sketches("entropy", Sketch, len(experts)),
+                coefficient=sketches("coefficient", Sketch, len(experts)),
+                confidence=sketches("confidence", Risks, len(methods)),
+                sample=Sample(*(arrays[f"sample.{f.name}"] for f in fields(Sample))),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it lacks something: {error!r}") from error
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raises ValueError where shapes are not those of the experts and methods."""
+        blank = Summary.identity(self.experts, self.methods)
+        pairs = [(self.counts, blank.counts, f.name) for f in fields(Counts)]
+        pairs += [(self.sample, blank.sample, f.name) for f in fields(Sample)]
+        for mine, theirs, name in pairs:
+            here, there = getattr(mine, name), getattr(theirs, name)
+            if (
+                here.dtype != there.dtype
+                or here.ndim != there.ndim
+                or any(a != b for a, b in zip(here.shape, there.shape, strict=True) if b)
+            ):
+                raise ValueError(f"{name} has shape {here.shape}, not as {there.shape}")
