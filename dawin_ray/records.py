@@ -8,13 +8,17 @@ alias: `origin: Annotated[str, Field(alias="from")]`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from dawin_ray.errors import UserError
+
+TEXTS_AT_ONCE = 1 << 12
 
 
 class Record(Protocol):
@@ -83,6 +87,17 @@ def take_version(values: dict[str, Any], newest: int, address: str) -> None:
 def digest(value: Any) -> str:
     """sha256 of a value of JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_texts(texts: Iterable[str]) -> str:
+    """`digest` of a list of these texts, of which there may be many: it is never made."""
+    found, some = hashlib.sha256(b"["), iter(texts)
+    between = b""
+    while block := list(itertools.islice(some, TEXTS_AT_ONCE)):
+        found.update(between + json.dumps(block)[1:-1].encode())
+        between = b", "
+    found.update(b"]")
+    return found.hexdigest()
 
 
 @cache

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dawin_ray.engine import ray_cluster
+from dawin_ray.models import clip
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
@@ -82,7 +82,7 @@ class Small:
 def expert_state(seed: int) -> dict[str, torch.Tensor]:
     """A random visual tower with a head, sharp enough for entropies to differ by sample."""
     torch.manual_seed(seed)
-    model = open_clip.model.CLIP(**MODEL_CONFIG)
+    model = clip.model.CLIP(**MODEL_CONFIG)
     state = {f"visual.{k}": v for k, v in model.visual.state_dict().items()}
     state["classification_head.weight"] = 8 * torch.randn(CLASSES, MODEL_CONFIG["embed_dim"])
     state["classification_head.bias"] = torch.randn(CLASSES)
@@ -92,7 +92,7 @@ def expert_state(seed: int) -> dict[str, torch.Tensor]:
 def whole_state(seed: int) -> dict[str, torch.Tensor]:
     """A random CLIP with its text tower, for zero-shot heads."""
     torch.manual_seed(seed)
-    return {k: v.contiguous() for k, v in open_clip.model.CLIP(**MODEL_CONFIG).state_dict().items()}
+    return {k: v.contiguous() for k, v in clip.model.CLIP(**MODEL_CONFIG).state_dict().items()}
 
 
 @pytest.fixture(scope="session")

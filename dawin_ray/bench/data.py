@@ -12,7 +12,7 @@ from PIL import Image
 
 from dawin_ray.bench import BenchConfig, Figure, interleaved, median_ratio
 from dawin_ray.data import Chunk, CropCache, ImageDecoder, cache_key
-from dawin_ray.models import ModelConfig, PreprocessCfg, Preprocessing, create_model
+from dawin_ray.models import ModelConfig, Preprocessing, create_model
 
 IMAGES = 128
 SIDE = 256  # pixels of a synthetic JPEG; ImageNet's are larger and cost several times as much
@@ -49,7 +49,7 @@ def read(cache: CropCache) -> Chunk:
 def figures(config: BenchConfig) -> Iterator[Figure]:
     """Milliseconds for each image: decode and crop, write to the cache, read back."""
     visual = create_model(ModelConfig(architecture=config.architecture)).visual
-    preprocessing = Preprocessing(config=PreprocessCfg(**visual.preprocess_cfg))
+    preprocessing = Preprocessing.of(visual.preprocess_cfg)
     crop, encoded = ImageDecoder(preprocessing), jpegs(IMAGES)
 
     def decode() -> np.ndarray:

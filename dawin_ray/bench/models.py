@@ -23,7 +23,6 @@ from dawin_ray.models import (
     Experts,
     ModelConfig,
     Precision,
-    PreprocessCfg,
     Preprocessing,
     create_model,
     matmul_mode,
@@ -44,7 +43,7 @@ def make_experts(config: BenchConfig) -> Experts:
     """Random experts of an architecture that tell CLASSES random images apart."""
     torch.manual_seed(0)
     visual = create_model(ModelConfig(architecture=config.architecture)).visual.eval()
-    preprocessing = Preprocessing(config=PreprocessCfg(**visual.preprocess_cfg))
+    preprocessing = Preprocessing.of(visual.preprocess_cfg)
     generator = torch.Generator().manual_seed(1)
     with torch.inference_mode():
         features = torch.cat(

@@ -17,6 +17,7 @@ from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.crop_cache import CropCache, ReadChunks, cache_key, plan_cache
 from dawin_ray.data.datasets import Listing, Sample, Shard
 from dawin_ray.data.decoding import DecodeImages
+from dawin_ray.data.files import Files, GrowingFiles
 from dawin_ray.data.formats.registry import FORMATS, count_samples, read_samples
 from dawin_ray.data.images import ImageDecoder, open_image, without_border
 from dawin_ray.data.isolated import FATAL
@@ -25,10 +26,43 @@ from dawin_ray.data.slices import Slice, Task, slices_of, tasks_of, to_text
 from dawin_ray.data.sources import Source, check_apart, make_shards, settle
 
 __all__ = [
-    "FATAL", "FORMATS", "Chunk", "ChunkSummary", "CropCache", "DatasetClasses", "DatasetConfig",
-    "DecodeImages", "ImageDecoder", "Listing", "ReadChunks", "Sample", "Shard", "Slice", "Source",
-    "Task", "cache_key", "check_apart", "chunk_name", "count_samples", "end_of",
-    "folders_without_a_name", "from_row", "in_order_of", "list_files", "make_shards", "open_image",
-    "pack", "plan_cache", "read_samples", "resolve_classes", "settle", "slices_of", "tasks_of",
-    "to_row", "to_text", "unpack", "without_border",
+    "FATAL",
+    "FORMATS",
+    "Chunk",
+    "ChunkSummary",
+    "CropCache",
+    "DatasetClasses",
+    "DatasetConfig",
+    "DecodeImages",
+    "Files", "GrowingFiles",
+    "ImageDecoder",
+    "Listing",
+    "ReadChunks",
+    "Sample",
+    "Shard",
+    "Slice",
+    "Source",
+    "Task",
+    "cache_key",
+    "check_apart",
+    "chunk_name",
+    "count_samples",
+    "end_of",
+    "folders_without_a_name",
+    "from_row",
+    "in_order_of",
+    "list_files",
+    "make_shards",
+    "open_image",
+    "pack",
+    "plan_cache",
+    "read_samples",
+    "resolve_classes",
+    "settle",
+    "slices_of",
+    "tasks_of",
+    "to_row",
+    "to_text",
+    "unpack",
+    "without_border",
 ]  # fmt: skip

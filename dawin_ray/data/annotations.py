@@ -59,7 +59,7 @@ def annotated(listing: Listing, config: DatasetConfig, *, growing: bool = False)
     """
     address = config.annotations
     assert address is not None, "whoever calls has annotations"
-    place = {shown(name): i for i, (name, _) in enumerate(listing.files)}
+    place = {shown(name): i for i, name in enumerate(listing.files.names)}
     ends = defaultdict(list)
     for name in place:
         ends[posixpath.basename(name)].append(name)
@@ -97,8 +97,7 @@ def annotated(listing: Listing, config: DatasetConfig, *, growing: bool = False)
     with_labels = any(label is not None for label in told_labels)
     return replace(
         listing,
-        files=tuple(listing.files[i] for i in kept),
-        versions=tuple(listing.versions[i] for i in kept),
+        files=listing.files.take(kept),
         labels=told_labels if with_labels else None,
         labelling=Labelling(words=f"annotations {address}") if with_labels else listing.labelling,
         notes=tuple(notes),

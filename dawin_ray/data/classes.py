@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from dawin_ray.data.class_lists import IMAGENET_CLASSES, class_index, read_groups, timm_lines
-from dawin_ray.data.finding import is_system
+from dawin_ray.data.found import is_system
 from dawin_ray.data.labels import LABEL_KEYS
 from dawin_ray.errors import UserError
 from dawin_ray.names import finder, plain, shown

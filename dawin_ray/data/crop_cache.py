@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import PIL
-import torchvision
 
 from dawin_ray.attempts import Tries
 from dawin_ray.data.chunks import Chunk, from_text, to_text
@@ -63,6 +62,8 @@ PRIVATE = 0o700
 
 def cache_key(preprocessing: Mapping[str, Any], chunk_size: int, files: str) -> str:
     """What the crops of a data set depend on; `files` stands for its files and their versions."""
+    import torchvision  # takes seconds, which no reader of a cache needs to wait for
+
     return digest([preprocessing, chunk_size, files, PIL.__version__, torchvision.__version__])
 
 

@@ -11,12 +11,16 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from dawin_ray.data.files import Files, FolderImage, Images
 from dawin_ray.data.labels import Labelling
+from dawin_ray.data.texts import Texts
 from dawin_ray.names import shown
-from dawin_ray.records import digest
+from dawin_ray.records import digest, digest_of_texts
 
 Beside = tuple[str, int, str]  # a file that is read with another one: address, bytes, version
 
@@ -27,8 +31,7 @@ class Listing:
 
     format: str  # a name of `formats.registry.FORMATS`
     root: str
-    files: tuple[tuple[str, int], ...]  # (raw name relative to root, bytes), sorted
-    versions: tuple[str, ...]  # of each file: see `versions`
+    files: Files  # raw names relative to root, sorted
     beside: Mapping[str, Beside] = field(default_factory=dict)  # by name: a file's labels
     labels: tuple[int | None, ...] | None = None  # of each image, where annotations tell them
     folders: tuple[str, ...] = ()  # folder: the class folders, empty ones too, sorted
@@ -38,6 +41,11 @@ class Listing:
     names_from: str = ""  # where they stand, for messages
     labelling: Labelling | None = None  # of Parquet files, and of Hive folders
     notes: tuple[str, ...] = ()  # for a person: what is left out, missing or guessed
+
+    @property
+    def versions(self) -> Texts:
+        """Of each file: see `versions`."""
+        return self.files.versions
 
     def only(self, folders: Collection[str]) -> Listing:
         """The same without files of other class folders."""
@@ -52,30 +60,39 @@ class Listing:
 
         Names are as `shown`, as in `Shard.files`.
         """
-        kept = [
-            i
-            for i, (name, size) in enumerate(self.files)
-            if wanted(shown(name), size, self.versions[i])
-        ]
+        return self.take(
+            [
+                place
+                for place, (name, size, version) in enumerate(self.files.rows())
+                if wanted(shown(name), size, version)
+            ]
+        )
+
+    def take(self, places: Sequence[int]) -> Listing:
+        """The same with its files at these places."""
         return dataclasses.replace(
             self,
-            files=tuple(self.files[i] for i in kept),
-            versions=tuple(self.versions[i] for i in kept),
-            labels=self.labels and tuple(self.labels[i] for i in kept),
+            files=self.files.take(places),
+            labels=self.labels and tuple(self.labels[place] for place in places),
         )
 
     def identity(self) -> str:
         """A hash of what the data are: names, bytes, versions, and the labels beside them."""
-        parts = [*map(json.dumps, self.files), *self.versions]
-        parts += [json.dumps([name, *self.beside[name][1:]]) for name in sorted(self.beside)]
-        if self.labels is not None:
-            parts.append(json.dumps(self.labels))
-        return digest(parts)
+
+        def parts() -> Iterator[str]:
+            yield from map(json.dumps, self.files)
+            yield from self.files.versions
+            for name in sorted(self.beside):
+                yield json.dumps([name, *self.beside[name][1:]])
+            if self.labels is not None:
+                yield json.dumps(self.labels)
+
+        return digest_of_texts(parts())
 
     @property
     def empty_folders(self) -> frozenset[str]:
         """Class folders without an image."""
-        return frozenset(self.folders) - {name.split("/")[0] for name, _ in self.files}
+        return frozenset(self.folders) - {name.split("/", 1)[0] for name in self.files.names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +106,8 @@ class Shard:
     bytes: int
     version: str = ""  # of its file, or a digest of its images' versions; "" is not checked
     key: str  # safe in a file name, unique in the data set; begins the names of its chunks
-    images: tuple[tuple[str, int, int | None], ...] = ()  # folder: (raw name, bytes, label)
-    versions: tuple[str, ...] = ()  # folder: of its images
+    images: Sequence[FolderImage] = ()  # folder: (raw name, bytes, label)
+    versions: Sequence[str] = ()  # folder: of its images
     beside: Beside | None = None  # the file of its labels, where that is another one
     image_column: str | None = None
     label_column: str | None = None  # NO_LABELS: labels are not read
@@ -100,15 +117,16 @@ class Shard:
 
     def to_json(self) -> str:
         """As text, for the way to a worker; `from_json` is its inverse."""
-        return json.dumps(dataclasses.asdict(self))
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return json.dumps({**fields, "images": [*self.images], "versions": [*self.versions]})
 
     @classmethod
     def from_json(cls, text: str) -> Shard:
         """The shard that `to_json` wrote."""
         values = json.loads(text)
-        values["images"] = tuple(tuple(image) for image in values["images"])
-        for key in ("versions", "label_names"):
-            values[key] = tuple(values.get(key, ()))
+        values["images"] = Images.of(values["images"])
+        values["versions"] = Texts.of(values.get("versions", ()))
+        values["label_names"] = tuple(values.get("label_names", ()))
         if values.get("beside") is not None:
             values["beside"] = tuple(values["beside"])
         return cls(**values)
@@ -130,14 +148,14 @@ class Shard:
         kept = [i for i, (name, _, _) in enumerate(self.images) if shown(name) not in names]
         if not kept:
             return None
-        images = tuple(self.images[i] for i in kept)
-        versions = tuple(self.versions[i] for i in kept)
+        images = Images.of(self.images).take(kept)
+        versions = Texts.of(self.versions).take(np.array(kept))
         return dataclasses.replace(
             self,
             images=images,
             versions=versions,
             bytes=sum(size for _, size, _ in images),
-            version=digest(versions),
+            version=digest([*versions]),
         )
 
 

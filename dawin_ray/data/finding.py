@@ -12,74 +12,44 @@ import os
 import posixpath
 import re
 import stat
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.utils import glob_translate
 
-from dawin_ray.data.datasets import Beside
-from dawin_ray.data.splits import NAMED, expand, has_braces
+from dawin_ray.data.found import Found, is_system
+from dawin_ray.data.splits import expand, has_braces
 from dawin_ray.data.versions import REQUESTS, local_version, version_of
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown
 from dawin_ray.storage import filesystem, is_local, join, unreadable
 
-# What systems and tools leave in a folder, beside what begins with a dot.
-SYSTEM_FOLDERS = frozenset({
-    "__macosx", "lost+found", "@eadir", "#recycle", "$recycle.bin", "system volume information",
-    "__pycache__",
-})  # fmt: skip
-
-SYSTEM_HIDDEN = (".ipynb_checkpoints", ".trash")  # begin names
-
 Info = dict[str, Any]  # what a storage tells of a file, in its own words
 
 MAGIC = re.compile(r"[*?\[]")
-
-MOST_SUFFIXES = 8  # that a note names
-
-SUFFIX_LENGTH = 16  # longer ones are part of a name
 
 KINDS = {
     stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device", stat.S_IFCHR: "device",
 }  # fmt: skip
 
 
-@dataclass(kw_only=True)
-class Found:
-    """What lies at an address. Names are raw, and relative to the root."""
+class _File(NamedTuple):
+    """A local file that is taken."""
 
-    fs: fsspec.AbstractFileSystem
-    root: str
-    what: str  # it is, for errors
-    pattern: bool = False  # the path chooses by a glob or braces
-    folder: bool = False  # the path is a folder
-    files: dict[str, tuple[int, str]] = field(default_factory=dict)  # name -> bytes, version
-    folders: set[str] = field(default_factory=set)  # directly in the root, empty ones too
-    dangling: list[str] = field(default_factory=list)  # links to nothing
-    looping: list[str] = field(default_factory=list)  # links to a folder above them
-    special: dict[str, str] = field(default_factory=dict)  # name -> FIFO, socket, device
-    hidden: int = 0
-    system: set[str] = field(default_factory=set)  # folders
-    absent: list[str] = field(default_factory=list)  # names of a brace expression
-    regexes: list[re.Pattern[str]] = field(default_factory=list)  # of a pattern's globs
-
-    def chosen(self, name: str) -> bool:
-        """Whether the path asks for a file of this name, if there were one."""
-        if not self.pattern:
-            return self.folder
-        return any(regex.match(join(self.root, name)) for regex in self.regexes)
+    name: str
+    size: int
+    version: str
 
 
-def is_system(name: str) -> bool:
-    """Whether a folder of this name is the system's or a tool's, not the data's."""
-    plain = name.casefold()
-    return plain in SYSTEM_FOLDERS or plain.startswith(SYSTEM_HIDDEN)
+class _Folder(NamedTuple):
+    """A local folder that is entered."""
+
+    prefix: str  # the names of its files begin with, which puts it among them in their order
+    path: str
+    above: tuple[tuple[int, int], ...]  # device and inode of the folders it lies in, itself too
 
 
 def find(address: str, what: str) -> Found:
@@ -109,7 +79,7 @@ def find(address: str, what: str) -> Found:
                 found.absent.append(posixpath.relpath(one, found.root))
             else:
                 _add(found, below)
-        _sort(found)
+        found.files = found.taken.files()
         return found
     except UserError:
         raise
@@ -117,90 +87,6 @@ def find(address: str, what: str) -> Found:
         raise UserError(f"The path {address!r} of {what} cannot be read: {error}.") from error
     except Exception as error:  # every storage client has its own exceptions
         raise unreadable(address, what, error) from error
-
-
-def file_of(found: Found, name: str) -> Beside | None:
-    """Address, bytes and version of a file below the root, chosen by the path or not.
-
-    None where there is no such file.
-
-    Raises:
-        UserError: the storage does not tell.
-    """
-    path = join(found.root, name)
-    if is_local(found.fs):
-        if not os.path.isfile(path):
-            return None
-        status = os.stat(path)
-        return path, status.st_size, local_version(status)
-    address = found.fs.unstrip_protocol(path)
-    try:
-        info = found.fs.info(path)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # every storage client has its own exceptions
-        raise unreadable(address, f"file of {found.what}", error) from error
-    return address, int(info.get("size") or 0), version_of(info)
-
-
-def class_folders(found: Found) -> tuple[str, ...]:
-    """All folders in the root: an empty class must not shift the labels after it.
-
-    Raises:
-        UserError: a remote root cannot be listed.
-    """
-    listed = set(found.folders)
-    if not is_local(found.fs):
-        try:
-            entries = found.fs.ls(found.root, detail=True)
-        except Exception as error:  # every storage client has its own exceptions
-            address = found.fs.unstrip_protocol(found.root)
-            raise unreadable(address, f"folder of {found.what}", error) from error
-        listed = {
-            posixpath.basename(entry["name"].rstrip("/"))
-            for entry in entries
-            if entry["type"] == "directory"
-        }
-    used = {name.split("/")[0] for name in (*found.files, *found.dangling) if "/" in name}
-    return tuple(sorted({n for n in listed if not (n.startswith(".") or is_system(n))} | used))
-
-
-def left_out(found: Found, others: Counter[str]) -> str:
-    """Words for all that is no sample; "" where there is nothing. `others` are files by suffix."""
-    common = others.most_common(MOST_SUFFIXES)
-    more = sum(others.values()) - sum(count for _, count in common)
-    parts = [f"{count:,} {suffix}" for suffix, count in common]
-    if more:
-        parts.append(f"{more:,} of other suffixes")
-    if found.hidden:
-        parts.append(f"{found.hidden:,} hidden (their names begin with a dot)")
-    if found.system:
-        names = sorted(map(shown, found.system))
-        parts.append(f"the system's folder{'s' * (len(names) > 1)} {_some(names)}")
-    for kind, count in sorted(Counter(found.special.values()).items()):
-        first = min(name for name, k in found.special.items() if k == kind)
-        parts.append(f"{count:,} {kind}{'s' * (count > 1)} ({shown(first)})")
-    if found.looping:
-        parts.append(
-            f"{len(found.looping):,} link{'s' * (len(found.looping) > 1)} that lead back to "
-            f"where they lie ({shown(min(found.looping))})"
-        )
-    return ", ".join(parts)
-
-
-def suffix_of(name: str) -> str:
-    """What a left out file is counted under."""
-    file = posixpath.basename(name)
-    if ".tar." in file.lower():
-        return shown(file[file.lower().rindex(".tar.") :])[:SUFFIX_LENGTH]
-    _, dot, suffix = file.rpartition(".")
-    if not dot or len(suffix) > SUFFIX_LENGTH:
-        return "without a suffix"
-    return shown(f".{suffix.lower()}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" * (len(names) > NAMED))
 
 
 def _is_pattern(fs: fsspec.AbstractFileSystem, path: str) -> bool:
@@ -227,14 +113,14 @@ def _at(fs: fsspec.AbstractFileSystem, path: str, what: str) -> Found:
             found = Found(fs=fs, root=posixpath.dirname(path), what=what)
             if kind := _kind(status):
                 raise ValueError(f"it is a {kind}, not a file or a folder")
-            found.files[posixpath.basename(path)] = (status.st_size, local_version(status))
+            found.taken.add(posixpath.basename(path), status.st_size, local_version(status))
     elif fs.isdir(path):
         found = Found(fs=fs, root=path, what=what, folder=True)
         _take(found, _below(found, None))
     else:
         found = Found(fs=fs, root=posixpath.dirname(path), what=what)
         _take(found, {path: fs.info(path)})
-    _sort(found)
+    found.files = found.taken.files()
     return found
 
 
@@ -252,7 +138,8 @@ def _add(found: Found, one: Found) -> None:
     def ours(name: str) -> str:
         return posixpath.normpath(join(prefix, name))
 
-    found.files.update({ours(name): file for name, file in one.files.items()})
+    for name, size, version in one.files.rows():
+        found.taken.add(ours(name), size, version)
     found.dangling.extend(map(ours, one.dangling))
     found.looping.extend(map(ours, one.looping))
     found.special.update({ours(name): kind for name, kind in one.special.items()})
@@ -280,14 +167,12 @@ def _glob(found: Found, pattern: str) -> None:
     def ours(name: str) -> str:
         return posixpath.relpath(join(root, name), found.root)
 
-    found.files.update({ours(n): file for n, file in below.files.items() if taken(n)})
+    for name, size, version in below.taken.files().rows():
+        if taken(name):
+            found.taken.add(ours(name), size, version)
     found.dangling.extend(ours(n) for n in below.dangling if taken(n))
     found.looping.extend(ours(n) for n in below.looping if taken(n))
     found.special.update({ours(n): kind for n, kind in below.special.items() if taken(n)})
-
-
-def _sort(found: Found) -> None:
-    found.files = dict(sorted(found.files.items()))
 
 
 def _walk(found: Found, depth: int | None) -> None:
@@ -297,30 +182,39 @@ def _walk(found: Found, depth: int | None) -> None:
         UserError: a folder cannot be listed, or a file's status cannot be read; by name.
     """
     root = os.stat(found.root)
-    # a folder, what its names begin with, and the folders it lies in, itself too
-    waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [
-        (found.root, "", ((root.st_dev, root.st_ino),))
+    # what is still to be taken, in the order of names from the last to the first
+    waiting: list[_Folder | _File] = [
+        _Folder(prefix="", path=found.root, above=((root.st_dev, root.st_ino),))
     ]
     while waiting:
-        folder, prefix, above = waiting.pop()
-        for entry in _entries(folder, found.what):
-            name = prefix + entry.name
-            status = _status_of(found, entry, name)
-            if status is None:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                this = (status.st_dev, status.st_ino)
-                if not _is_left_out(found, entry.name) and _is_new(found, name, this, above):
-                    if not prefix:
-                        found.folders.add(entry.name)
-                    if depth is None or name.count("/") < depth:
-                        waiting.append((entry.path, name + "/", (*above, this)))
-            elif entry.name.startswith("."):
-                found.hidden += 1
-            elif kind := _kind(status):
-                found.special[name] = kind
-            else:
-                found.files[name] = (status.st_size, local_version(status))
+        first = waiting.pop()
+        if isinstance(first, _Folder):
+            below = _below_local(found, first, depth)
+            waiting += sorted(below, key=lambda one: one[0], reverse=True)
+        else:
+            found.taken.add(*first)
+
+
+def _below_local(found: Found, folder: _Folder, depth: int | None) -> Iterator[_Folder | _File]:
+    """What is directly in a folder, as far as it is data."""
+    for entry in _entries(folder.path, found.what):
+        name = folder.prefix + entry.name
+        status = _status_of(found, entry, name)
+        if status is None:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            this = (status.st_dev, status.st_ino)
+            if not _is_left_out(found, entry.name) and _is_new(found, name, this, folder.above):
+                if not folder.prefix:
+                    found.folders.add(entry.name)
+                if depth is None or name.count("/") < depth:
+                    yield _Folder(name + "/", entry.path, (*folder.above, this))
+        elif entry.name.startswith("."):
+            found.hidden += 1
+        elif kind := _kind(status):
+            found.special[name] = kind
+        else:
+            yield _File(name, status.st_size, local_version(status))
 
 
 def _status_of(found: Found, entry: os.DirEntry[str], name: str) -> os.stat_result | None:
@@ -430,4 +324,4 @@ def _take(found: Found, infos: Mapping[str, Info]) -> None:
         elif info.get("type") == "other":
             found.special["/".join(parts)] = "special file"
         else:
-            found.files["/".join(parts)] = (int(info.get("size") or 0), version_of(info))
+            found.taken.add("/".join(parts), int(info.get("size") or 0), version_of(info))

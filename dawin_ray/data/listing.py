@@ -7,16 +7,20 @@ What lies beside the samples is left out and told; what makes it doubtful which 
 from __future__ import annotations
 
 import posixpath
+from array import array
 from collections import Counter
+from collections.abc import Sequence
 
 import fsspec
 
 from dawin_ray.data.annotations import annotated
 from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.datasets import Beside, Listing
-from dawin_ray.data.finding import Found, class_folders, find, left_out, suffix_of
+from dawin_ray.data.files import Files, GrowingFiles
+from dawin_ray.data.finding import find
 from dawin_ray.data.formats.format import Format
 from dawin_ray.data.formats.registry import FORMATS
+from dawin_ray.data.found import Found, class_folders, left_out, suffix_of
 from dawin_ray.data.splits import NAMED, gaps, missing_members, named_in, sets_of, splits_of
 from dawin_ray.data.versions import ask, hashes
 from dawin_ray.errors import UserError
@@ -39,17 +43,17 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     what = f"data set '{config.name}'"
     _check_address(config.path, what)
     found = find(config.path, what)
-    chosen, others = _format_of(config, found, may_be_empty)
-    kind = FORMATS[chosen]
-    names = [name for name in found.files if name.lower().endswith(kind.suffixes)]
+    chosen, files, others = _format_of(config, found, may_be_empty)
+    kind, names = FORMATS[chosen], files.names
     dangling = [name for name in found.dangling if name.lower().endswith(kind.suffixes)]
     notes = _check_names(config, found, kind, names, dangling, may_be_empty)
     beside = _beside(found, kind, names)
-    others -= Counter(
-        suffix_of(name)
-        for name in found.files
-        if any(address.endswith(f"/{name}") for address, _, _ in beside.values())
-    )
+    if beside:
+        others -= Counter(
+            suffix_of(name)
+            for name in found.files.names
+            if any(address.endswith(f"/{name}") for address, _, _ in beside.values())
+        )
     if words := left_out(found, others):
         notes.append(f"left out: {words}")
     if other_links := len(found.dangling) - len(dangling):
@@ -58,17 +62,15 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     if "nshards.txt" in side_files:
         text = found.fs.cat_file(side_files["nshards.txt"])
         _check_shard_count(text, len(names), config)
-    files = {name: found.files[name] for name in names}
-    notes += _complete_versions(config, found, files, may_be_empty)
-    files.update(dict.fromkeys(dangling, (0, "")))
-    ordered = sorted(files)
-    labelling = kind.labels(found, ordered, config.label_column)
+    files, told = _with_versions(config, found, files, may_be_empty)
+    notes += told
+    files = _with_dangling(files, dangling)
+    labelling = kind.labels(found, files.names, config.label_column)
     notes += labelling.notes if labelling else ()
     listing = Listing(
         format=chosen,
         root=found.root if is_local(found.fs) else found.fs.unstrip_protocol(found.root),
-        files=tuple((name, files[name][0]) for name in ordered),
-        versions=tuple(files[name][1] for name in ordered),
+        files=files,
         beside=beside,
         folders=class_folders(found) if kind.of_images else (),
         class_names=_address(found.fs, side_files.get("classnames.txt")),
@@ -103,10 +105,18 @@ def _check_address(address: str, what: str) -> None:
         )
 
 
-def _format_of(config: DatasetConfig, found: Found, may_be_empty: bool) -> tuple[str, Counter[str]]:
-    """The format of what was found, and the files of no use to it, by suffix."""
+def _format_of(
+    config: DatasetConfig, found: Found, may_be_empty: bool
+) -> tuple[str, Files, Counter[str]]:
+    """The format of what was found, its files, and those of no use to it, by suffix."""
+    of_format = {name: array("q") for name in FORMATS}  # their places
+    for place, name in enumerate(found.files.names):
+        plain = name.lower()
+        for format_name, kind in FORMATS.items():
+            if plain.endswith(kind.suffixes):
+                of_format[format_name].append(place)
     counts = {
-        name: sum(file.lower().endswith(kind.suffixes) for file in (*found.files, *found.dangling))
+        name: len(of_format[name]) + sum(n.lower().endswith(kind.suffixes) for n in found.dangling)
         for name, kind in FORMATS.items()
     }
     # images that lie beside shards are seldom what is meant, so they are named last
@@ -123,7 +133,7 @@ def _format_of(config: DatasetConfig, found: Found, may_be_empty: bool) -> tuple
         )
     others = Counter(
         suffix_of(name)
-        for name in found.files
+        for name in found.files.names
         if chosen is None or not name.lower().endswith((*FORMATS[chosen].suffixes, *SIDE_FILES))
     )
     if chosen is None or not (counts[chosen] or may_be_empty):
@@ -135,14 +145,14 @@ def _format_of(config: DatasetConfig, found: Found, may_be_empty: bool) -> tuple
             + "".join(f" {kind.hint}" for kind in meant if kind.hint)
             + (" Where it may be empty, say its format." if may_be_empty else "")
         )
-    return chosen, others
+    return chosen, found.files.take(of_format[chosen]), others
 
 
 def _check_names(
     config: DatasetConfig,
     found: Found,
     kind: Format,
-    names: list[str],
+    names: Sequence[str],
     dangling: list[str],
     growing: bool,
 ) -> list[str]:
@@ -194,7 +204,7 @@ def _check_names(
     return notes + [f"a file may be missing: {shown(words)}" for words in gaps(names)]
 
 
-def _check_splits(config: DatasetConfig, found: Found, kind: Format, names: list[str]) -> None:
+def _check_splits(config: DatasetConfig, found: Found, kind: Format, names: Sequence[str]) -> None:
     splits = splits_of(names, folders_only=kind.of_images)
     # whoever writes {train,test} means both
     if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
@@ -216,40 +226,53 @@ def _glob_of(pattern: str, kind: Format) -> str:
     return "/".join([*("*" for _ in above), split, "**"])
 
 
-def _complete_versions(
-    config: DatasetConfig, found: Found, files: dict[str, tuple[int, str]], growing: bool
-) -> list[str]:
-    """Give a version to the files whose listing tells none; notes on what that took.
+def _with_versions(
+    config: DatasetConfig, found: Found, files: Files, growing: bool
+) -> tuple[Files, list[str]]:
+    """Files with a version where their listing tells none; notes on what that took.
 
     Raises:
         UserError: the data set grows, and only reading all of it would tell what has changed.
     """
-    without = [name for name, (_, version) in files.items() if not version]
+    without = [name for name, _, version in files.rows() if not version]
     if not without:
-        return []
+        return files, []
     what = f"file of data set '{config.name}'"
     paths = [join(found.root, name) for name in without]
-    files.update(zip(without, ask(found.fs, paths, what), strict=True))
-    without = [name for name in without if not files[name][1]]
-    if not without:
-        return []
-    if growing:
+    told = dict(zip(without, ask(found.fs, paths, what), strict=True))
+    without = [name for name in without if not told[name][1]]
+    if without and growing:
         raise UserError(
             f"Data set '{config.name}' at {config.path!r} lies on a storage that tells neither an "
             f"etag nor a time of change of its files ({shown(without[0])!r}), so that mode: append "
             "cannot know which are new. Copy it to one that does, such as S3 or a disk."
         )
-    files.update(
-        zip(without, hashes(found.fs, [join(found.root, n) for n in without], what), strict=True)
-    )
-    size = sum(files[name][0] for name in without)
-    return [
+    paths = [join(found.root, name) for name in without]
+    told.update(zip(without, hashes(found.fs, paths, what), strict=True))
+    completed = GrowingFiles()
+    for name, size, version in files.rows():
+        completed.add(name, *told.get(name, (size, version)))
+    size = sum(told[name][0] for name in without)
+    notes = [
         f"its storage tells no versions: {len(without):,} files of {size:,} bytes were read and "
         "hashed to know them"
     ]
+    return completed.files(), notes if without else []
 
 
-def _beside(found: Found, kind: Format, names: list[str]) -> dict[str, Beside]:
+def _with_dangling(files: Files, dangling: list[str]) -> Files:
+    """Images with those that are links to nothing, which become rejects."""
+    if not dangling:
+        return files
+    all_of_them = GrowingFiles()
+    for row in files.rows():
+        all_of_them.add(*row)
+    for name in dangling:
+        all_of_them.add(name, 0, "")
+    return all_of_them.files()
+
+
+def _beside(found: Found, kind: Format, names: Sequence[str]) -> dict[str, Beside]:
     """The files that are read with some of the samples' files, each with a version."""
     beside = dict(kind.beside(found, names))
     for name, (address, size, version) in beside.items():
@@ -264,7 +287,7 @@ def _side_files(found: Found, config: DatasetConfig) -> dict[str, str]:
     """Paths of the text files that clip-benchmark keeps beside the shards or above the split."""
     parent = posixpath.dirname(found.root)
     above = {n: join(parent, n) for n in SIDE_FILES[:2] if found.fs.exists(join(parent, n))}
-    for file in found.files:
+    for file in found.files.names:
         name = posixpath.basename(file)
         if name == "nshards.txt" and name in above:
             raise UserError(

@@ -166,7 +166,7 @@ def _of_folders(
             growing=growing,
             empty=listing.empty_folders,
         )
-    loose = sum("/" not in name for name, _ in listing.files)
+    loose = sum("/" not in name for name in listing.files.names)
     if not labels:
         words = "none: the images lie in no class folders"
     else:
@@ -217,7 +217,7 @@ def _folders_of(listing: Listing, folder: str) -> Mapping[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     flat = set()
     prefix = f"{folder}/" if folder else ""
-    for name, _ in listing.files:
+    for name in listing.files.names:
         parts = name.removeprefix(prefix).split("/") if name.startswith(prefix) else []
         if len(parts) > 2:
             found[parts[0]].add(parts[1])

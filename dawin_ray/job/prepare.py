@@ -142,6 +142,7 @@ def prepare(
         for note in source.notes:
             say(f"data set {dataset.name}: {note}")
     shards = {name: source.shards() for name, source in sources.items()}
+    data = {name: listing.identity() for name, listing in listings.items()}
     spec = ScoringSpec(
         model=model,
         tasks={
@@ -202,7 +203,7 @@ def prepare(
             d.name: cache_key(
                 preprocessing | {name: libraries[name] for name in IMAGE_LIBRARIES},
                 job.compute.chunk_size,
-                digest([listings[d.name].identity(), d.crop_border]),
+                digest([data[d.name], d.crop_border]),
             )
             for d in job.datasets
         },
@@ -216,7 +217,7 @@ def prepare(
             "inputs": inputs_of(job, listings, heads, classes, head_names, model),
             "preprocessing": preprocessing,
             "classes": class_digests,
-            "data": {name: listing.identity() for name, listing in listings.items()},
+            "data": data,
             "saved_fit": saved and saved.digest,
             "reference": None if reference is None else reference.median.tolist(),
         },

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import yaml
 
 from dawin_ray.config import make_job
-from dawin_ray.data import FATAL, DecodeImages, Shard, chunk_name
 from dawin_ray.errors import UserError
 from dawin_ray.job.prepare import Prepared, prepare
-from dawin_ray.models import Precision, load_experts
-from dawin_ray.passes import Predict, ScoreExperts
+from dawin_ray.job.rescoring import faults_of_rows
 from dawin_ray.runs import (
     BATCHES,
-    FIGURES_OF_LABELS,
     JOB,
     LEDGER,
     MANIFEST,
     SHARDS,
     Manifest,
-    Mixtures,
     RunDirectory,
     Series,
     SeriesManifest,
@@ -39,14 +31,6 @@ from dawin_ray.runs import (
     unlisted_files,
 )
 from dawin_ray.storage import join, unreadable
-
-# On the machine of the run all values come out to the last bit; another one sums in another order.
-# Probabilities of lower-precision towers move by their rounding, some 2^-8 of a logit.
-TOLERANCE = {"float32": 1e-4, "tf32": 5e-2, "bfloat16": 2e-1, "float16": 5e-2}
-
-SAMPLED = "float32_prediction"  # a column that most rows have nothing in
-
-SHOWN_ROWS = 5  # of a chunk that comes out otherwise
 
 
 def verify(run_dir: str, sample: float = 0.001, seed: int | None = None) -> list[str]:
@@ -164,7 +148,7 @@ def _of_run(
         prepared = prepared.only({d: tuple(s) for d, s in shards_of(run).items()})
     wrong += _of_inputs(run, prepared, manifest)
     if sample and not wrong:  # what was changed need not be scored to be known
-        wrong += _of_rescoring(run, prepared, manifest, sample, draw)
+        wrong += faults_of_rows(run, prepared, manifest, sample, draw)
     return wrong
 
 
@@ -181,109 +165,3 @@ def _of_inputs(run: RunDirectory, prepared: Prepared, manifest: Manifest) -> Ite
     for key in ("code", "checkpoints", "classes", "data", "inputs", "preprocessing"):
         if theirs.get(key) != ours.get(key) and not (key == "data" and named):
             yield f"{key}: {theirs.get(key)} then, {ours.get(key)} now"
-
-
-def _of_rescoring(
-    run: RunDirectory,
-    prepared: Prepared,
-    manifest: Manifest,
-    sample: float,
-    draw: random.Random,
-) -> Iterator[str]:
-    job = prepared.job
-    spec = replace(prepared.spec, precision=cast("Precision", manifest.precision))
-    fits = Mixtures.read(run).of_datasets
-    experts = load_experts(spec.model)
-    score = ScoreExperts(spec, experts)
-    predict = Predict(spec, fits, experts)
-    decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
-    rejects = run.parts.read("rejects", columns=["reason"])
-    if any(why.startswith(FATAL) for t in rejects for why in t["reason"].to_pylist()):
-        decode = decode.alone()  # or the same image would end this process
-    for shard, names, start in _drawn(prepared, manifest, sample, draw):
-        name = chunk_name(shard, start)
-        for chunk in decode(shard, set(names) - {name}):
-            again = predict(chunk, score(chunk))
-            stored = _stored(run, shard.dataset, set(chunk.sample_ids))
-            yield from _of_rows(shard, again, stored, TOLERANCE[manifest.precision])
-
-
-def _drawn(
-    prepared: Prepared, manifest: Manifest, sample: float, draw: random.Random
-) -> list[tuple[Shard, list[str], int]]:
-    """Chunks that hold about `sample` of the samples: shard, names of its chunks, start."""
-    size = prepared.job.compute.chunk_size
-    chunks, total = [], 0
-    for dataset, shards in prepared.shards.items():
-        now = {file: at for s in prepared.sources[dataset].shards() for file, at in s.files.items()}
-        for shard, entry in zip(shards, manifest.inputs[dataset], strict=True):
-            if any(now.get(file) != at for file, at in shard.files.items()):
-                continue  # as it was when it was scored, it is there no more
-            read = entry.rows + entry.rejects
-            starts = range(0, read, size)
-            names = [chunk_name(shard, start) for start in starts]
-            chunks += [(shard, names, start, min(size, read - start)) for start in starts]
-            total += read
-    draw.shuffle(chunks)
-    wanted, drawn = math.ceil(sample * total), []
-    for shard, names, start, count in chunks:
-        if wanted <= 0:
-            break
-        drawn.append((shard, names, start))
-        wanted -= count
-    return drawn
-
-
-def _stored(run: RunDirectory, dataset: str, ids: set[str]) -> dict[str, dict[str, Any]]:
-    """The rows of these samples in the run's predictions, by id."""
-    found: dict[str, dict[str, Any]] = {}
-    for table in run.parts.read("predictions", f"dataset={dataset}"):
-        mask = [name in ids for name in table["sample_id"].to_pylist()]
-        found |= {row["sample_id"]: row for row in table.filter(pa.array(mask)).to_pylist()}
-    return found
-
-
-def _of_rows(
-    shard: Shard, again: pa.Table, stored: Mapping[str, Mapping[str, Any]], tolerance: float
-) -> Iterator[str]:
-    told = 0
-    for row in again.to_pylist():
-        there = stored.get(row["sample_id"])
-        if there is not None and there[SAMPLED] is None:
-            row.pop(SAMPLED)  # which rows it samples depends on the batch's shards as they were
-        where = f"sample '{row['sample_id']}' of data set '{shard.dataset}'"
-        if there is None:
-            line = f"{where} has no prediction"
-        elif nothing := [k for k in row if _is_no_number(k, there)]:
-            line = f"{where}: {nothing[0]} is no number"
-        elif differing := [k for k in row if not _same(row[k], there[k], tolerance)]:
-            column = differing[0]
-            line = f"{where}: {column} is {there[column]}, scored again {row[column]}"
-        else:
-            continue
-        told += 1
-        if told > SHOWN_ROWS:
-            yield f"and more samples of shard '{shard.name}'"
-            return
-        yield line
-
-
-def _is_no_number(column: str, row: Mapping[str, Any]) -> bool:
-    """NaN or an infinity, where it does not stand for a missing label."""
-    value = row[column]
-    if value is None or isinstance(value, str):
-        return False
-    if row["label"] is None and column.rpartition("_")[2] in FIGURES_OF_LABELS:
-        return False
-    return not np.isfinite(np.asarray(value, dtype=np.float64)).all()
-
-
-def _same(one: Any, other: Any, tolerance: float) -> bool:
-    if one is None or other is None or isinstance(one, str):
-        return bool(one == other)
-    a, b = np.asarray(one), np.asarray(other)
-    if a.shape != b.shape:
-        return False
-    if a.dtype.kind == "i":
-        return bool((a == b).all())
-    return bool(np.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True))

@@ -12,7 +12,7 @@ from dawin_ray.models.heads import check_heads, head_of_file, resolve_head, temp
 from dawin_ray.models.layouts import HEAD, TOWER
 from dawin_ray.models.precision import Precision, matmul_mode, resolve, tower_dtype
 from dawin_ray.models.preprocessing import (
-    PreprocessCfg, Preprocessing, as_values, described, preprocessing_fingerprint,
+    Preprocessing, as_values, described, preprocessing_fingerprint,
 )  # fmt: skip
 from dawin_ray.models.spec import (
     CHECKPOINT_HEAD, ExpertConfig, HeadConfig, HeadSpec, ModelConfig, ModelSpec,
@@ -21,8 +21,8 @@ from dawin_ray.models.texts import folder_names, read_class_names
 
 __all__ = [
     "CHECKPOINT_HEAD", "HEAD", "TOWER", "Classifier", "Converted", "ExpertConfig", "Experts",
-    "Found", "HeadConfig", "HeadSpec", "ModelConfig", "ModelSpec", "Precision", "PreprocessCfg",
-    "Preprocessing", "as_values", "check_heads", "convert_checkpoint", "create_model", "described",
+    "Found", "HeadConfig", "HeadSpec", "ModelConfig", "ModelSpec", "Precision", "Preprocessing",
+    "as_values", "check_heads", "convert_checkpoint", "create_model", "described",
     "find_models", "folder_names", "head_of_file", "library_versions", "load_experts",
     "matmul_mode", "preprocessing_fingerprint", "read_class_names", "resolve", "resolve_head",
     "templates_of", "tower_dtype",

@@ -16,9 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import open_clip
-
 from dawin_ray.errors import UserError
+from dawin_ray.models import clip
 from dawin_ray.models.checkpoints import changed
 from dawin_ray.records import digest as digest_of
 from dawin_ray.storage import read_bytes
@@ -36,7 +35,7 @@ EMPTY_MODEL = "No pretrained weights loaded"  # begins open_clip's warning: we l
 
 def library_versions(architecture: str) -> dict[str, str | None]:
     """The versions of the libraries that change bits, by package; None of one that is not there."""
-    text = open_clip.get_model_config(register(architecture)).get("text_cfg", {})
+    text = clip.get_model_config(register(architecture)).get("text_cfg", {})
     others = TOKENIZERS if {"hf_tokenizer_name", "hf_model_name"} & text.keys() else ()
     return {name: _version(name) for name in (*LIBRARIES, *others)}
 
@@ -58,18 +57,18 @@ def register(architecture: str, digest: str | None = None) -> str:
         if architecture.endswith(".json"):
             raise changed("model config", architecture, digest)
         raise UserError(
-            f"open_clip {open_clip.__version__} on this machine has another {architecture!r} than "
+            f"open_clip {clip.__version__} on this machine has another {architecture!r} than "
             "where the run was started. Install the same version everywhere."
         )
     if not architecture.endswith(".json"):
         return architecture
     # open_clip names a config by its file; the hash keeps two files of one name apart
     name = f"{Path(architecture).stem}-{found[:12]}"
-    if name not in open_clip.list_models():
+    if name not in clip.list_models():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"{name}.json")
             path.write_text(json.dumps(config))
-            open_clip.add_model_config(path)
+            clip.add_model_config(path)
     return name
 
 
@@ -87,7 +86,7 @@ def build_model(
     name = register(architecture, digest)
     with _without_the_warning_of_an_empty_model():
         try:
-            return open_clip.create_model(
+            return clip.create_model(
                 name,
                 pretrained=pretrained,
                 load_weights=pretrained is not None,
@@ -103,14 +102,14 @@ def build_model(
 
 def _config(architecture: str) -> dict[str, Any]:
     if not architecture.endswith(".json"):
-        if architecture not in open_clip.list_models():
-            near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
+        if architecture not in clip.list_models():
+            near = difflib.get_close_matches(architecture, clip.list_models(), n=3)
             raise UserError(
                 f"Unknown architecture {architecture!r}: open_clip has no model of that name, and "
                 "it is no path of a model config (.json)."
                 + (f" Did you mean {', '.join(near)}?" if near else "")
             )
-        known: dict[str, Any] = open_clip.get_model_config(architecture)
+        known: dict[str, Any] = clip.get_model_config(architecture)
         return known
     data = read_bytes(architecture, "model config")
     try:

@@ -14,10 +14,8 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import open_clip
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
-from open_clip.transform import PreprocessCfg
 from torch import nn
 
 from dawin_ray.errors import UserError
@@ -29,6 +27,7 @@ from dawin_ray.method import (
     check_finite,
     check_mergeable,
 )
+from dawin_ray.models import clip
 from dawin_ray.models.architecture import OpenClipModel, build_model
 from dawin_ray.models.checkpoints import (
     CHECKPOINT_SUFFIXES,
@@ -196,9 +195,7 @@ def load_experts(
         states=tuple(states.values()),
         base=of_base,
         shared=shared,
-        preprocessing=Preprocessing(
-            config=PreprocessCfg(**(model.visual.preprocess_cfg | changes)), source=source
-        ),
+        preprocessing=Preprocessing.of(model.visual.preprocess_cfg | changes, source),
     )
 
 
@@ -212,7 +209,7 @@ def create_model(config: ModelConfig) -> OpenClipModel:
 
 
 def _read_pretrained(tag: str, architecture: str) -> dict[str, torch.Tensor]:
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = clip.list_pretrained_tags_by_model(architecture)
     if tag not in tags:
         raise UserError(
             f"No checkpoint {tag!r}: it is neither a file ({', '.join(CHECKPOINT_SUFFIXES)}) nor a "
@@ -242,7 +239,7 @@ def _one_for_all(heads: Mapping[str, Tensors], spec: ModelSpec) -> Tensors:
 
 def _feature_width(model: OpenClipModel) -> int:
     """Width of the tower's output, found by a forward of one black image."""
-    height, width = Preprocessing(config=PreprocessCfg(**model.visual.preprocess_cfg)).size
+    height, width = Preprocessing.of(model.visual.preprocess_cfg).size
     with torch.inference_mode():
         features = model.eval().visual(torch.zeros(1, 3, height, width))
     columns: int = (features[0] if isinstance(features, tuple) else features).shape[-1]

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-import open_clip
 import torch
-from open_clip.model import convert_to_custom_text_state_dict
 
 from dawin_ray.errors import UserError
 from dawin_ray.method import check_mergeable
+from dawin_ray.models import clip
 from dawin_ray.models.architecture import OpenClipModel, register
 from dawin_ray.models.checkpoints import read_tensors
 from dawin_ray.models.heads import HEAD_EACH
@@ -102,7 +101,7 @@ class HeadMaker:
         model = self.model
         state = {k: v for k, v in tensors.items() if not k.startswith(HEAD)}
         if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
-            state = convert_to_custom_text_state_dict(state)
+            state = clip.model.convert_to_custom_text_state_dict(state)
         for scalar in ("logit_scale", "logit_bias"):  # some have them as a number, some as a list
             if scalar in state and getattr(model, scalar, None) is not None:
                 state[scalar] = state[scalar].reshape(getattr(model, scalar).shape)
@@ -117,7 +116,7 @@ class HeadMaker:
                 f"its text tower does not fit {architecture!r}: {error}{hint}"
             ) from error
         tokenizer = _tokenizer(register(architecture, self.spec.digests.get(architecture)))
-        weight = open_clip.build_zero_shot_classifier(
+        weight = clip.build_zero_shot_classifier(
             model.eval(), tokenizer, head.class_names, prompts(head.templates or ())
         ).T
         scaled: torch.Tensor = (model.logit_scale.detach().exp() * weight).contiguous()
@@ -127,5 +126,5 @@ class HeadMaker:
 @cache
 def _tokenizer(name: str) -> Callable[[list[str]], torch.Tensor]:
     """Of a registered architecture: it takes as long to build as a small head."""
-    tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(name)
+    tokenizer: Callable[[list[str]], torch.Tensor] = clip.get_tokenizer(name)
     return tokenizer

@@ -13,7 +13,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.models.checkpoints import CHECKPOINT_SUFFIXES, checkpoint_digest, is_tag
 from dawin_ray.models.layouts import HEAD
 from dawin_ray.models.spec import KEY_DIGITS, Head, HeadSpec, ModelConfig
-from dawin_ray.models.texts import KNOWN_TEMPLATES, read_class_names, read_templates
+from dawin_ray.models.texts import known_templates, read_class_names, read_templates
 from dawin_ray.records import digest
 
 # What to do where heads would have to be merged over a base.
@@ -126,6 +126,6 @@ def resolve_head(
 
 def templates_of(model: ModelConfig, class_names: str | None, templates: str | None) -> str:
     """The templates of a data set that has these of its own: a known task brings them."""
-    if templates is None and class_names is not None and class_names in KNOWN_TEMPLATES:
+    if templates is None and class_names is not None and class_names in known_templates():
         return class_names
     return templates or model.templates

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import open_clip
 import torch
-from open_clip.transform import PreprocessCfg as PreprocessCfg
-from open_clip.transform import image_transform_v2, merge_preprocess_dict
 from PIL import Image
-from torchvision.transforms import Normalize
 
 from dawin_ray.errors import UserError
+from dawin_ray.models import clip
 from dawin_ray.models.checkpoints import is_tag
 from dawin_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from open_clip.transform import PreprocessCfg
 
 SHOWN_TAGS = 4  # in a line for people
 
@@ -45,7 +45,9 @@ KEYS = tuple(PreprocessConfig.model_fields)  # a crop's size is the architecture
 
 def of_tag(architecture: str, tag: str) -> dict[str, Any]:
     """What open_clip's own transform of a pretrained tag has, besides its size."""
-    whole = merge_preprocess_dict(PreprocessCfg(), open_clip.get_pretrained_cfg(architecture, tag))
+    default = clip.transform.PreprocessCfg()
+    known = clip.get_pretrained_cfg(architecture, tag)
+    whole = clip.transform.merge_preprocess_dict(default, known)
     return {key: _plain(whole[key]) for key in KEYS}
 
 
@@ -93,7 +95,7 @@ def doubt_about_files(
     config: PreprocessConfig,
 ) -> str | None:  # fmt: skip
     """A warning where all are files, and no tag of their architecture was trained with `values`."""
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = clip.list_pretrained_tags_by_model(architecture)
     if not tags or any(map(is_tag, checkpoints.values())):
         return None
     given = config.model_dump(exclude_none=True)
@@ -121,10 +123,10 @@ def check_activation(architecture: str, checkpoints: Mapping[str, str]) -> str |
     Raises:
         UserError: naming the tag and the architecture that fits.
     """
-    ours = (open_clip.get_model_config(architecture) or {}).get("quick_gelu", False)
+    ours = (clip.get_model_config(architecture) or {}).get("quick_gelu", False)
     called = {True: "QuickGELU", False: "GELU"}
     for name, tag in checkpoints.items():
-        known = open_clip.get_pretrained_cfg(architecture, tag) if is_tag(tag) else {}
+        known = clip.get_pretrained_cfg(architecture, tag) if is_tag(tag) else {}
         if not known or known.get("quick_gelu", False) == ours:
             continue
         what = (
@@ -132,7 +134,7 @@ def check_activation(architecture: str, checkpoints: Mapping[str, str]) -> str |
             f"architecture {architecture!r} has {called[ours]}"
         )
         other = architecture.removesuffix(QUICK) if ours else architecture + QUICK
-        if other != architecture and other in open_clip.list_models():
+        if other != architecture and other in clip.list_models():
             raise UserError(
                 f"{what[0].upper()}{what[1:]}: its logits would be wrong. Set model.architecture: "
                 f"{other}."
@@ -154,7 +156,7 @@ def as_values(config: PreprocessCfg) -> dict[str, Any]:
 
 def _exceptions(architecture: str, values: Mapping[str, Any], given: dict[str, Any]) -> str:
     """Which tags of the architecture were trained with other values than these, but for `given`."""
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = clip.list_pretrained_tags_by_model(architecture)
     others = [tag for tag in tags if of_tag(architecture, tag) | given != values]
     return f" (its pretrained {_some(others)} had others)" if others else ""
 
@@ -186,7 +188,12 @@ class Preprocessing:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Preprocessing:
         """The preprocessing of `to_values`."""
-        return cls(config=PreprocessCfg(**values["config"]), source=values["source"])
+        return cls.of(values["config"], values["source"])
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], source: str = "") -> Preprocessing:
+        """The preprocessing of a `preprocess_cfg`, as open_clip's towers have it."""
+        return cls(config=clip.transform.PreprocessCfg(**config), source=source)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -196,8 +203,9 @@ class Preprocessing:
 
     def crop(self) -> Callable[[Image.Image], np.ndarray]:
         """A function from an image to its crop, uint8 [H, W, 3]."""
-        *steps, to_tensor, normalise = image_transform_v2(self.config, is_train=False).transforms
-        assert isinstance(normalise, Normalize), "open_clip's transform no longer ends as expected"
+        whole = clip.transform.image_transform_v2(self.config, is_train=False)
+        *steps, to_tensor, normalise = whole.transforms
+        assert "Normalize" in type(normalise).__name__, "open_clip's transform ends otherwise now"
         assert "ToTensor" in type(to_tensor).__name__
 
         def apply(image: Image.Image) -> np.ndarray:
@@ -218,4 +226,4 @@ class Preprocessing:
 
 def preprocessing_fingerprint(preprocessing: Preprocessing) -> dict[str, Any]:
     """What identifies a preprocessing: open_clip's settings and version."""
-    return {**as_values(preprocessing.config), "open_clip": open_clip.__version__}
+    return {**as_values(preprocessing.config), "open_clip": clip.__version__}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 
-import open_clip
-
 from dawin_ray.errors import UserError
+from dawin_ray.models import clip
 from dawin_ray.storage import read_lines
 
 PLACE = "{}"  # of the class name in a template
@@ -19,17 +18,25 @@ TASKS: dict[str, dict[str, list[str]]] = json.loads(
     files("dawin_ray.models").joinpath("task_prompts.json").read_text("utf-8")
 )["tasks"]
 
-KNOWN_CLASS_NAMES: dict[str, tuple[str, ...]] = {
-    "imagenet": tuple(open_clip.IMAGENET_CLASSNAMES)
-} | {name: tuple(task["class_names"]) for name, task in TASKS.items()}
 
-KNOWN_TEMPLATES: dict[str, tuple[str, ...]] = {
-    name: tuple(template(PLACE) for template in templates)
-    for name, templates in {
-        "openai-imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES,
-        "simple-imagenet": open_clip.SIMPLE_IMAGENET_TEMPLATES,
-    }.items()
-} | {name: tuple(task["templates"]) for name, task in TASKS.items()}
+@cache
+def known_class_names() -> dict[str, tuple[str, ...]]:
+    """Lists of class names, by what a job calls them."""
+    of_tasks = {name: tuple(task["class_names"]) for name, task in TASKS.items()}
+    return {"imagenet": tuple(clip.IMAGENET_CLASSNAMES)} | of_tasks
+
+
+@cache
+def known_templates() -> dict[str, tuple[str, ...]]:
+    """Lists of prompt templates, likewise."""
+    of_imagenet = {
+        "openai-imagenet": clip.OPENAI_IMAGENET_TEMPLATES,
+        "simple-imagenet": clip.SIMPLE_IMAGENET_TEMPLATES,
+    }
+    return {
+        name: tuple(template(PLACE) for template in templates)
+        for name, templates in of_imagenet.items()
+    } | {name: tuple(task["templates"]) for name, task in TASKS.items()}
 
 
 def read_class_names(spec: str) -> tuple[str, ...]:
@@ -38,12 +45,12 @@ def read_class_names(spec: str) -> tuple[str, ...]:
     Raises:
         UserError: it is neither, or the file is empty.
     """
-    if spec in KNOWN_CLASS_NAMES:
-        return KNOWN_CLASS_NAMES[spec]
+    if spec in known_class_names():
+        return known_class_names()[spec]
     if not spec.endswith(".txt"):
         raise UserError(
-            f"Unknown class names {spec!r}. Expected {', '.join(KNOWN_CLASS_NAMES)} or a .txt file "
-            "with a class name a line."
+            f"Unknown class names {spec!r}. Expected {', '.join(known_class_names())} or a .txt "
+            "file with a class name a line."
         )
     return read_lines(spec, "class names")
 
@@ -62,11 +69,11 @@ def read_templates(spec: str) -> tuple[str, ...]:
     Raises:
         UserError: it is neither, or a line has no place for the name, or another brace.
     """
-    if spec in KNOWN_TEMPLATES:
-        return KNOWN_TEMPLATES[spec]
+    if spec in known_templates():
+        return known_templates()[spec]
     if not spec.endswith(".txt"):
         raise UserError(
-            f"Unknown templates {spec!r}. Expected {', '.join(KNOWN_TEMPLATES)} or a .txt file "
+            f"Unknown templates {spec!r}. Expected {', '.join(known_templates())} or a .txt file "
             "with a line like: a photo of a {}."
         )
     lines = read_lines(spec, "templates")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from open_clip.convert import convert_state_dict
 
 from dawin_ray.errors import UserError
+from dawin_ray.models import clip
 from dawin_ray.models.architecture import OpenClipModel
 from dawin_ray.models.layouts import HEAD, TOWER, Tensors, adapter, what_it_is
 
@@ -24,7 +24,7 @@ def fitted(
     Raises:
         UserError: a tensor of the tower is missing, too many, or of another shape or type.
     """
-    converted: Tensors = convert_state_dict(model, dict(tensors))
+    converted: Tensors = clip.convert.convert_state_dict(model, dict(tensors))
     expected = {f"{TOWER}.{k}": v for k, v in model.visual.state_dict().items()}
     state = {k: v for k, v in converted.items() if k.startswith(f"{TOWER}.")}
     missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()

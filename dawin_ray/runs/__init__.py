@@ -32,6 +32,7 @@ from dawin_ray.runs.part_records import ExpertsPart, PredictionsPart
 from dawin_ray.runs.parts import Parts, part_name
 from dawin_ray.runs.planning import PartPlan, plan_parts
 from dawin_ray.runs.scored import Compared, rows_of
+from dawin_ray.runs.row_ranges import rows_between
 from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
@@ -44,12 +45,12 @@ __all__ = [
     "AUDIT", "BATCHES", "BROKEN_COLUMNS", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS",
     "FINGERPRINT", "FIT", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
     "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compared", "ExpertsPart", "FitEntry",
-    "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts",
-    "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig",
-    "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_shards", "changed_files",
-    "check_usable", "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason",
-    "load_saved", "log_expertise_of", "make_experts", "make_predictions", "manifest_of",
-    "merge_summaries", "part_name", "plan_merging", "plan_parts", "read_class_names",
-    "read_summary", "reseal", "rows_of", "saved_reference", "shards_of", "unlisted_files",
-    "words_of_broken", "write_class_names",
+    "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan",
+    "Parts", "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved",
+    "SavedFitConfig", "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_shards",
+    "changed_files", "check_usable", "faults_of_manifest", "faults_of_outputs", "files_of",
+    "kind_of_reason", "load_saved", "log_expertise_of", "make_experts", "make_predictions",
+    "manifest_of", "merge_summaries", "part_name", "plan_merging", "plan_parts",
+    "read_class_names", "read_summary", "reseal", "rows_between", "rows_of", "saved_reference",
+    "shards_of", "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip

@@ -38,7 +38,7 @@ from dawin_ray.errors import UserError
 from dawin_ray.runs.batch_ledger import BatchLedger, name_of
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.folder import Output, Part, output_of
-from dawin_ray.runs.inventory import Files, files_of
+from dawin_ray.runs.inventory import At, files_of
 from dawin_ray.runs.layout import (
     BATCHES,
     CSV,
@@ -121,10 +121,10 @@ class Series:
 
     def unscored(self, sources: Mapping[str, Source]) -> dict[str, tuple[Shard, ...]]:
         """Shards of the files that no finished batch has scored as they are, by data set."""
-        scored: Files = {}
+        scored: dict[str, dict[str, At]] = {}
         for batch in self.batches():
             for dataset, files in files_of(shards_of(batch)).items():
-                scored.setdefault(dataset, {}).update(files)
+                scored.setdefault(dataset, {}).update(files.items())
             for dataset, name in _unread(batch):
                 if dataset in sources and _can_be_read(sources[dataset], name):
                     scored[dataset].pop(name, None)

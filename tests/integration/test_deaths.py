@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.config import load_job
 from dawin_ray.data.chunks import Chunk
@@ -34,6 +33,7 @@ from tests.conftest import make_images, write_tar
 from tests.integration.test_ray import nothing
 
 scoring = importlib.import_module("dawin_ray.job.score")
+rescoring = importlib.import_module("dawin_ray.job.rescoring")
 verify = importlib.import_module("dawin_ray.job.verify")
 
 SEGFAULT, KILLED = b" dies of SIGSEGV", b" dies of SIGKILL"  # behind an image: what it stands for
@@ -105,7 +105,7 @@ def test_an_image_that_kills_its_decoder_is_a_reject(local_ray, small, tmp_path,
             pd.read_parquet(tmp_path / f"run_{name}" / kind) for name in ("mortal", "damaged")
         )
         pd.testing.assert_frame_equal(one, other, check_exact=True)
-    monkeypatch.setattr(verify, "DecodeImages", _MortalImages)
+    monkeypatch.setattr(rescoring, "DecodeImages", _MortalImages)
     assert verify.verify(str(tmp_path / "run_mortal"), 1.0, seed=0) == []
     told = [line for line in runs["mortal"] if "a reader died" in line]
     assert sum("(2nd time)" in line and "one by one" in line for line in told) == 2
@@ -237,7 +237,7 @@ def test_actors_that_die_again_and_again_end_the_run(local_ray, tmp_path, does, 
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_reader_ends_the_run(local_ray, tmp_path):
-    preprocessing = Preprocessing(config=PreprocessCfg(size=(32, 32)))
+    preprocessing = Preprocessing.of({"size": (32, 32)})
     read = ReadChunks(_EndlessDeaths(preprocessing, 16, {}))
     with pytest.raises(UserError, match=r"4 worker processes died.*shard 'a.tar'.*chunk_size"):
         stream(tmp_path, "nothing", read)

@@ -17,7 +17,7 @@ from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.manifest import seal_of
 from tests.conftest import CLASSES, make_images, write_tar
 
-verify_module = importlib.import_module("dawin_ray.job.verify")
+rescoring = importlib.import_module("dawin_ray.job.rescoring")
 
 
 IMAGES = 40
@@ -199,5 +199,5 @@ def test_data_of_the_same_size_are_other_data(run_dir, sound):
 
 
 def test_a_figure_that_needs_a_label_equals_itself_without_one():
-    assert verify_module._same(float("nan"), float("nan"), 1e-4)
-    assert not verify_module._same(float("nan"), 1.0, 1e-4)
+    assert rescoring._same(float("nan"), float("nan"), 1e-4)
+    assert not rescoring._same(float("nan"), 1.0, 1e-4)

@@ -179,6 +179,18 @@ def test_help_needs_neither_torch_nor_ray():
     assert result.stdout.splitlines()[-1] == "[]", result.stdout
 
 
+def test_models_are_built_without_waiting_elsewhere():
+    """Imports of open_clip and torchvision take seconds: not where reports or files are read."""
+    code = (
+        "import sys, dawin_ray.job, dawin_ray.engine.ray_stream\n"
+        "print({'open_clip', 'torchvision', 'timm', 'ray'} & sys.modules.keys())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
 def test_the_process_that_counts_tries_is_small():
     """An actor of each run, for all its time."""
     code = "import sys, dawin_ray.attempts; print({'torch', 'pandas'} & sys.modules.keys())"

@@ -6,12 +6,13 @@ A shard is a fixed range of the sorted images, which are read many at once.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dawin_ray.data.datasets import Listing, Sample, Shard
+from dawin_ray.data.files import FolderImage, Images, labels_of
 from dawin_ray.data.formats import limits
 from dawin_ray.data.formats.format import Format, Reading
 from dawin_ray.data.images import IMAGE_SUFFIXES
@@ -38,8 +39,6 @@ OF_ONE_IMAGE = (
 KINDS_OF_ONE_IMAGE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 UNREADABLE = "cannot be read"  # begins the reason of an image whose file could not be opened
-
-FolderImage = tuple[str, int, int | None]  # name, bytes, label
 
 
 def read_folder(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
@@ -106,27 +105,24 @@ def shards_of_images(listing: Listing, reading: Reading) -> list[Shard]:
     shards = []
     for start in range(0, len(listing.files), FOLDER_SHARD_IMAGES):
         rows = slice(start, start + FOLDER_SHARD_IMAGES)
-        images = tuple(
-            (
-                name,
-                size,
-                (labels.get(name.split("/")[0]) if "/" in name else None)
-                if told is None
-                else told[ordinal],
+        files = listing.files[rows]
+        if told is not None:
+            of_images: Iterable[int | None] = told[rows]
+        else:
+            of_images = (
+                labels.get(name.split("/", 1)[0]) if "/" in name else None for name in files.names
             )
-            for ordinal, (name, size) in enumerate(listing.files[rows], start)
-        )
         shards.append(
             Shard(
                 dataset=reading.dataset,
-                name=f"images {start}..{start + len(images) - 1}",
+                name=f"images {start}..{start + len(files) - 1}",
                 address=listing.root,
                 format=listing.format,
-                bytes=sum(size for _, size, _ in images),
-                version=digest(listing.versions[rows]),
+                bytes=int(files.sizes.sum()),
+                version=digest([*files.versions]),
                 key=f"images-{start:09d}",
-                images=images,
-                versions=listing.versions[rows],
+                images=Images(files.names, files.sizes, labels_of(of_images)),
+                versions=files.versions,
                 crop_border=reading.crop_border,
             )
         )

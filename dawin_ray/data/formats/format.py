@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dawin_ray.data.datasets import Beside, Listing, Sample, Shard, file_key
-from dawin_ray.data.finding import Found
+from dawin_ray.data.found import Found
 from dawin_ray.data.labels import (
     NO_LABELS,
     NOT_READ,
@@ -74,7 +74,7 @@ def shards_of_files(listing: Listing, reading: Reading) -> list[Shard]:
             label_names=reading.label_names,
             crop_border=reading.crop_border,
         )
-        for (name, size), version in zip(listing.files, listing.versions, strict=True)
+        for name, size, version in listing.files.rows()
     ]
     assert len({shard.key for shard in shards}) == len(shards), "keys are unique"
     return shards
@@ -146,7 +146,7 @@ def labeller(shard: Shard) -> Callable[[Any], int | None]:
 
 def _hive(listing: Listing, reading: Reading) -> dict[str, int | None]:
     """The labels of files that lie in Hive folders, `label=3/`."""
-    names = [name for name, _ in listing.files]
+    names = listing.files.names
     asked = reading.label_column
     unnamed = listing.labelling is not None and listing.labelling.text and not reading.label_names
     if asked == NO_LABELS or unnamed or (hive := hive_labels(names, asked)) is None:

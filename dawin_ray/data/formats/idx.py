@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from dawin_ray.data.datasets import Beside, Sample, Shard
-from dawin_ray.data.finding import Found, file_of
 from dawin_ray.data.formats import limits
 from dawin_ray.data.formats.format import Format, Told, Wanted
 from dawin_ray.data.formats.pixels import Pixels, read_pixels, words_of
+from dawin_ray.data.found import Found, file_of
 from dawin_ray.data.labels import NO_LABELS, NOT_READ, Labelling
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown

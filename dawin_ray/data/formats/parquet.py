@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from dawin_ray.data.datasets import Sample, Shard
-from dawin_ray.data.finding import Found
 from dawin_ray.data.formats import limits
 from dawin_ray.data.formats.format import Format, Told, broken_shard, labeller
+from dawin_ray.data.found import Found
 from dawin_ray.data.images import IMAGE_SUFFIXES
 from dawin_ray.data.labels import (
     FOOTERS,

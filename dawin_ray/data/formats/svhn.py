@@ -13,10 +13,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from dawin_ray.data.datasets import Sample, Shard
-from dawin_ray.data.finding import Found
 from dawin_ray.data.formats import limits
 from dawin_ray.data.formats.format import Format, Told, Wanted, broken_shard
 from dawin_ray.data.formats.pixels import Pixels, read_pixels
+from dawin_ray.data.found import Found
 from dawin_ray.data.labels import NO_LABELS, NOT_READ, Labelling
 from dawin_ray.data.matlab import MatError, Variable, numbers, planes, variables
 from dawin_ray.names import shown

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import open_clip
 import torch
+
+from dawin_ray.models import clip
 
 BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
 
@@ -39,8 +40,8 @@ def architectures(
     }
     return tuple(
         name
-        for name in sorted(open_clip.list_models())
-        if _fits(open_clip.get_model_config(name), shapes, quick_gelu)
+        for name in sorted(clip.list_models())
+        if _fits(clip.get_model_config(name), shapes, quick_gelu)
     )
 
 

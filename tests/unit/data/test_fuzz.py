@@ -5,7 +5,6 @@ import random
 
 import numpy as np
 import pytest
-from open_clip.transform import PreprocessCfg
 from PIL import Image
 
 from dawin_ray.data.classes import DatasetClasses
@@ -24,7 +23,7 @@ SAMPLES = 6
 @pytest.fixture(scope="module")
 def decode(small) -> DecodeImages:
     visual = create_model(ModelConfig(architecture=small.config)).visual
-    preprocessing = Preprocessing(config=PreprocessCfg(**visual.preprocess_cfg))
+    preprocessing = Preprocessing.of(visual.preprocess_cfg)
     return DecodeImages(preprocessing, 4, {"set": DatasetClasses(count=CLASSES)})
 
 

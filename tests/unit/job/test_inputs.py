@@ -145,7 +145,7 @@ def test_a_list_of_open_clip_is_told_by_its_content_too(case, monkeypatch):
     model = case.job().model.model_dump() | {"templates": "simple-imagenet"}
     before = case.prepare(model=model).fingerprint["inputs"]["templates"]["simple-imagenet"]
     changed = {"simple-imagenet": ("an other {}.",)}
-    monkeypatch.setattr(texts, "KNOWN_TEMPLATES", changed)
+    monkeypatch.setattr(texts, "known_templates", lambda: changed)
     after = case.prepare(model=model).fingerprint["inputs"]["templates"]["simple-imagenet"]
     assert before != after
 

@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 
 from dawin_ray.errors import UserError
 from dawin_ray.method.merge import merge
-from dawin_ray.models import head_weights
 from dawin_ray.models.experts import Experts, load_experts
 from dawin_ray.models.found import find_models
 from dawin_ray.models.heads import head_of_file, zero_shot_head
@@ -158,7 +157,7 @@ def test_a_zero_shot_head_is_made_by_the_base_alone_and_once(small, tmp_path, mo
     made = []
     build = open_clip.build_zero_shot_classifier
     monkeypatch.setattr(
-        head_weights.open_clip, "build_zero_shot_classifier",
+        open_clip, "build_zero_shot_classifier",
         lambda *args: made.append(args) or build(*args),
     )  # fmt: skip
     head = zero_shot_head(*TEXTS, of_base=True)

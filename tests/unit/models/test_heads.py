@@ -6,7 +6,7 @@ import pytest
 from dawin_ray.errors import UserError
 from dawin_ray.models.heads import check_heads, resolve_head, zero_shot_head
 from dawin_ray.models.spec import CHECKPOINT_HEAD, HeadSpec, ModelConfig
-from dawin_ray.models.texts import KNOWN_TEMPLATES, prompts, read_templates
+from dawin_ray.models.texts import known_templates, prompts, read_templates
 
 NAMES, TEMPLATES = ("cat", "dog"), ("a {}.", "the {}")
 
@@ -52,7 +52,7 @@ def test_known_templates_are_open_clips():
         ("openai-imagenet", open_clip.OPENAI_IMAGENET_TEMPLATES),
         ("simple-imagenet", open_clip.SIMPLE_IMAGENET_TEMPLATES),
     ):
-        ours = prompts(KNOWN_TEMPLATES[name])
+        ours = prompts(known_templates()[name])
         assert [f("a {} {x}") for f in ours] == [f("a {} {x}") for f in theirs]
 
 

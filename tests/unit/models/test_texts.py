@@ -10,11 +10,11 @@ from dawin_ray.data.classes import NAMED, DatasetClasses, folder_way, label_fold
 from dawin_ray.models.heads import resolve_head
 from dawin_ray.models.spec import ModelConfig
 from dawin_ray.models.texts import (
-    KNOWN_CLASS_NAMES,
-    KNOWN_TEMPLATES,
     PLACE,
     TASKS,
     folder_names,
+    known_class_names,
+    known_templates,
     read_class_names,
     read_templates,
 )
@@ -32,13 +32,13 @@ EUROSAT = ["AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industria
 def test_the_eight_tasks_have_a_name_for_each_class():
     assert {name: len(read_class_names(name)) for name in TASKS} == CLASSES
     for name in TASKS:
-        assert len(set(KNOWN_CLASS_NAMES[name])) == CLASSES[name]
+        assert len(set(known_class_names()[name])) == CLASSES[name]
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_templates_have_one_place_for_the_class(name):
     templates = read_templates(name)
-    assert templates == KNOWN_TEMPLATES[name]
+    assert templates == known_templates()[name]
     assert templates
     assert all(template.count(PLACE) == 1 for template in templates)
     assert not any(brace in t.replace(PLACE, "") for t in templates for brace in "{}")
@@ -89,8 +89,8 @@ def test_the_licence_is_in_the_file():
 def test_a_known_task_brings_its_templates():
     model = ModelConfig(architecture="a")
     head = resolve_head(model, False, "set", "dtd", None)
-    assert head.class_names == KNOWN_CLASS_NAMES["dtd"]
-    assert head.templates == KNOWN_TEMPLATES["dtd"]
-    assert resolve_head(model, False, "set", "dtd", "mnist").templates == KNOWN_TEMPLATES["mnist"]
+    assert head.class_names == known_class_names()["dtd"]
+    assert head.templates == known_templates()["dtd"]
+    assert resolve_head(model, False, "set", "dtd", "mnist").templates == known_templates()["mnist"]
     of_imagenet = resolve_head(model, False, "set", "imagenet", None)
-    assert of_imagenet.templates == KNOWN_TEMPLATES["openai-imagenet"]
+    assert of_imagenet.templates == known_templates()["openai-imagenet"]

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from dawin_ray.models import PreprocessCfg, Preprocessing
+from dawin_ray.models import Preprocessing
 from dawin_ray.passes import PixelFeed, equal_parts
 
 
 def test_pixels_come_by_batches_and_it_is_said_how_far():
-    preprocessing = Preprocessing(config=PreprocessCfg(size=(4, 4)))
+    preprocessing = Preprocessing.of({"size": (4, 4)})
     crops = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
     feed, told = PixelFeed(preprocessing, torch.device("cpu"), torch.float32), []
     feed.reached = lambda done, total: told.append((done, total))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dawin_ray import tables
-from dawin_ray.job.verify import _is_no_number
+from dawin_ray.job.rescoring import _is_no_number
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.layout import MANIFEST
 from dawin_ray.runs.manifest import Manifest, Rows, reseal

@@ -1,0 +1,157 @@
+"""The files of a data set as columns, of which there may be many millions: no object for each."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from dawin_ray.data.texts import Columns, GrowingTexts, Texts
+
+NO_LABEL = np.iinfo(np.int64).min
+
+FolderImage = tuple[str, int, int | None]  # raw name, bytes, label
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Files(Columns[tuple[str, int]]):
+    """Names and bytes of N files, and the versions beside them."""
+
+    names: Texts  # raw
+    sizes: np.ndarray  # int64 [N]: bytes
+    versions: Texts
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Files: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, int] | Files:
+        """One, or a slice, which shares what it is made of."""
+        if isinstance(index, slice):
+            return Files(self.names[index], self.sizes[index], self.versions[index])
+        return self.names[index], int(self.sizes[index])
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """One after the other, made in blocks."""
+        return zip(self.names, _numbers(self.sizes), strict=True)
+
+    def rows(self) -> Iterator[tuple[str, int, str]]:
+        """Name, bytes and version of each."""
+        return zip(self.names, _numbers(self.sizes), self.versions, strict=True)
+
+    def take(self, places: Sequence[int] | array[int] | np.ndarray) -> Files:
+        """Those at these places, in this order; themselves, where that is all."""
+        places = np.asarray(places, dtype=np.int64)
+        if len(places) == len(self) and (places == np.arange(len(self))).all():
+            return self
+        return Files(self.names.take(places), self.sizes[places], self.versions.take(places))
+
+
+class GrowingFiles:
+    """Takes files one after the other, in any order; of one name, the last counts."""
+
+    def __init__(self) -> None:
+        """Has none yet."""
+        self._names, self._sizes, self._versions = GrowingTexts(), array("q"), GrowingTexts()
+        self._last: str | None = None
+        self._ordered = True
+
+    def add(self, name: str, size: int, version: str) -> None:
+        """One more file."""
+        if self._last is not None and name <= self._last:
+            self._ordered = False
+        self._last = name
+        self._names.append(name)
+        self._sizes.append(size)
+        self._versions.append(version)
+
+    def in_turn(self) -> Files:
+        """All of them, as they came. None can be added then."""
+        sizes = np.frombuffer(self._sizes, dtype=np.int64)
+        return Files(self._names.texts(), sizes, self._versions.texts())
+
+    def files(self) -> Files:
+        """All of them, in the order of their names. None can be added then."""
+        files = self.in_turn()
+        if self._ordered:
+            return files
+        files = files.take(files.names.order())
+        names = iter(files.names)
+        last, lasting = next(names), []
+        for place, name in enumerate(names):
+            if name != last:
+                lasting.append(place)
+            last = name
+        return files.take([*lasting, len(files) - 1])
+
+
+def files_of(rows: Iterable[tuple[str, int, str]]) -> Files:
+    """Files of these names, bytes and versions, in the order of their names."""
+    growing = GrowingFiles()
+    for row in rows:
+        growing.add(*row)
+    return growing.files()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Images(Columns[FolderImage]):
+    """Images of a folder: names and bytes of N files, and their labels."""
+
+    names: Texts
+    sizes: np.ndarray  # int64 [N]
+    labels: np.ndarray  # int64 [N]; NO_LABEL where there is none
+
+    @classmethod
+    def of(cls, images: Iterable[FolderImage]) -> Images:
+        """Those of such rows."""
+        if isinstance(images, cls):
+            return images
+        rows = list(images)
+        names, sizes, labels = zip(*rows, strict=True) if rows else ((), (), ())
+        return cls(Texts.of(names), np.array(sizes, dtype=np.int64), labels_of(labels))
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> FolderImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Images: ...
+    def __getitem__(self, index: int | slice) -> FolderImage | Images:
+        """One, or a slice, which shares what it is made of."""
+        if isinstance(index, slice):
+            return Images(self.names[index], self.sizes[index], self.labels[index])
+        return self.names[index], int(self.sizes[index]), _label(int(self.labels[index]))
+
+    def __iter__(self) -> Iterator[FolderImage]:
+        """One after the other, made in blocks."""
+        labels = map(_label, _numbers(self.labels))
+        return zip(self.names, _numbers(self.sizes), labels, strict=True)
+
+    def take(self, places: Sequence[int]) -> Images:
+        """Those at these places, in this order."""
+        at = np.asarray(places, dtype=np.int64)
+        return Images(self.names.take(at), self.sizes[at], self.labels[at])
+
+
+def labels_of(labels: Iterable[int | None]) -> np.ndarray:
+    """int64 [N], as `Images` has them."""
+    return np.array([NO_LABEL if label is None else label for label in labels], dtype=np.int64)
+
+
+def _label(number: int) -> int | None:
+    return None if number == NO_LABEL else number
+
+
+def _numbers(values: np.ndarray, block: int = 1 << 12) -> Iterator[int]:
+    """As Python's, some at a time."""
+    for at in range(0, len(values), block):
+        yield from values[at : at + block].tolist()
