@@ -7,12 +7,13 @@ images and models are stubs. Each phase costs a + b chunks + c rows + d shards.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 
 from dawin_ray.bench import BenchConfig, Figure
-from dawin_ray.bench.scale_model import Linear, models_of, of_rows
-from dawin_ray.bench.scale_run import Measured, Store, measured
+from dawin_ray.bench.scale_model import PART_ROWS, PASSES, Linear, models_of, of_rows
+from dawin_ray.bench.scale_run import STARTING, Measured, Store, measured
 from dawin_ray.bench.scale_stubs import Shape
 from dawin_ray.errors import UserError
 
@@ -42,15 +43,21 @@ SIZES = (1e8, 1e9)  # rows that are extrapolated to
 
 GPUS = (1, 16, 256)
 
-SHOWN_SECONDS = 1.0  # of a phase at the largest size; what is less is left out
+SHOWN_SECONDS = 60.0  # of a phase at the largest size; what is less is left out
 
 
 def figures(config: BenchConfig) -> Iterator[Figure]:
-    """Growth; then each phase, by disk and by store; then what they come to."""
-    yield from _growth([measured(shape) for shape in GROWTH])
-    yield from _of_grid("disk", [measured(shape) for shape in LOCAL], 0.0)
+    """Growth; then each phase, by disk and by store; then what they come to.
+
+    Raises:
+        UserError: the environment does not name the store's server.
+    """
+    store = None
     if config.store:
         store = Store(address=config.store.rstrip("/"), endpoint=_endpoint(), latency=LATENCY)
+    yield from _growth([measured(shape) for shape in GROWTH])
+    yield from _of_grid("disk", [measured(shape) for shape in LOCAL], 0.0)
+    if store is not None:
         found = [measured(shape, store) for shape in STORED]
         yield from _requests(found)
         yield from _of_grid("store", found, LATENCY)
@@ -108,31 +115,32 @@ def _requests(found: Sequence[Measured]) -> Iterator[Figure]:
 
 
 def _of_grid(where: str, found: Sequence[Measured], latency: float) -> Iterator[Figure]:
-    """Each phase's model, and its serial time at the sizes that are extrapolated to."""
+    """Each phase's model, and its time at the sizes that are extrapolated to."""
     models = models_of([(point.shape, point.phases) for point in found])
-    most = SIZES[-1]
-    total = dict.fromkeys(SIZES, 0.0)
+    models.pop(STARTING)
     for name, model in models.items():
-        for rows in SIZES:
-            total[rows] += model.driver(rows, latency)
-        serial, alone = model.driver(most, latency), model.tasks(most, latency, 1)
-        if max(serial, alone) < SHOWN_SECONDS:
+        called, most = f"{where}: {name}", SIZES[-1]
+        if model.driver(most, latency) + model.tasks(most, latency, 1, 1) < SHOWN_SECONDS:
             continue
-        asked = f"; {model.requests.words('requests')}" if latency else ""
-        yield _figure(f"{where}: {name}, driver", model.cpu.at(most), "s CPU at 1e9",
-                      f"{model.cpu.words('s')}{asked}")  # fmt: skip
-        if alone:
-            asked = f"; {model.task_requests.words('requests')}" if latency else ""
-            yield _figure(f"{where}: {name}, tasks", model.task_cpu.at(most), "s CPU at 1e9",
-                          f"{model.task_cpu.words('s')}{asked}")  # fmt: skip
+        for who, cpu, requests in (
+            ("driver", model.cpu, model.requests),
+            ("tasks", model.task_cpu, model.task_requests),
+        ):
+            if cpu.at(most) or requests.at(most):
+                asked = f"; {requests.words('requests')}" if latency else ""
+                yield _figure(f"{called}, {who}", cpu.at(most), "s CPU", cpu.words("s") + asked)
         for rows in SIZES:
-            times = [model.tasks(rows, latency, gpus) / 60 for gpus in GPUS]
             serial = model.driver(rows, latency) / 60
-            on = ", ".join(
-                f"{gpus}: {max(serial, t):.3g} min ({'driver' if serial > t else 'tasks'})"
-                for gpus, t in zip(GPUS, times, strict=True)
+            parts = math.inf if name.startswith(PASSES) else rows / PART_ROWS
+            times = {gpus: model.tasks(rows, latency, gpus, parts) / 60 for gpus in GPUS}
+            told = ", ".join(f"{t:.3g} ({gpus})" for gpus, t in times.items())
+            bound = next(
+                (f"from {gpus} GPUs on" for gpus, t in times.items() if t < serial), "never"
             )
-            yield _figure(f"{where}: {name}, {rows:.0e} rows", serial, "min driver",
-                          f"on GPUs {on}")  # fmt: skip
-    for rows, seconds in total.items():
+            note = f"tasks {told} min on so many GPUs; bound by the driver {bound}"
+            if not times[1]:
+                note = "all of it in the driver"
+            yield _figure(f"{called}, {rows:.0e} rows", serial, "min driver", note)
+    for rows in SIZES:
+        seconds = sum(model.driver(rows, latency) for model in models.values())
         yield _figure(f"{where}: all phases, {rows:.0e} rows", seconds / 60, "min driver")

@@ -17,8 +17,8 @@ from dawin_ray.bench.scale_stubs import Shape
 # Of a job that is extrapolated to: what ImageNet's tars are like.
 CHUNK_ROWS, SHARD_ROWS = 512, 10_000
 
-# Cores beside each GPU that are free for tasks.
-CORES = 8
+# Cores beside each GPU that are free for tasks, and rows of a part, which is one task.
+CORES, PART_ROWS = 8, 1_000_000
 
 # Least squares of relative errors; what is less than this share of the largest counts as this much.
 FLOOR = 0.01
@@ -83,10 +83,10 @@ class PhaseModel:
         """Seconds in the driver, whose requests come one after the other."""
         return self.cpu.at(rows) + latency * self.requests.at(rows)
 
-    def tasks(self, rows: float, latency: float, gpus: int) -> float:
-        """Seconds in the tasks, on the cores beside the GPUs."""
+    def tasks(self, rows: float, latency: float, gpus: int, most: float) -> float:
+        """Seconds in the tasks, `most` at a time, on the cores beside the GPUs."""
         alone = self.task_cpu.at(rows) + latency * self.task_requests.at(rows)
-        return alone / (gpus * CORES)
+        return alone / max(1.0, min(gpus * CORES, most))
 
 
 def models_of(

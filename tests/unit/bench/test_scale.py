@@ -7,11 +7,14 @@ import time
 
 import pytest
 
+from dawin_ray.bench import BenchConfig
+from dawin_ray.bench import scale as section
 from dawin_ray.bench.scale_meter import BEHIND, REST, Meter
 from dawin_ray.bench.scale_model import Linear, models_of, of_rows
 from dawin_ray.bench.scale_proxy import kind_of
-from dawin_ray.bench.scale_run import NO_COUNTS, measured
+from dawin_ray.bench.scale_run import NO_COUNTS, Measured, measured
 from dawin_ray.bench.scale_stubs import Shape
+from dawin_ray.errors import UserError
 
 GRID = [
     Shape(shards=s, chunks=c, rows=r)
@@ -80,3 +83,29 @@ def test_a_whole_job_is_measured():
     assert found.phases["pass experts"]["tasks"] > 0
     assert found.peak >= found.start > 0
     assert "prepare" not in of_rows(found.phases)
+
+
+def test_the_section_extrapolates_what_it_measured(monkeypatch):
+    """A driver that takes 6 us a row, and tasks that take 24: three GPUs' cores are no help."""
+
+    def stub(shape: Shape) -> Measured:
+        of_rows = {"cpu": 6e-6 * shape.all_rows, "driver_requests": 0, "tasks_requests": 0}
+        of_rows |= {"task_cpu": 24e-6 * shape.all_rows, "task_peak": 1e6}
+        return Measured(shape=shape, phases={"write_page": of_rows}, start=1e6, peak=2e6)
+
+    monkeypatch.setattr(section, "measured", stub)
+    by_name = {f.name: f for f in section.figures(BenchConfig())}
+    assert by_name["4,003,840 rows: driver CPU around the passes"].value == pytest.approx(24.02304)
+    assert by_name["4,003,840 rows: peak memory of the driver"].ratio == 1
+    found = by_name["disk: write_page, 1e+09 rows"]
+    assert found.value == pytest.approx(100)
+    assert "tasks 50 (1), 3.12 (16), 0.4 (256) min" in found.note
+    assert "bound by the driver from 1 GPUs on" in found.note
+    assert by_name["disk: all phases, 1e+08 rows"].value == pytest.approx(10)
+
+
+def test_a_store_without_an_address_of_its_server_is_refused(monkeypatch):
+    monkeypatch.setattr(section, "measured", lambda shape: pytest.fail("it is refused first"))
+    monkeypatch.setenv(section.ENDPOINT, "https://store")
+    with pytest.raises(UserError, match="expected http://host:port"):
+        list(section.figures(BenchConfig(store="s3://bucket/folder")))
