@@ -21,19 +21,21 @@ LATENCY = 0.025  # seconds, of a request to a store in the same region
 
 ENDPOINT = "AWS_ENDPOINT_URL"
 
+# More rows than a fit takes samples (`method.streams.MAX_SAMPLES`), or its bounded part would look
+# as if it grew.
 LOCAL = (
-    Shape(shards=20, chunks=10, rows=512),
     Shape(shards=20, chunks=40, rows=512),
-    Shape(shards=20, chunks=40, rows=64),
-    Shape(shards=320, chunks=2, rows=64),
+    Shape(shards=20, chunks=20, rows=1024),
     Shape(shards=20, chunks=10, rows=4096),
+    Shape(shards=20, chunks=80, rows=256),
+    Shape(shards=400, chunks=4, rows=256),
 )
 
 STORED = (
-    Shape(shards=4, chunks=8, rows=512),
-    Shape(shards=4, chunks=24, rows=512),
-    Shape(shards=32, chunks=2, rows=64),
-    Shape(shards=4, chunks=8, rows=4096),
+    Shape(shards=4, chunks=8, rows=8192),
+    Shape(shards=4, chunks=16, rows=8192),
+    Shape(shards=4, chunks=8, rows=16384),
+    Shape(shards=32, chunks=2, rows=4096),
 )
 
 # Of about 1e5 and 4e6 rows, in the same number of shards.
@@ -120,7 +122,7 @@ def _of_grid(where: str, found: Sequence[Measured], latency: float) -> Iterator[
     models.pop(STARTING)
     for name, model in models.items():
         called, most = f"{where}: {name}", SIZES[-1]
-        if model.driver(most, latency) + model.tasks(most, latency, 1, 1) < SHOWN_SECONDS:
+        if model.driver(most) + model.tasks(most, latency, 1, 1) < SHOWN_SECONDS:
             continue
         for who, cpu, requests in (
             ("driver", model.cpu, model.requests),
@@ -128,9 +130,11 @@ def _of_grid(where: str, found: Sequence[Measured], latency: float) -> Iterator[
         ):
             if cpu.at(most) or requests.at(most):
                 asked = f"; {requests.words('requests')}" if latency else ""
+                if latency and who == "driver":
+                    asked += f", waited for {model.waited.words('s')}"
                 yield _figure(f"{called}, {who}", cpu.at(most), "s CPU", cpu.words("s") + asked)
         for rows in SIZES:
-            serial = model.driver(rows, latency) / 60
+            serial = model.driver(rows) / 60
             parts = math.inf if name.startswith(PASSES) else rows / PART_ROWS
             times = {gpus: model.tasks(rows, latency, gpus, parts) / 60 for gpus in GPUS}
             told = ", ".join(f"{t:.3g} ({gpus})" for gpus, t in times.items())
@@ -142,5 +146,5 @@ def _of_grid(where: str, found: Sequence[Measured], latency: float) -> Iterator[
                 note = "all of it in the driver"
             yield _figure(f"{called}, {rows:.0e} rows", serial, "min driver", note)
     for rows in SIZES:
-        seconds = sum(model.driver(rows, latency) for model in models.values())
+        seconds = sum(model.driver(rows) for model in models.values())
         yield _figure(f"{where}: all phases, {rows:.0e} rows", seconds / 60, "min driver")

@@ -16,11 +16,18 @@ from typing import Any
 
 import psutil
 
-from dawin_ray.bench.scale_proxy import DOORS, KINDS, Counts, Who, difference
+from dawin_ray.bench.scale_proxy import (
+    BYTES,
+    DOORS,
+    KINDS,
+    REQUESTS,
+    WAITED,
+    Counts,
+    Who,
+    difference,
+)  # fmt: skip
 
 SAMPLING_SECONDS = 0.05  # between two looks at the driver's memory
-
-REQUESTS = KINDS[:-2]
 
 REST = "the rest"
 
@@ -51,7 +58,7 @@ class Cost:
     @property
     def bytes(self) -> int:
         """Sent and received, by driver and tasks."""
-        return sum(self.counts[who][kind] for who in DOORS for kind in KINDS[-2:])
+        return sum(self.counts[who][kind] for who in DOORS for kind in BYTES)
 
 
 class Meter:
@@ -142,7 +149,7 @@ class Meter:
         return {
             name: asdict(cost)
             | {f"{who}_requests": cost.requests(who) for who in DOORS}
-            | {"bytes": cost.bytes}
+            | {"bytes": cost.bytes, "waited": 1e-6 * cost.counts["driver"][WAITED]}
             for name, cost in self.phases.items()
         }
 

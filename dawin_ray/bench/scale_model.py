@@ -75,13 +75,14 @@ class PhaseModel:
 
     cpu: Linear  # seconds of the driver
     requests: Linear  # of the driver
+    waited: Linear  # seconds in which the driver waited for at least one of them
     task_cpu: Linear
     task_requests: Linear
     bytes: Linear  # sent and received by both
 
-    def driver(self, rows: float, latency: float) -> float:
-        """Seconds in the driver, whose requests come one after the other."""
-        return self.cpu.at(rows) + latency * self.requests.at(rows)
+    def driver(self, rows: float) -> float:
+        """Seconds in the driver, which works and waits in turn."""
+        return self.cpu.at(rows) + self.waited.at(rows)
 
     def tasks(self, rows: float, latency: float, gpus: int, most: float) -> float:
         """Seconds in the tasks, `most` at a time, on the cores beside the GPUs."""
@@ -103,6 +104,7 @@ def models_of(
         name: PhaseModel(
             cpu=linear(name, "cpu"),
             requests=linear(name, "driver_requests"),
+            waited=linear(name, "waited"),
             task_cpu=linear(name, "task_cpu"),
             task_requests=linear(name, "tasks_requests"),
             bytes=linear(name, "bytes"),

@@ -20,7 +20,10 @@ from urllib.parse import parse_qs, urlsplit
 Who = Literal["driver", "tasks"]
 DOORS: tuple[Who, ...] = ("driver", "tasks")
 
-KINDS = ("GET", "PUT", "HEAD", "LIST", "DELETE", "sent", "received")  # the last two in bytes
+REQUESTS = ("GET", "PUT", "HEAD", "LIST", "DELETE")
+BYTES = ("sent", "received")
+WAITED = "waited"  # microseconds in which at least one request was under way
+KINDS = (*REQUESTS, *BYTES, WAITED)
 
 HOPS = ("connection", "content-length", "expect", "transfer-encoding")  # of one connection alone
 
@@ -77,12 +80,41 @@ def _serve(
 ) -> None:
     doors = {}
     for i, who in enumerate(DOORS):
-        handler = _handler(upstream, latency, counts, i * len(KINDS))
+        handler = _handler(upstream, latency, _Door(counts, i * len(KINDS)))
         server = _Server(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         doors[who] = f"http://127.0.0.1:{server.server_address[1]}"
     ready.send(doors)
     threading.Event().wait()  # until the process is ended
+
+
+class _Door:
+    """What comes through one door."""
+
+    def __init__(self, counts: SynchronizedArray[int], first: int):
+        """Its counts begin at `first`."""
+        self.counts, self.first = counts, first
+        self.lock, self.since, self.under_way = threading.Lock(), 0.0, 0
+
+    def add(self, kind: str, count: int) -> None:
+        """Count so much more."""
+        with self.counts.get_lock():
+            self.counts[self.first + KINDS.index(kind)] += count
+
+    @contextmanager
+    def waited(self) -> Iterator[None]:
+        """A request is under way."""
+        with self.lock:
+            self.under_way += 1
+            if self.under_way == 1:
+                self.since = time.monotonic()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.under_way -= 1
+                if not self.under_way:
+                    self.add(WAITED, int(1e6 * (time.monotonic() - self.since)))
 
 
 class _Server(ThreadingHTTPServer):
@@ -94,7 +126,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def _handler(
-    upstream: tuple[str, int], latency: float, counts: SynchronizedArray[int], first: int
+    upstream: tuple[str, int], latency: float, door: _Door
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -102,6 +134,24 @@ def _handler(
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            with door.waited():
+                response, content = self._ask(body)
+            door.add(kind_of(self.command, self.path), 1)
+            door.add(BYTES[0], len(body))
+            door.add(BYTES[1], len(content))
+            self.send_response_only(response.status)
+            for name, value in response.headers.items():
+                if name.lower() not in HOPS:
+                    self.send_header(name, value)
+            head = self.command == "HEAD"
+            size = response.headers.get("Content-Length", "0") if head else str(len(content))
+            self.send_header("Content-Length", size)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815
+
+        def _ask(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
             begun = time.monotonic()
             onward = http.client.HTTPConnection(*upstream)
             try:
@@ -118,24 +168,7 @@ def _handler(
             finally:
                 onward.close()
             time.sleep(max(0.0, latency - (time.monotonic() - begun)))
-            self._count(len(body), len(content))
-            self.send_response_only(response.status)
-            for name, value in response.headers.items():
-                if name.lower() not in HOPS:
-                    self.send_header(name, value)
-            head = self.command == "HEAD"
-            size = response.headers.get("Content-Length", "0") if head else str(len(content))
-            self.send_header("Content-Length", size)
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815
-
-        def _count(self, sent: int, received: int) -> None:
-            with counts.get_lock():
-                counts[first + KINDS.index(kind_of(self.command, self.path))] += 1
-                counts[first + KINDS.index("sent")] += sent
-                counts[first + KINDS.index("received")] += received
+            return response, content
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""

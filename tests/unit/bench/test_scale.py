@@ -89,8 +89,8 @@ def test_the_section_extrapolates_what_it_measured(monkeypatch):
     """A driver that takes 6 us a row, and tasks that take 24: three GPUs' cores are no help."""
 
     def stub(shape: Shape) -> Measured:
-        of_rows = {"cpu": 6e-6 * shape.all_rows, "driver_requests": 0, "tasks_requests": 0}
-        of_rows |= {"task_cpu": 24e-6 * shape.all_rows, "task_peak": 1e6}
+        of_rows = {"cpu": 6e-6 * shape.all_rows, "driver_requests": 0, "waited": 0.0}
+        of_rows |= {"tasks_requests": 0, "task_cpu": 24e-6 * shape.all_rows, "task_peak": 1e6}
         return Measured(shape=shape, phases={"write_page": of_rows}, start=1e6, peak=2e6)
 
     monkeypatch.setattr(section, "measured", stub)
