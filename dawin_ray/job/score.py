@@ -18,6 +18,7 @@ from dawin_ray.job.parts import (
     experts_parts,
     files_of_parts,
     predictions_parts,
+    summaries_of,
 )
 from dawin_ray.job.plan import labels_of
 from dawin_ray.job.prepare import Prepared
@@ -26,7 +27,7 @@ from dawin_ray.job.running import Passes, Progress, counts_of
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
-from dawin_ray.report import PAGE_FILES, Report, summarise, write_overview, write_page
+from dawin_ray.report import PAGE_FILES, Report, Scored, summarise, write_overview, write_page
 from dawin_ray.runs import (
     BATCHES,
     CLASSES,
@@ -201,15 +202,17 @@ def _score(
     compared = Compared.of([expert.name for expert in job.experts], job.methods, exact=job.exact)
     second = predictions_parts(passes, compared, first)
     outputs: list[Part | Output] = [*files_of_parts(first, second)]
-    drift = drift_of_run(run, prepared)
+    summaries = summaries_of(passes, first, second)
+    drift = drift_of_run(prepared, summaries)
     if drift is not None:
         session.engine.publish(drift, on)
-    report = summarise(run, spec, prepared.shards, fits, on, passes.timings)
+    found = Scored(fits=fits, summaries=summaries)
+    report = summarise(run, spec, prepared.shards, found, on, passes.timings)
     report = replace(report, drift=drift)
     report.write(run)
     write_class_names(run, prepared.class_names)
-    save_fits(run, prepared, fits)
-    write_page(run)
+    save_fits(run, prepared, fits, summaries)
+    write_page(run, summaries=summaries)
     listing = SHARDS if run.batch else DATA
     own = (JOB, FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *PAGE_FILES)
     outputs += [run.describe(name) for name in own]

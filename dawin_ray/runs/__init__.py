@@ -37,6 +37,7 @@ from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
 from dawin_ray.runs.series import Series, shards_of
+from dawin_ray.runs.summaries import summary_of
 from dawin_ray.runs.summing import Merging, merge_summaries, plan_merging, read_summary
 from dawin_ray.runs.usable import SHOWN_REASONS, check_usable, kind_of_reason
 from dawin_ray.runs.work import Mark, Work
@@ -45,12 +46,12 @@ __all__ = [
     "AUDIT", "BATCHES", "BROKEN_COLUMNS", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS",
     "FINGERPRINT", "FIT", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
     "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compared", "ExpertsPart", "FitEntry",
-    "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan",
-    "Parts", "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved",
-    "SavedFitConfig", "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_shards",
-    "changed_files", "check_usable", "faults_of_manifest", "faults_of_outputs", "files_of",
-    "kind_of_reason", "load_saved", "log_expertise_of", "make_experts", "make_predictions",
-    "manifest_of", "merge_summaries", "part_name", "plan_merging", "plan_parts",
-    "read_class_names", "read_summary", "reseal", "rows_between", "rows_of", "saved_reference",
-    "shards_of", "unlisted_files", "words_of_broken", "write_class_names",
+    "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts",
+    "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig",
+    "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_shards", "changed_files",
+    "check_usable", "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason",
+    "load_saved", "log_expertise_of", "make_experts", "make_predictions", "manifest_of",
+    "merge_summaries", "part_name", "plan_merging", "plan_parts", "read_class_names",
+    "read_summary", "reseal", "rows_between", "rows_of", "saved_reference", "shards_of",
+    "summary_of", "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip

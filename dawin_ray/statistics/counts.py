@@ -11,8 +11,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from dawin_ray.statistics.rows import Rows
-from dawin_ray.statistics.scores import calibration_bins
-from dawin_ray.statistics.sums import sums_of
+from dawin_ray.statistics.scores import BINS, calibration_bin
+from dawin_ray.statistics.sums import normal, sum_of, sums_by_group
+
+SUMS = ("cluster_weights", "losses", "bin_confidence", "confidence")  # as `sums` has them
 
 BLOCK = 1 << 16  # rows of which products are exact in float32
 
@@ -49,11 +51,12 @@ class Counts:
         right = {name: (rows.prediction[name] == rows.label)[known] for name in rows.methods}
         right_NQ = np.stack(list(right.values()), axis=1)
         code = cell_of(np.stack([right[name] for name in rows.experts], axis=1))
-        bins = [calibration_bins(rows.confidence[q][known], right[q]) for q in rows.methods]
         losses = [
-            [_moments(loss[q][known]) for q in rows.methods] for loss in (rows.nll, rows.brier)
+            [_moments(loss[name][known]) for name in rows.methods]
+            for loss in (rows.nll, rows.brier)
         ]
-        moments = np.array(losses).transpose(2, 0, 1)  # n, sum, squares; nll, brier; methods
+        bins = [_bins(rows.confidence[name][known], right[name]) for name in right]
+        finite, moments = zip(*(zip(*of_loss, strict=True) for of_loss in losses), strict=True)
         width = len(rows.experts) + 3
         compared = np.zeros(0, dtype=bool)
         if rows.in_float32 is not None:
@@ -74,19 +77,18 @@ class Counts:
             predicted=np.bincount(rows.prediction[ours][rows.prediction[ours] >= 0]),
             **_clusters(rows, known, right[ours]),
             agreement=_agreement(rows.prediction[ours], rows.expert_prediction),
-            finite=_whole(moments[0]),
-            losses=sums_of(moments[1:].swapaxes(0, 1)),
-            bins=_whole([[n for n, _, _ in bins], [r for _, _, r in bins]]),
-            bin_confidence=sums_of(np.array([c for _, c, _ in bins])),
-            confidence=sums_of(
-                np.array([rows.confidence[q].sum(dtype=np.float64) for q in rows.methods])
-            ),
+            finite=_whole(finite),
+            losses=np.stack([np.stack(of_loss, axis=1) for of_loss in moments]),
+            bins=np.stack([counted for counted, _ in bins], axis=1),
+            bin_confidence=np.stack([confidence for _, confidence in bins]),
+            confidence=np.stack([sum_of(rows.confidence[name]) for name in rows.methods]),
         )
 
     @classmethod
     def merge(cls, counts: Sequence[Counts]) -> Counts:
         """Of all rows together."""
-        return cls(**{f.name: _added([getattr(c, f.name) for c in counts]) for f in fields(cls)})
+        found = {f.name: _added([getattr(c, f.name) for c in counts]) for f in fields(cls)}
+        return cls(**found | {name: normal(found[name]) for name in SUMS})
 
 
 def cell_of(right_NM: np.ndarray) -> np.ndarray:
@@ -124,11 +126,11 @@ def _clusters(rows: Rows, known: np.ndarray, right: np.ndarray) -> dict[str, np.
     count, of_known = int(cluster.max(initial=-1)) + 1, cluster[labelled]
     of_right = of_known[right[: len(of_known)]]
     sizes = [np.bincount(c, minlength=count) for c in (cluster, of_known, of_right)]
-    weights_MK = np.array([
-        np.bincount(cluster, rows.coefficient[: len(cluster), i], count)
+    weights = [
+        sums_by_group(rows.coefficient[: len(cluster), i], cluster, count)
         for i in range(len(rows.experts))
-    ])  # fmt: skip
-    return {"clusters": _whole(sizes), "cluster_weights": sums_of(weights_MK.T)}
+    ]
+    return {"clusters": _whole(sizes), "cluster_weights": np.stack(weights, axis=1)}
 
 
 def _agreement(ours_N: np.ndarray, theirs_NM: np.ndarray) -> np.ndarray:
@@ -138,12 +140,20 @@ def _agreement(ours_N: np.ndarray, theirs_NM: np.ndarray) -> np.ndarray:
     return _whole([all_agree_N.sum(), *same_NM.sum(axis=0), none_N.sum()])
 
 
-def _moments(values_N: np.ndarray) -> tuple[float, float, float]:
-    values_N = values_N.astype(np.float64)
+def _moments(values_N: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many values are finite, and sums of them and of their squares [2, 2]."""
     finite_N = np.isfinite(values_N)
     if not finite_N.all():
         values_N = values_N[finite_N]
-    return len(values_N), float(values_N.sum()), float(values_N @ values_N)
+    values_N = values_N.astype(np.float64)
+    return len(values_N), np.stack([sum_of(values_N), sum_of(values_N * values_N)])
+
+
+def _bins(confidence_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of calibration: rows and right answers [2, B], and sums of confidences [B, 2]."""
+    bin_N = calibration_bin(confidence_N)
+    counted = [np.bincount(chosen, minlength=BINS) for chosen in (bin_N, bin_N[right_N])]
+    return _whole(counted), sums_by_group(confidence_N, bin_N, BINS)
 
 
 def _added(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Selective risk of confidences in counts: what `scores.selective` says of rows, of any number."""
+"""Selective risk of confidences in counts: errors among the most confident of any number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Risks(Counted):
 
     @property
     def _wrong(self) -> np.ndarray:
-        return (self.columns[0] - self.columns[1]).astype(np.float64)
+        wrong_B: np.ndarray = (self.columns[0] - self.columns[1]).astype(np.float64)
+        return wrong_B
 
     def at(self, counts: np.ndarray) -> np.ndarray:
         """Share of errors among the `counts` most confident samples, each from 1 on."""

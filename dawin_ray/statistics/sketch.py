@@ -12,9 +12,10 @@ What is said is exact at level 0. At level L, a value is off by at most the widt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from scipy import stats
@@ -35,7 +36,8 @@ class Counted:
     @property
     def n(self) -> np.ndarray:
         """Values in each interval, int64 [B]."""
-        return self.columns[0].astype(np.int64)
+        n: np.ndarray = self.columns[0].astype(np.int64)
+        return n
 
     @property
     def count(self) -> int:
@@ -114,11 +116,9 @@ class Sketch(Counted):
     def values(self) -> np.ndarray:
         """The mean of the values in each interval, float64 [B]; rising."""
         low_B = (self.columns - self._known(self.columns[0]))[1]
-        return self._edges + self._unit * (low_B / self.columns[0])
-
-    @property
-    def _edges(self) -> np.ndarray:
-        return values_of(self.key << np.uint32(self.level), "value")
+        first_B = values_of(self.key << np.uint32(self.level), "value")
+        values_B: np.ndarray = first_B + self._unit * (low_B / self.columns[0])
+        return values_B
 
     @property
     def _unit(self) -> np.ndarray:
@@ -126,7 +126,9 @@ class Sketch(Counted):
         first = self.key << np.uint32(self.level)
         if self.level == 0:
             return np.zeros(len(first))
-        return values_of(first + np.uint32(1), "value") - values_of(first, "value")
+        following = values_of(first + np.uint32(1), "value")
+        unit_B: np.ndarray = following - values_of(first, "value")
+        return unit_B
 
     @property
     def width(self) -> float:
@@ -134,9 +136,19 @@ class Sketch(Counted):
         return float(self._unit.max(initial=0.0) * 2.0**self.level)
 
     @property
-    def mean(self) -> float | None:
-        """Exact at any level; None without values."""
-        return float(self.values @ self.columns[0] / self.count) if self.count else None
+    def mean(self) -> float:
+        """Exact at any level; NaN without values."""
+        return _mean(self.values, self.n)
+
+    def mean_of_first(self, count: int) -> float | None:
+        """Of the `count` smallest values, which are whole intervals; None of none."""
+        last = np.searchsorted(np.cumsum(self.n), count) + 1
+        return _mean(self.values[:last], self.n[:last]) if count else None
+
+    def mean_of_last(self, count: int) -> float | None:
+        """Of the largest ones."""
+        first = np.searchsorted(np.cumsum(self.n), self.count - count, side="right")
+        return _mean(self.values[first:], self.n[first:]) if count else None
 
     @property
     def std(self) -> float:
@@ -175,15 +187,17 @@ class Sketch(Counted):
         """How many are smaller or equal, int64; those of the same interval are."""
         return self._before(np.asarray(values, dtype=np.float64), "right")
 
-    def _before(self, values: np.ndarray, side: str) -> np.ndarray:
-        ends = np.r_[0, np.cumsum(self.n)]
+    def _before(self, values: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
+        ends: np.ndarray = np.r_[0, np.cumsum(self.n)]
         if self.level == 0:
-            return ends[np.searchsorted(self.values, values, side=side)]  # type: ignore[call-overload, no-any-return]
+            found: np.ndarray = ends[np.searchsorted(self.values, values, side=side)]
+            return found
         rounded = values.astype(np.float32)
         over = rounded > values  # an interval holds what lies between its values, too
         rounded = np.where(over, np.nextafter(rounded, np.float32(-np.inf)), rounded)
         keys = keys_of(rounded, "value") >> np.uint32(self.level)
-        return ends[np.searchsorted(self.key, keys, side=side)]  # type: ignore[call-overload, no-any-return]
+        found = ends[np.searchsorted(self.key, keys, side=side)]
+        return found
 
     def histogram(self, edges: np.ndarray) -> np.ndarray:
         """Counts between edges, the last one's end within, int64; what is beyond counts as at them.
@@ -204,6 +218,10 @@ def distance(a: Sketch, b: Sketch) -> float | None:
         return None
     weights = (a.n.astype(np.float64), b.n.astype(np.float64))
     return float(stats.wasserstein_distance(a.values, b.values, *weights))
+
+
+def _mean(values: np.ndarray, n: np.ndarray) -> float:
+    return float(values @ n / n.sum()) if len(n) else math.nan
 
 
 def _counts(sorted_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

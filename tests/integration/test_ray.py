@@ -115,7 +115,10 @@ def test_a_local_ray_wants_its_token(local_ray):
 
     address = ray.get_runtime_context().gcs_address
     script = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('JOINED')"
-    base = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+    base = os.environ | {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token",
+        "RAY_NUM_REDIS_GET_RETRIES": "2",  # of the connection, each a second: 20, if not told
+    }  # fmt: skip
 
     def joining(token: str | None) -> subprocess.Popen:
         env = base if token is None else base | {"RAY_AUTH_TOKEN": token}

@@ -20,7 +20,7 @@ from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.storage import credentials
+from dawin_ray.storage import credentials, delete, read_many
 from dawin_ray.storage import files as storage
 from dawin_ray.storage import lock as locking
 from dawin_ray.storage.objects import StoredObject
@@ -274,14 +274,14 @@ def test_files_are_read_by_a_request_each_and_deleted_by_one(server, s3, aws):
     for path, content in contents.items():
         s3.pipe_file(path, content)
     proxy.asked.clear()
-    *found, lost = storage.read_many(fs, [*contents, f"{root}/lost"])
+    *found, lost = read_many(fs, [*contents, f"{root}/lost"])
     assert found == list(contents.values())
     assert isinstance(lost, FileNotFoundError)
     assert Counter(method for method, _ in proxy.asked.elements()) == {"GET": 9}
     s3.pipe_file(f"{root}/empty", b"")
-    assert storage.read_many(fs, [f"{root}/empty"]) == [b""]
+    assert read_many(fs, [f"{root}/empty"]) == [b""]
     proxy.asked.clear()
-    storage.delete(fs, root, [path.rpartition("/")[2] for path in contents])
+    delete(fs, root, [path.rpartition("/")[2] for path in contents])
     assert Counter(method for method, _ in proxy.asked.elements()) == {"POST": 1}
     assert [path.rpartition("/")[2] for path in s3.find(root)] == ["empty"]
     proxy.stop()

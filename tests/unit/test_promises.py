@@ -86,7 +86,7 @@ def saved_fit(small, datasets, tmp_path, **sections) -> dict:
     prepared = prepare(make_job(small.job(tmp_path / "fitted", datasets, **sections)))
     draw = np.random.default_rng(0).random((60, 2))
     classes = prepared.fingerprint["classes"]["set"]
-    rows = ScoredRows(
+    rows = ScoredRows.of(
         entropy=draw, coefficient=draw / draw.sum(axis=1, keepdims=True), cluster=None,
         expert_prediction=(draw > 0.5).astype(int),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from dawin_ray.engine import Timing
 from dawin_ray.errors import UserError
 from dawin_ray.method import Fit
-from dawin_ray.report.tally import Report, alarms_of, summarise
+from dawin_ray.report.tally import Report, Scored, alarms_of, summarise
 from tests.unit.report.made import LABELLED, drift_record, report_of, report_record
 
 
@@ -26,7 +26,9 @@ def summarised(run, finished, experts) -> Report:
     on = SimpleNamespace(device="cpu", actors=2, threads=1)
     fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
     shards = dict.fromkeys(LABELLED, ())
-    return summarise(run, spec, shards, fits, on, {"experts": Timing()})
+    summaries = {name: finished.summary(name) for name in LABELLED}
+    found = Scored(fits=fits, summaries=summaries)
+    return summarise(run, spec, shards, found, on, {"experts": Timing()})
 
 
 def test_the_counts_are_those_of_the_rows(summarised, finished, experts):

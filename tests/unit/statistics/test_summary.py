@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from dawin_ray.statistics import Rows, Summary, sketch
+from dawin_ray.statistics import Rows, Summary, floats_of, sample, scores, sketch
 from dawin_ray.statistics.counts import Counts
 from tests.unit.statistics.made import EXPERTS, METHODS, make_rows, taken
-
-FLOATS = ("cluster_weights", "losses", "bin_confidence", "confidence")
 
 
 def parts_of(rows: Rows, seed: int, count: int = 6) -> list[Summary]:
@@ -15,27 +13,74 @@ def parts_of(rows: Rows, seed: int, count: int = 6) -> list[Summary]:
     return [Summary.of(taken(rows, which == part)) for part in range(count + 1)]  # one is empty
 
 
-def test_summaries_of_parts_are_that_of_the_whole(monkeypatch):
+def test_summaries_of_parts_are_that_of_the_whole_to_the_bit(monkeypatch):
     monkeypatch.setattr(sketch, "MAX_BINS", 300)
+    monkeypatch.setattr(sample, "SAMPLED", 500)
     rows = make_rows(3_000)
     whole = Summary.of(rows)
     assert whole.entropy[0].level > 0
+    assert len(whole.sample.hash) == 500
     for seed in range(5):
-        merged = Summary.merge(parts_of(rows, seed))
-        for name in vars(whole.counts):
-            ours, theirs = getattr(whole.counts, name), getattr(merged.counts, name)
-            if name in FLOATS:
-                ours, theirs = (v[..., 0] + v[..., 1] / 2**40 for v in (ours, theirs))
-                np.testing.assert_allclose(ours, theirs, 1e-12)
-            else:
-                np.testing.assert_array_equal(ours, theirs, name)
-        for name in ("entropy", "coefficient", "confidence"):
-            for ours, theirs in zip(getattr(whole, name), getattr(merged, name), strict=True):
-                assert ours.level == theirs.level
-                np.testing.assert_array_equal(ours.key, theirs.key)
-                np.testing.assert_array_equal(ours.columns, theirs.columns)
-        for name in vars(whole.sample):
-            np.testing.assert_array_equal(getattr(whole.sample, name), getattr(merged.sample, name))
+        assert Summary.merge(parts_of(rows, seed)).to_bytes() == whole.to_bytes()
+
+
+def test_counts_are_those_of_plain_loops():
+    rows = make_rows(1_200)
+    counts, known = Summary.of(rows).counts, rows.label >= 0
+    right = {name: (rows.prediction[name] == rows.label) & known for name in METHODS}
+    dawin = right["dawin"]
+    made = rows.in_float32 >= 0
+    same = (rows.in_float32 == rows.prediction["dawin"]) & made
+    assert counts.size.tolist() == [1_200, known.sum(), made.sum(), same.sum()]
+    for i, one in enumerate(METHODS):
+        for j, other in enumerate(METHODS):
+            assert counts.both[i, j] == (right[one] & right[other]).sum()
+        for c in range(7):
+            assert counts.class_right[i, c] == right[one][rows.label == c].sum()
+    assert counts.class_n.tolist() == [(rows.label == c).sum() for c in range(7)]
+    assert counts.predicted.tolist() == np.bincount(rows.prediction["dawin"]).tolist()
+    how_many = sum(right[name].astype(int) for name in EXPERTS)
+    cells = [how_many == 3, how_many == 0]
+    cells += [(how_many == 1) & right[name] for name in EXPERTS] + [how_many == 2]
+    for k, cell in enumerate(cells):
+        assert counts.cells[:, k].tolist() == [(cell & known).sum(), (cell & dawin).sum()]
+    for k in range(3):
+        inside = rows.cluster == k
+        expected = [inside.sum(), (inside & known).sum(), (inside & dawin).sum()]
+        assert counts.clusters[:, k].tolist() == expected
+        sums = rows.coefficient[inside].sum(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(floats_of(counts.cluster_weights[k]), sums, 1e-9)
+    same = rows.expert_prediction == rows.prediction["dawin"][:, None]
+    agree = (rows.expert_prediction == rows.expert_prediction[:, :1]).all(axis=1)
+    expected = [agree.sum(), *same.sum(axis=0), (~same.any(axis=1)).sum()]
+    assert counts.agreement.tolist() == expected
+
+
+def test_means_and_their_intervals_are_those_of_float64():
+    rows = make_rows(5_000)
+    rows.nll["dawin"][np.flatnonzero(rows.label >= 0)[:3]] = [0, 1e-7, 150]
+    rows.brier["dawin"][np.flatnonzero(rows.label >= 0)[0]] = np.inf
+    counts, known = Summary.of(rows).counts, rows.label >= 0
+    for q, name in enumerate(METHODS):
+        for k, losses in enumerate((rows.nll[name], rows.brier[name])):
+            values = losses[known & np.isfinite(losses)].astype(np.float64)
+            assert counts.finite[k, q] == len(values)
+            found = scores.mean(len(values), *floats_of(counts.losses[k, :, q]))
+            reach = 1.959963984540054 * values.std(ddof=1) / np.sqrt(len(values))
+            assert found.value == pytest.approx(values.mean(), rel=1e-11)
+            assert found.high - found.value == pytest.approx(reach, abs=1e-9)
+        confidence = rows.confidence[name].astype(np.float64)
+        assert floats_of(counts.confidence[q]) == pytest.approx(confidence.sum(), rel=1e-12)
+    assert counts.finite[1].tolist() == [known.sum()] * 4 + [known.sum() - 1]
+
+
+def test_ids_tell_a_lost_and_a_doubled_row():
+    rows = make_rows(100)
+    whole = Summary.of(rows).counts.ids.tolist()
+    order = np.random.default_rng(0).permutation(100)
+    assert Summary.of(taken(rows, order)).counts.ids.tolist() == whole
+    order[0] = order[1]
+    assert Summary.of(taken(rows, order)).counts.ids.tolist() != whole
 
 
 def test_any_order_and_grouping_of_merges_gives_the_same_bytes(monkeypatch):
