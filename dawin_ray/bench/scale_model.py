@@ -17,8 +17,10 @@ from dawin_ray.bench.scale_stubs import Shape
 # Of a job that is extrapolated to: what ImageNet's tars are like.
 CHUNK_ROWS, SHARD_ROWS = 512, 10_000
 
-# Cores beside each GPU that are free for tasks, and rows of a part, which is one task.
-CORES, PART_ROWS = 8, 1_000_000
+# Cores beside each GPU that are free for tasks.
+CORES = 8
+
+PART_ROWS = 1 << 19  # of a part, which is one task: `runs.planning`'s
 
 # Least squares of relative errors; what is less than this share of the largest counts as this much.
 FLOOR = 0.01

@@ -10,11 +10,12 @@ import pytest
 from dawin_ray.bench import BenchConfig
 from dawin_ray.bench import scale as section
 from dawin_ray.bench.scale_meter import BEHIND, REST, Meter
-from dawin_ray.bench.scale_model import Linear, models_of, of_rows
+from dawin_ray.bench.scale_model import PART_ROWS, Linear, models_of, of_rows
 from dawin_ray.bench.scale_proxy import kind_of
 from dawin_ray.bench.scale_run import NO_COUNTS, Measured, measured
 from dawin_ray.bench.scale_stubs import Shape
 from dawin_ray.errors import UserError
+from dawin_ray.runs import planning
 
 GRID = [
     Shape(shards=s, chunks=c, rows=r)
@@ -33,6 +34,10 @@ def test_the_parts_of_a_cost_are_found():
     assert found.shard == pytest.approx(0.05)
     assert found.at(512e6) == pytest.approx(2 + 1e4 + 1536 + 0.05 * 51_200)
     assert "0.01 s a chunk" in found.words("s")
+
+
+def test_a_part_is_what_the_runs_make():
+    assert PART_ROWS == planning.PART_ROWS
 
 
 def test_what_costs_nothing_is_nothing():
