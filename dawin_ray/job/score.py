@@ -55,11 +55,17 @@ from dawin_ray.storage import Fence, exclusive
 CACHE_NOTE = "work/cache.json"
 
 
-def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool = False) -> Report:
+def score(
+    prepared: Prepared,
+    progress: Progress | None = None,
+    *,
+    restart: bool = False,
+    engine: Engine | None = None,
+) -> Report:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
-    run is deleted first.
+    run is deleted first. `engine` takes the place of the one that the job names.
 
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
@@ -67,6 +73,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
         RowsLostError: rows are missing at the end.
     """
     job = prepared.job
+    engine = engine or engine_of(job.compute)
     progress = ConsoleProgress() if progress is None else progress
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
@@ -74,7 +81,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
         with exclusive(job.run_dir) as fence:
             _clear(job.run_dir, fence)
     if job.mode == "append":
-        return _append(prepared, progress, restart)
+        return _append(prepared, engine, progress, restart)
     if run.state(prepared.fingerprint, files_of(prepared.shards)) == "finished":
         Manifest.read(run)
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
@@ -82,7 +89,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
             with exclusive(job.run_dir) as fence:
                 RunDirectory(job.run_dir, fence=fence).work.remove()
         return Report.read(run)
-    with exclusive(job.run_dir) as fence, _session(prepared, progress.say) as session:
+    with exclusive(job.run_dir) as fence, _session(prepared, engine, progress.say) as session:
         run = RunDirectory(job.run_dir, fence=fence)
         return _score(run, prepared, session, progress, cleared=restart)
 
@@ -93,7 +100,7 @@ def _clear(run_dir: str, fence: Fence | None) -> None:
     series.run.clear(series.names_to_clear())
 
 
-def _append(prepared: Prepared, progress: Progress, cleared: bool) -> Report:
+def _append(prepared: Prepared, engine: Engine, progress: Progress, cleared: bool) -> Report:
     """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
     common = prepared.only({}).fingerprint
@@ -119,7 +126,7 @@ def _append(prepared: Prepared, progress: Progress, cleared: bool) -> Report:
             )
             batch = scored[-1]
         else:
-            with _session(prepared, progress.say) as session:
+            with _session(prepared, engine, progress.say) as session:
                 claim = {**common, "precision": session.precision}
                 series.run.open(claim, job.to_yaml(), cleared=cleared)
                 batch = series.begin(shards)
@@ -142,9 +149,8 @@ class _Session:
 
 
 @contextmanager
-def _session(prepared: Prepared, say: Say) -> Iterator[_Session]:
+def _session(prepared: Prepared, engine: Engine, say: Say) -> Iterator[_Session]:
     compute = prepared.job.compute
-    engine = engine_of(compute)
     with ExitStack() as stack:
         with step(say, engine.starting):
             on = stack.enter_context(engine.session(say, prepared.job.storage_options))
