@@ -32,7 +32,7 @@ from dawin_ray.engine.ray_errors import encodable, told_plainly
 from dawin_ray.engine.ray_tasks import map_tasks
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
 from dawin_ray.passes import Pass
-from dawin_ray.runs import RunDirectory
+from dawin_ray.runs import RunDirectory, sent_of, text_of
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
 
@@ -157,9 +157,10 @@ def stream(
     # a block leaves as soon as it has more
     context.target_max_block_size = min(wiring.message, _room(on))
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
+    sent = sent_of(wiring.run, stage.tables[0], map(to_text, tasks))
     rows = (
         ray.data.from_items(
-            [{"task": to_text(task)} for task in tasks],
+            [{"task": task} for task in sent],
             override_num_blocks=len(tasks),
         )
         # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
@@ -214,7 +215,7 @@ def _pool(actors: int) -> dict[str, Any]:
 def _read(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     configure(wiring.on.storage)
     with encodable():
-        for part in slices_of(row["task"]):
+        for part in slices_of(text_of(wiring.run, row["task"])):
             yield from map(pack, chunks_of(part, wiring))
 
 

@@ -91,6 +91,11 @@ def summaries_of(
     return {name: read_summary(run, files[0]) for name, files in trees.items()}
 
 
+def records_of(first: FirstParts) -> dict[str, list[ExpertsPart]]:
+    """What was noted of the parts of pass 1, by data set."""
+    return {dataset: [record for _, record in of_set] for dataset, of_set in first.items()}
+
+
 def files_of_parts(first: FirstParts, second: Iterable[PredictionsPart]) -> list[Part]:
     """All files of the tables, as a manifest lists them."""
     files = [part for of_set in first.values() for _, record in of_set for part in record.outputs]

@@ -119,7 +119,8 @@ class FinishedRun:
         """How many rejects each data set has."""
         counts: Counter[str] = Counter()
         for table in self.run.parts.read("rejects", columns=["dataset"]):
-            counts.update(table["dataset"].to_pylist())
+            for found in table["dataset"].value_counts().to_pylist():
+                counts[found["values"]] += found["counts"]
         return counts
 
 

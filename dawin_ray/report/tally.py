@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from dawin_ray.data import FORMATS, Shard
 from dawin_ray.engine import Resources, Timing
 from dawin_ray.method import DAWIN, EVEN, Fit, Mixture
 from dawin_ray.models import Precision
 from dawin_ray.passes import ScoringSpec
 from dawin_ray.report.finished import REPORT
-from dawin_ray.runs import BROKEN_COLUMNS, BrokenShard, RunDirectory, broken_shards
+from dawin_ray.runs import BrokenShard, ExpertsPart, RunDirectory, broken_of
 from dawin_ray.statistics import DriftReport, Summary
 from dawin_ray.storage import join
 
@@ -131,17 +126,19 @@ class Scored:
 def summarise(
     run: RunDirectory,
     spec: ScoringSpec,
-    shards: Mapping[str, Sequence[Shard]],
+    parts: Mapping[str, Sequence[ExpertsPart]],
     found: Scored,
     on: Resources,
     timings: Mapping[str, Timing],
 ) -> Report:
-    """The report of a run. Accuracies are over the rows with a label, and None without any."""
+    """The report of a run, by its parts of pass 1 and what was found.
+
+    Accuracies are over the rows with a label, and None without any.
+    """
     names = [expert.name for expert in spec.model.experts]
     shown = [*names, *([EVEN] if spec.baselines.even_interpolation else []), DAWIN]
-    rejects, broken = _rejects_of(run, shards)
     datasets = []
-    for dataset in shards:
+    for dataset, of_set in parts.items():
         summary, mixture = found.summaries[dataset], found.fits[dataset].mixture
         right = {name: summary.right(name) for name in shown}
         own = spec.tasks[dataset].expert
@@ -152,8 +149,8 @@ def summarise(
             DatasetReport(
                 dataset=dataset,
                 rows=summary.rows,
-                rejects=rejects[dataset],
-                broken=broken[dataset],
+                rejects=sum(shard.rejects for part in of_set for shard in part.shards),
+                broken=tuple(broken_of(of_set)),
                 labelled=summary.labelled,
                 accuracy={
                     name: count / summary.labelled if summary.labelled else None
@@ -193,27 +190,6 @@ def summarise(
         batch=run.batch,
         predictions=join(run.root, run.parts.folder("predictions", "dataset=NAME")),
     )
-
-
-def _rejects_of(
-    run: RunDirectory, shards: Mapping[str, Sequence[Shard]]
-) -> tuple[Counter[str], dict[str, tuple[BrokenShard, ...]]]:
-    """By data set: how many rejects, and the broken shards among them."""
-    counts: Counter[str] = Counter()
-    broken: dict[str, list[pa.Table]] = {dataset: [] for dataset in shards}
-    for table in run.parts.read("rejects", columns=["dataset", *BROKEN_COLUMNS]):
-        counts.update(table["dataset"].to_pylist())
-        table = table.filter(table["broken"])
-        for dataset in set(table["dataset"].to_pylist()):
-            broken[dataset].append(table.filter(pc.equal(table["dataset"], dataset)))
-    return counts, {
-        dataset: tuple(
-            broken_shards(
-                found, counted=any(FORMATS[s.format].counts_losses for s in shards[dataset])
-            )
-        )
-        for dataset, found in broken.items()
-    }
 
 
 def _normalised(right: Mapping[str, int], own: str | None) -> dict[str, float]:

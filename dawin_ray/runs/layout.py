@@ -21,6 +21,8 @@ BATCHES, SHARDS, LEDGER = "batches", "shards.jsonl", "ledger.json"
 
 DATA = "data.jsonl.gz"
 
+TASKS = f"{WORK}/tasks"  # while it runs: see `task_lists`
+
 _FILES = {
     JOB, FINGERPRINT, MIXTURE, MANIFEST, CLASSES, FIT, AUDIT, PAGE, SHARDS, LEDGER, DATA,
     "report.json",
@@ -41,6 +43,7 @@ _OTHER = re.compile(
     rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
     rf"|{WORK}/parts/({'|'.join(OF_DATASETS)})/[^/]+/part-\d{{5}}\.(json|summary)"
     rf"|{WORK}/summaries/[^/]+/\d+-\d+\.summary"
+    rf"|{TASKS}/[a-z]+-\d{{5}}"
     rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
 )
 
