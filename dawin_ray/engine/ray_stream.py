@@ -159,7 +159,7 @@ def stream(
     # a block leaves as soon as it has more
     context.target_max_block_size = min(wiring.message, _room(on))
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
-    sent = sent_of(wiring.run, stage.tables[0], map(to_text, tasks))
+    sent = sent_of(wiring.run, stage.name, map(to_text, tasks))
     rows = (
         ray.data.from_items(
             [{"task": task} for task in sent],
