@@ -108,7 +108,7 @@ class RayWorker(Worker):
 
     def __call__(self, packed: pa.Table) -> dict[str, list[str]]:
         """Score chunks, commit them, and say how it went."""
-        # of each thread that calls, as the last bits of a sum go by the number of threads
+        # MKL keeps it by thread, calls come in several, and the last bits of a product go by it
         torch.set_num_threads(self.on.threads)
         with encodable():
             return to_row(self.score(unpack(packed)))

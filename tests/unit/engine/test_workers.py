@@ -156,6 +156,17 @@ def test_files_pass_beside_forwards_and_nothing_is_told_before_it_is_committed(
     assert sum(line.startswith("committed") for line in work.log) == 4
 
 
+def test_every_thread_that_calls_an_actor_has_the_same_number_of_threads(on, tmp_path, monkeypatch):
+    """MKL keeps it by thread, and the last bits of a product go by it."""
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: told.append((threading.get_ident(), n)))
+    actor = actor_of(on, tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(summaries, actor, CHUNK).result()
+        caller = pool.submit(threading.get_ident).result()
+    assert (caller, on.threads) in told
+
+
 def test_what_waits_for_files_is_no_work_of_the_models(on, tmp_path, monkeypatch):
     class Scorer(_Scorer):
         def __call__(self, chunk, read):
