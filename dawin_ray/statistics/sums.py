@@ -43,7 +43,8 @@ def _split(units: np.ndarray) -> np.ndarray:
 def _units(values_N: np.ndarray, most: float) -> np.ndarray:
     units_N = np.minimum(values_N, most).astype(np.float64)
     units_N *= 2.0**UNIT
-    return np.rint(units_N, out=units_N)
+    np.rint(units_N, out=units_N)
+    return units_N
 
 
 def normal(sums: np.ndarray) -> np.ndarray:
