@@ -40,6 +40,9 @@ from dawin_ray.storage import configure
 # Ray's loop, which may look for what is done only every 100 ms.
 TASKS_IN_FLIGHT = 4
 
+# Blocks of a reader: one that it makes, and one that waits.
+READ_AHEAD = 2
+
 # Calls of an actor that overlap: of one the forwards, of another the last commits or first reads.
 CALLS = 2
 
@@ -151,7 +154,8 @@ def stream(
     wiring, on = counted(wiring), wiring.on
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.target_max_block_size = wiring.message  # a block leaves as soon as it has more
+    # a block leaves as soon as it has more
+    context.target_max_block_size = min(wiring.message, _room(on))
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
     sent = sent_of(wiring.run, stage.tables[0], map(to_text, tasks))
     rows = (
@@ -182,6 +186,14 @@ def stream(
     with told_plainly():
         for row in rows.iter_rows():
             yield from from_row(row)
+
+
+def _room(on: Resources) -> int:
+    """Bytes of a block, so that those at actors and readers fill half of the object store."""
+    import ray
+
+    blocks = on.actors * TASKS_IN_FLIGHT + on.readers * READ_AHEAD
+    return max(1, int(ray.cluster_resources().get("object_store_memory", 0) / 2 / blocks))
 
 
 def _pool(actors: int) -> dict[str, Any]:

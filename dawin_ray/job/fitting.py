@@ -12,10 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-import pyarrow as pa
-
 import dawin_ray
-from dawin_ray import tables
 from dawin_ray.config import Job
 from dawin_ray.job.parts import FirstParts
 from dawin_ray.job.prepare import Prepared
@@ -43,7 +40,7 @@ from dawin_ray.runs import (
     SavedFits,
     log_expertise_of,
 )
-from dawin_ray.statistics import DriftReport, ScoredRows, drift_of
+from dawin_ray.statistics import DriftReport, Summary, drift_of
 
 R = TypeVar("R")
 
@@ -116,20 +113,24 @@ def write_fits(
     Mixtures(experts=names, fits=written).write(run)
 
 
-def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) -> None:
+def save_fits(
+    run: RunDirectory,
+    prepared: Prepared,
+    fits: Mapping[str, Fit],
+    summaries: Mapping[str, Summary],
+) -> None:
     """fit.json, for jobs that score new data of the same kind."""
     names = tuple(expert.name for expert in prepared.job.experts)
     entries = {
         dataset: FitEntry.of(
             replace(fitted, beside={}),
             names,
-            _scored(run, prepared, dataset),
+            summaries[dataset].scored(exact=prepared.job.exact),
             count=prepared.spec.classes[dataset].count,
             classes=prepared.fingerprint["classes"][dataset],
             texts=prepared.texts[dataset],
         )
         for dataset, fitted in fits.items()
-        for rows in [_scored(run, prepared, dataset)]
     }
     identity = dict(prepared.identity)
     SavedFits(code=dawin_ray.__version__, names=names, identity=identity, datasets=entries).write(
@@ -137,34 +138,20 @@ def save_fits(run: RunDirectory, prepared: Prepared, fits: Mapping[str, Fit]) ->
     )
 
 
-def drift_of_run(run: RunDirectory, prepared: Prepared) -> dict[str, DriftReport] | None:
+def drift_of_run(
+    prepared: Prepared, summaries: Mapping[str, Summary]
+) -> dict[str, DriftReport] | None:
     """Each data set against the reference of the saved fit; None without one."""
     if prepared.saved is None:
         return None
-    names, config = [expert.name for expert in prepared.job.experts], prepared.job.drift
+    job, entry = prepared.job, prepared.saved.entry
+    names = [expert.name for expert in job.experts]
     return {
         dataset: drift_of(
-            prepared.saved.entry, names, _scored(run, prepared, dataset), config=config
+            entry, names, summaries[dataset].scored(exact=job.exact), config=job.drift
         )
         for dataset in prepared.shards
-        for rows in [_scored(run, prepared, dataset)]
     }
-
-
-def _scored(run: RunDirectory, prepared: Prepared, dataset: str) -> ScoredRows:
-    columns = ["expert_entropy", "coefficient", "cluster", "expert_prediction"]
-    rows = pa.concat_tables(run.parts.read("predictions", f"dataset={dataset}", columns=columns))
-    count = len(prepared.job.experts)
-    entropy, coefficient, expert_prediction = (
-        tables.rows_of(rows[name], count)
-        for name in ("expert_entropy", "coefficient", "expert_prediction")
-    )
-    return ScoredRows(
-        entropy=entropy,
-        coefficient=coefficient,
-        cluster=None if prepared.job.exact else rows["cluster"].to_numpy(),
-        expert_prediction=expert_prediction,
-    )
 
 
 def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConfig]:
@@ -209,5 +196,5 @@ def _of_part(
     task: Callable[[Stream, int], R],
     item: tuple[int, tuple[PartPlan, ExpertsPart]],
 ) -> R:
-    number, (plan, part) = item
-    return task(partial(log_expertise_of, run, plan, part), number)
+    number, (_, part) = item
+    return task(partial(log_expertise_of, run, part), number)

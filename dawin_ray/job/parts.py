@@ -14,15 +14,20 @@ from dawin_ray.data import Shard
 from dawin_ray.job.progress import step
 from dawin_ray.job.running import Passes
 from dawin_ray.runs import (
+    Compared,
     ExpertsPart,
     Part,
     PartPlan,
     PredictionsPart,
     make_experts,
     make_predictions,
+    merge_summaries,
     part_name,
+    plan_merging,
     plan_parts,
+    read_summary,
 )
+from dawin_ray.statistics import Summary
 
 FirstParts = dict[str, list[tuple[PartPlan, ExpertsPart]]]  # by data set
 
@@ -52,13 +57,43 @@ def experts_parts(passes: Passes, shards: Mapping[str, Sequence[Shard]]) -> Firs
     return parts
 
 
-def predictions_parts(passes: Passes, first: FirstParts) -> list[PredictionsPart]:
+def predictions_parts(
+    passes: Passes, compared: Compared, first: FirstParts
+) -> list[PredictionsPart]:
     """The parts of pass 2, which hold the same samples as those of pass 1. Raises as the others."""
     items = [item for of_set in first.values() for item in of_set]
+    task = partial(make_predictions, passes.run, compared)
     with step(passes.progress.say, "tables of predictions") as found:
-        made = list(passes.engine.map(partial(make_predictions, passes.run), items, passes.on))
+        made = list(passes.engine.map(task, items, passes.on))
         found(_told(len(items)))
     return made
+
+
+def summaries_of(
+    passes: Passes, first: FirstParts, second: Sequence[PredictionsPart]
+) -> dict[str, Summary]:
+    """The summary of each data set's rows: those of its parts, merged in a tree of tasks.
+
+    Raises:
+        UserError: a summary is lost or damaged.
+    """
+    run, parts = passes.run, iter(second)
+    trees = {name: [next(parts).summary for _ in of_set] for name, of_set in first.items()}
+    level = 1
+    while any(len(files) > 1 for files in trees.values()):
+        plans = {
+            name: plan_merging(name, level, files) for name, files in trees.items() if files[1:]
+        }
+        items = [merging for of_set in plans.values() for merging in of_set]
+        merged = passes.engine.map(partial(merge_summaries, run), items, passes.on)
+        trees |= {name: [next(merged) for _ in of_set] for name, of_set in plans.items()}
+        level += 1
+    return {name: read_summary(run, files[0]) for name, files in trees.items()}
+
+
+def records_of(first: FirstParts) -> dict[str, list[ExpertsPart]]:
+    """What was noted of the parts of pass 1, by data set."""
+    return {dataset: [record for _, record in of_set] for dataset, of_set in first.items()}
 
 
 def files_of_parts(first: FirstParts, second: Iterable[PredictionsPart]) -> list[Part]:

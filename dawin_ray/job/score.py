@@ -18,6 +18,8 @@ from dawin_ray.job.parts import (
     experts_parts,
     files_of_parts,
     predictions_parts,
+    records_of,
+    summaries_of,
 )
 from dawin_ray.job.plan import labels_of
 from dawin_ray.job.prepare import Prepared
@@ -26,7 +28,7 @@ from dawin_ray.job.running import Passes, Progress, counts_of
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
-from dawin_ray.report import PAGE_FILES, Report, summarise, write_overview, write_page
+from dawin_ray.report import PAGE_FILES, Report, Scored, summarise, write_overview, write_page
 from dawin_ray.runs import (
     BATCHES,
     CLASSES,
@@ -37,6 +39,7 @@ from dawin_ray.runs import (
     MIXTURE,
     SHARDS,
     WORK,
+    Compared,
     Manifest,
     Output,
     Part,
@@ -52,11 +55,17 @@ from dawin_ray.storage import Fence, exclusive
 CACHE_NOTE = "work/cache.json"
 
 
-def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool = False) -> Report:
+def score(
+    prepared: Prepared,
+    progress: Progress | None = None,
+    *,
+    restart: bool = False,
+    engine: Engine | None = None,
+) -> Report:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
-    run is deleted first.
+    run is deleted first. `engine` takes the place of the one that the job names.
 
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
@@ -64,6 +73,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
         RowsLostError: rows are missing at the end.
     """
     job = prepared.job
+    engine = engine or engine_of(job.compute)
     progress = ConsoleProgress() if progress is None else progress
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
@@ -71,7 +81,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
         with exclusive(job.run_dir) as fence:
             _clear(job.run_dir, fence)
     if job.mode == "append":
-        return _append(prepared, progress, restart)
+        return _append(prepared, engine, progress, restart)
     if run.state(prepared.fingerprint, files_of(prepared.shards)) == "finished":
         Manifest.read(run)
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
@@ -79,7 +89,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
             with exclusive(job.run_dir) as fence:
                 RunDirectory(job.run_dir, fence=fence).work.remove()
         return Report.read(run)
-    with exclusive(job.run_dir) as fence, _session(prepared, progress.say) as session:
+    with exclusive(job.run_dir) as fence, _session(prepared, engine, progress.say) as session:
         run = RunDirectory(job.run_dir, fence=fence)
         return _score(run, prepared, session, progress, cleared=restart)
 
@@ -90,7 +100,7 @@ def _clear(run_dir: str, fence: Fence | None) -> None:
     series.run.clear(series.names_to_clear())
 
 
-def _append(prepared: Prepared, progress: Progress, cleared: bool) -> Report:
+def _append(prepared: Prepared, engine: Engine, progress: Progress, cleared: bool) -> Report:
     """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
     common = prepared.only({}).fingerprint
@@ -116,7 +126,7 @@ def _append(prepared: Prepared, progress: Progress, cleared: bool) -> Report:
             )
             batch = scored[-1]
         else:
-            with _session(prepared, progress.say) as session:
+            with _session(prepared, engine, progress.say) as session:
                 claim = {**common, "precision": session.precision}
                 series.run.open(claim, job.to_yaml(), cleared=cleared)
                 batch = series.begin(shards)
@@ -139,9 +149,8 @@ class _Session:
 
 
 @contextmanager
-def _session(prepared: Prepared, say: Say) -> Iterator[_Session]:
+def _session(prepared: Prepared, engine: Engine, say: Say) -> Iterator[_Session]:
     compute = prepared.job.compute
-    engine = engine_of(compute)
     with ExitStack() as stack:
         with step(say, engine.starting):
             on = stack.enter_context(engine.session(say, prepared.job.storage_options))
@@ -191,17 +200,20 @@ def _score(
         counts=counts_of(shards, progress.say),
     )
     fits, first = _fits_and_predictions(passes, prepared, spec)
-    second = predictions_parts(passes, first)
+    compared = Compared.of([expert.name for expert in job.experts], job.methods, exact=job.exact)
+    second = predictions_parts(passes, compared, first)
     outputs: list[Part | Output] = [*files_of_parts(first, second)]
-    drift = drift_of_run(run, prepared)
+    summaries = summaries_of(passes, first, second)
+    drift = drift_of_run(prepared, summaries)
     if drift is not None:
         session.engine.publish(drift, on)
-    report = summarise(run, spec, prepared.shards, fits, on, passes.timings)
+    found = Scored(fits=fits, summaries=summaries)
+    report = summarise(run, spec, records_of(first), found, on, passes.timings)
     report = replace(report, drift=drift)
     report.write(run)
     write_class_names(run, prepared.class_names)
-    save_fits(run, prepared, fits)
-    write_page(run)
+    save_fits(run, prepared, fits, summaries)
+    write_page(run, summaries=summaries)
     listing = SHARDS if run.batch else DATA
     own = (JOB, FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *PAGE_FILES)
     outputs += [run.describe(name) for name in own]
@@ -228,8 +240,7 @@ def _fits_and_predictions(
     def go(stage: Pass) -> FirstParts:
         passes(stage)
         first = experts_parts(passes, prepared.shards)
-        made = {dataset: [part for _, part in of_set] for dataset, of_set in first.items()}
-        check_usable(made, job.max_reject_fraction, job.max_broken_shards)
+        check_usable(records_of(first), job.max_reject_fraction, job.max_broken_shards)
         return first
 
     if not job.one_pass:

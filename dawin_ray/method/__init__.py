@@ -14,7 +14,15 @@ of Oh et al., "DaWin" (ICLR 2025, arXiv 2410.03782):
                                                 static_weights (Trim and ties among them)
 """
 
-from dawin_ray.method.baselines import EVEN, OWN, BaselinesConfig, FitConfig, Method, methods_of
+from dawin_ray.method.baselines import (
+    DAWIN,
+    EVEN,
+    OWN,
+    BaselinesConfig,
+    FitConfig,
+    Method,
+    methods_of,
+)
 from dawin_ray.method.coefficients import (
     OFFSET_EXPERTS,
     REFERENCE_TAIL,
@@ -42,12 +50,12 @@ from dawin_ray.method.streams import LambdaHistogram, Stream, entropy_quantiles,
 from dawin_ray.method.ties import TiesConfig, Trim, ties
 
 __all__ = [
-    "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "REFERENCE_TAIL", "SEARCH_VERSION",
-    "TASK_SCALE", "BaselinesConfig", "CoefficientConfig", "Fit", "FitConfig", "LambdaHistogram",
-    "MergeConfig", "Method", "Mixture", "MixtureConfig", "Offset", "Placement", "Reference",
-    "SamplewiseClassifier", "StateDict", "Stream", "TiesConfig", "Trim", "check_finite",
-    "check_mergeable", "check_samplewise", "coefficients_of", "compare_methods", "entropy",
-    "entropy_quantiles", "few", "fit", "fit_mixture", "interpolate", "largest_weights",
+    "DAWIN", "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "REFERENCE_TAIL",
+    "SEARCH_VERSION", "TASK_SCALE", "BaselinesConfig", "CoefficientConfig", "Fit", "FitConfig",
+    "LambdaHistogram", "MergeConfig", "Method", "Mixture", "MixtureConfig", "Offset", "Placement",
+    "Reference", "SamplewiseClassifier", "StateDict", "Stream", "TiesConfig", "Trim",
+    "check_finite", "check_mergeable", "check_samplewise", "coefficients_of", "compare_methods",
+    "entropy", "entropy_quantiles", "few", "fit", "fit_mixture", "interpolate", "largest_weights",
     "log_expertise", "merge", "methods_of", "named_weights", "outcome", "output_ensembles",
     "pseudo_labels", "static_weights", "ties",
 ]  # fmt: skip

@@ -29,6 +29,8 @@ from dawin_ray.settings import Settings
 # the limits that it clamps them to.
 NORMAL_CONTROLS = {0.5: 0.2, 0.8: 0.1}
 
+DAWIN = "dawin"  # its name among the methods
+
 EVEN = "even_interpolation"
 
 AVERAGING, BASE, OWN, TIES = "averaging", "base", "own_expert", "ties"

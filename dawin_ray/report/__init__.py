@@ -13,10 +13,10 @@ from dawin_ray.report.overview import write_overview
 from dawin_ray.report.page import PAGE_FILES, write_page
 from dawin_ray.report.remake import remake_reports
 from dawin_ray.report.rows import read_predictions
-from dawin_ray.report.tally import ComputeReport, Report, alarms_of, summarise
+from dawin_ray.report.tally import ComputeReport, Report, Scored, alarms_of, summarise
 
 __all__ = [
-    "PAGE_FILES", "Audit", "ComputeReport", "Report", "alarms_of", "compare_runs",
+    "PAGE_FILES", "Audit", "ComputeReport", "Report", "Scored", "alarms_of", "compare_runs",
     "comparison_json", "comparison_lines", "footer_of", "read_predictions", "remake_reports",
     "summarise", "tables_of", "write_overview", "write_page",
 ]  # fmt: skip

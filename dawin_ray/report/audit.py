@@ -1,22 +1,21 @@
 """The audit of a run: what was gained over each baseline, where, and whether it is real.
 
 Everything comes from the run's Parquet files, `mixture.json` and `job.yaml`; no model is needed.
-One data set is held at a time, in columns of a few bytes a sample.
+One data set is held at a time, as a summary: memory does not grow with samples.
 
-Shapes: N samples, M experts, Q compared methods, K clusters.
+Shapes: M experts, Q methods, K clusters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from dawin_ray.method import Method
+from dawin_ray.method import DAWIN, Method
 from dawin_ray.report.figures import (
     ALPHA,
-    DAWIN,
     Agreement,
     Audit,
     Away,
@@ -37,10 +36,10 @@ from dawin_ray.report.figures import (
     Suite,
     verdict,
 )
-from dawin_ray.report.finished import Columns, FinishedRun
+from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
 from dawin_ray.report.words import words_of
-from dawin_ray.statistics import scores
+from dawin_ray.statistics import Sketch, Summary, distance, floats_of, scores
 
 HISTOGRAM_BINS = 40
 
@@ -56,12 +55,11 @@ def audit(finished: FinishedRun) -> Audit:
     McNemar's, adjusted by Holm over all data sets and methods that are no bounds.
     """
     origin = finished.in_distribution or finished.datasets[0]
-    reference = finished.columns(origin).of_experts()
+    reference = finished.summary(origin)
     found = []
     for name in finished.datasets:
-        columns = finished.columns(name)
-        away = _away(origin, reference, columns.of_experts(), finished.experts)
-        found.append(audit_dataset(finished, name, columns, away))
+        summary = reference if name == origin else finished.summary(name)
+        found.append(audit_dataset(finished, name, summary, _away(origin, reference, summary)))
     datasets = _adjusted(found)
     result = Audit(
         level=scores.LEVEL,
@@ -86,26 +84,28 @@ def audit(finished: FinishedRun) -> Audit:
 
 
 def audit_dataset(
-    finished: FinishedRun, dataset: str, columns: Columns, away: Away
+    finished: FinishedRun, dataset: str, summary: Summary, away: Away
 ) -> DatasetAudit:
     """The figures of one data set; those that need labels are None or empty without any."""
-    experts, known = finished.experts, columns.known
-    names = [*(m.name for m in finished.methods), DAWIN]
+    experts, names = finished.experts, summary.methods
     mixture, own = finished.mixtures[dataset], finished.tasks.get(dataset)
+    confidence = floats_of(summary.counts.confidence)
     found = DatasetAudit(
         dataset=dataset,
         rejects=finished.rejects[dataset],
         away=away,
-        rows=len(columns.label),
-        labelled=int(known.sum()),
-        coefficient=_coefficients(columns.coefficient, experts),
+        rows=summary.rows,
+        labelled=summary.labelled,
+        coefficient=_coefficients(summary),
         mixture=None if mixture is None else Components.of(mixture),
-        entropy={name: _spread(columns.entropy[:, i]) for i, name in enumerate(experts)},
-        agreement=_agreement(columns, experts),
-        clusters=_clusters(columns),
+        entropy={
+            name: _spread(values) for name, values in zip(experts, summary.entropy, strict=True)
+        },
+        agreement=_agreement(summary),
+        clusters=_clusters(summary),
         confidence={
-            name: float(np.mean(columns.confidence[name], dtype=np.float64)) if len(known) else None
-            for name in names
+            name: float(total / summary.rows) if summary.rows else None
+            for name, total in zip(names, confidence, strict=True)
         },
         methods={},
         differences={},
@@ -113,31 +113,21 @@ def audit_dataset(
     )
     if not found.labelled:
         return found
-    right = {name: columns.right(name) for name in names}
-    best = max(experts, key=lambda name: right[name].sum())
-    class_names = finished.class_names[dataset]
+    best = max(experts, key=summary.right)
+    losses = summary.sample
     return replace(
         found,
-        methods={
-            name: _scores(
-                right[name], columns.confidence[name][known], columns.nll[name][known],
-                columns.brier[name][known],
-            )
-            for name in names
-        },
-        differences={
-            m.name: _difference(right[DAWIN], right[m.name], m.is_bound)
-            for m in finished.methods
-        },
+        methods={name: _scores(summary, q) for q, name in enumerate(names)},
+        differences={m.name: _difference(summary, m) for m in finished.methods},
         best_expert=best,
-        classes=_classes(columns.label[known], right[DAWIN], right[best], class_names),
-        cells=_cells(right, experts),
+        classes=_classes(summary, best, finished.class_names[dataset]),
+        cells=_cells(summary),
         entropy_against_loss={
-            name: scores.rank_correlation(columns.entropy[known, i], columns.nll[name][known])
+            name: scores.rank_correlation(losses.entropy[:, i], losses.loss[:, i])
             for i, name in enumerate(experts)
         },
-        normalised=normalised_of(right, own) if own else {},
-    )  # fmt: skip
+        normalised=normalised_of(summary, own) if own else {},
+    )
 
 
 def suite_of(
@@ -171,15 +161,20 @@ def suite_of(
     )
 
 
-def _scores(
-    right: np.ndarray, confidence: np.ndarray, nll: np.ndarray, brier: np.ndarray
-) -> Scores:
-    error, reliability = scores.calibration(confidence, right)
-    aurc, at, curve = scores.selective(confidence, right)
+def _scores(summary: Summary, q: int) -> Scores:
+    """Those of a method, the q-th."""
+    counts = summary.counts
+    n_B, right_B = counts.bins[:, q]
+    error, reliability = scores.calibration(n_B, floats_of(counts.bin_confidence[q]), right_B)
+    aurc, at, curve = summary.confidence[q].selective()
+    nll, brier = (
+        scores.mean(int(n), *map(float, floats_of(sums)))
+        for n, sums in zip(counts.finite[:, q], counts.losses[:, :, q], strict=True)
+    )
     return Scores(
-        accuracy=scores.accuracy(int(right.sum()), len(right)),
-        nll=scores.mean(nll),
-        brier=scores.mean(brier),
+        accuracy=scores.accuracy(int(right_B.sum()), summary.labelled),
+        nll=nll,
+        brier=brier,
         ece=error,
         aurc=aurc,
         accuracy_at_coverage=at,
@@ -191,10 +186,11 @@ def _scores(
     )
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray, of_bound: bool) -> Difference:
-    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    found = scores.paired_differences([(better, worse, len(ours))])
-    p = None if of_bound else scores.mcnemar(better, worse)
+def _difference(summary: Summary, method: Method) -> Difference:
+    both = summary.both(DAWIN, method.name)
+    better, worse = summary.right(DAWIN) - both, summary.right(method.name) - both
+    found = scores.paired_differences([(better, worse, summary.labelled)])
+    p = None if method.is_bound else scores.mcnemar(better, worse)
     return Difference(
         value=found.value, low=found.low, high=found.high, n=found.n, better=better, worse=worse,
         p=p,
@@ -228,102 +224,74 @@ def _adjusted(found: Sequence[DatasetAudit]) -> tuple[DatasetAudit, ...]:
     )
 
 
-def _away(
-    origin: str,
-    there: tuple[np.ndarray, np.ndarray],
-    here: tuple[np.ndarray, np.ndarray],
-    experts: Sequence[str],
-) -> Away:
+def _away(origin: str, there: Summary, here: Summary) -> Away:
     """Distances of each expert's entropies and coefficients from those of the origin."""
     entropy, coefficient = (
-        {name: scores.distance(a[:, i], b[:, i]) for i, name in enumerate(experts)}
-        for a, b in zip(here, there, strict=True)
+        {name: distance(a, b) for name, a, b in zip(here.experts, ours, theirs, strict=True)}
+        for ours, theirs in ((here.entropy, there.entropy), (here.coefficient, there.coefficient))
     )
     return Away(origin=origin, entropy=entropy, coefficient=coefficient)
 
 
-def _spread(values_N: np.ndarray) -> Spread:
-    if not len(values_N):
+def _spread(values: Sketch) -> Spread:
+    if not values.count:
         return Spread(mean=None, quantiles=())
-    values_N = values_N.astype(np.float64)
-    quantiles = tuple(np.quantile(values_N, QUANTILES).tolist())
-    return Spread(mean=float(values_N.mean()), quantiles=quantiles)
+    return Spread(mean=values.mean, quantiles=tuple(values.quantiles(QUANTILES).tolist()))
 
 
-def _coefficients(
-    coefficient_NM: np.ndarray, experts: Sequence[str]
-) -> dict[str, CoefficientSpread]:
+def _coefficients(summary: Summary) -> dict[str, CoefficientSpread]:
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     found = {}
-    for i, name in enumerate(experts):
-        spread = _spread(coefficient_NM[:, i])
-        counts = np.histogram(coefficient_NM[:, i].clip(0, 1), edges)[0]
+    for name, values in zip(summary.experts, summary.coefficient, strict=True):
+        spread = _spread(values)
         found[name] = CoefficientSpread(
-            mean=spread.mean, quantiles=spread.quantiles, histogram=tuple(counts.tolist())
+            mean=spread.mean,
+            quantiles=spread.quantiles,
+            histogram=tuple(values.histogram(edges).tolist()),
         )
     return found
 
 
-def _agreement(columns: Columns, experts: Sequence[str]) -> Agreement:
+def _agreement(summary: Summary) -> Agreement:
     """Where the experts agree and with whom DaWin does; no label is needed."""
-    if not len(columns.label):
+    if not summary.rows:
         return Agreement(all_agree=1.0, dawin_with={}, dawin_with_none=0.0)
-    ours, theirs_NM = columns.prediction[DAWIN], columns.expert_prediction
-    same_NM = theirs_NM == ours[:, None]
+    all_agree, *with_each, with_none = (summary.counts.agreement / summary.rows).tolist()
     return Agreement(
-        all_agree=float((theirs_NM == theirs_NM[:, :1]).all(axis=1).mean()),
-        dawin_with={name: float(same_NM[:, i].mean()) for i, name in enumerate(experts)},
-        dawin_with_none=float((~same_NM.any(axis=1)).mean()),
+        all_agree=all_agree,
+        dawin_with=dict(zip(summary.experts, with_each, strict=True)),
+        dawin_with_none=with_none,
     )
 
 
-def _clusters(columns: Columns) -> tuple[ClusterAudit, ...]:
-    cluster_N = columns.cluster
-    if cluster_N is None or not len(cluster_N):
-        return ()
-    count = int(cluster_N.max()) + 1
-    sizes = np.bincount(cluster_N, minlength=count)
-    n_K, right_K = scores.by_group(cluster_N[columns.known], columns.right(DAWIN), count)
-
-    def mean(k: int) -> tuple[float, ...]:
-        mean_M = columns.coefficient[cluster_N == k].mean(axis=0, dtype=np.float64)
-        return tuple(mean_M.tolist())
-
-    return tuple(
-        ClusterAudit(
-            cluster=k,
-            size=int(sizes[k]),
-            mean_coefficient=mean(k) if sizes[k] else None,
-            accuracy=scores.accuracy(right_K[k], n_K[k]) if n_K[k] else None,
+def _clusters(summary: Summary) -> tuple[ClusterAudit, ...]:
+    weights_KM = floats_of(summary.counts.cluster_weights)
+    found = []
+    for k, (size, labelled, right) in enumerate(summary.counts.clusters.T):
+        mean_M = tuple((weights_KM[k] / size).tolist()) if size else None
+        accuracy = scores.accuracy(right, labelled) if labelled else None
+        found.append(
+            ClusterAudit(cluster=k, size=int(size), mean_coefficient=mean_M, accuracy=accuracy)
         )
-        for k in range(count)
-    )
+    return tuple(found)
 
 
-def _cells(right: Mapping[str, np.ndarray], experts: Sequence[str]) -> tuple[Cell, ...]:
+def _cells(summary: Summary) -> tuple[Cell, ...]:
     """By which experts are right: how many samples, and on how many of them DaWin is."""
-    rights_NM = np.stack([right[name] for name in experts], axis=1)
-    how_many = rights_NM.sum(axis=1)
-    cells = [("all experts right", how_many == len(experts)), ("no expert right", how_many == 0)]
-    cells += [
-        (f"only {name} right", (how_many == 1) & rights_NM[:, i])
-        for i, name in enumerate(experts)
-    ]  # fmt: skip
-    if len(experts) > 2:
-        cells.append(("several, not all right", (how_many > 1) & (how_many < len(experts))))
+    alone = [f"only {name} right" for name in summary.experts]
+    names = ["all experts right", "no expert right", *alone, "several, not all right"]
+    if len(summary.experts) == 2:
+        del names[-1]
     return tuple(
-        Cell(cell=name, n=int(mask.sum()), dawin_right=int(right[DAWIN][mask].sum()))
-        for name, mask in cells
+        Cell(cell=name, n=int(n), dawin_right=int(right))
+        for name, (n, right) in zip(names, summary.counts.cells.T, strict=False)
     )
 
 
-def _classes(
-    labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, names: Sequence[str] | None
-) -> ClassGains:
+def _classes(summary: Summary, best: str, names: Sequence[str] | None) -> ClassGains:
     """Classes with the largest gains and losses over the best expert, by shrunk accuracies."""
-    count = int(labels.max()) + 1
-    n, right = scores.by_group(labels, ours, count)
-    _, other = scores.by_group(labels, theirs, count)
+    n = summary.counts.class_n
+    right, other = (summary.counts.class_right[summary.methods.index(m)] for m in (DAWIN, best))
     gain = scores.shrunk(right, n) - scores.shrunk(other, n)
     order = [int(c) for c in np.argsort(-gain, kind="stable") if n[c]]
 

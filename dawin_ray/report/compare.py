@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from dawin_ray.method import named_weights
-from dawin_ray.report.figures import ALPHA, DAWIN, Says, verdict
+from dawin_ray.method import DAWIN, named_weights
+from dawin_ray.report.figures import ALPHA, Says, verdict
 from dawin_ray.report.finished import Columns, FinishedRun
 from dawin_ray.report.words import shown_p, shown_percent, shown_points
 from dawin_ray.runs import RunDirectory

@@ -9,10 +9,10 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from dawin_ray.method import EVEN, FEW_EXPERTS
+from dawin_ray.method import DAWIN, EVEN, FEW_EXPERTS
 from dawin_ray.names import printable
 from dawin_ray.passes import LABELS
-from dawin_ray.report.figures import DAWIN, Audit
+from dawin_ray.report.figures import Audit
 from dawin_ray.report.tally import DatasetReport, Report
 from dawin_ray.report.tasks import task_table
 from dawin_ray.report.words import NOTHING, shown_number, shown_percent

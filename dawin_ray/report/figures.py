@@ -11,11 +11,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from dawin_ray.method import Mixture
+from dawin_ray.method import DAWIN, Mixture
 from dawin_ray.runs import AUDIT, RunDirectory
 from dawin_ray.statistics import LEVEL, Interval
-
-DAWIN = "dawin"  # its name among the methods
 
 ALPHA = 1 - LEVEL
 

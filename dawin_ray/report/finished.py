@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,9 +17,18 @@ import yaml
 from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
-from dawin_ray.method import Fit, Method, Mixture
-from dawin_ray.report.figures import DAWIN
-from dawin_ray.runs import BATCHES, JOB, MIXTURE, Mixtures, RunDirectory, read_class_names
+from dawin_ray.method import DAWIN, Fit, Method, Mixture
+from dawin_ray.runs import (
+    BATCHES,
+    JOB,
+    MIXTURE,
+    Compared,
+    Mixtures,
+    RunDirectory,
+    read_class_names,
+    summary_of,
+)
+from dawin_ray.statistics import Summary
 from dawin_ray.storage import join
 
 REPORT = "report.json"
@@ -32,15 +41,18 @@ class FinishedRun:
     run: RunDirectory
     job: Job
     class_names: Mapping[str, Sequence[str] | None]  # by data set that it scored
+    summaries: Mapping[str, Summary] = field(default_factory=dict)  # those that are made already
 
     @classmethod
-    def of(cls, run: RunDirectory) -> FinishedRun:
-        """What lies in a run directory.
+    def of(cls, run: RunDirectory, summaries: Mapping[str, Summary] | None = None) -> FinishedRun:
+        """What lies in a run directory; summaries that are not given are made of its Parquet.
 
         Raises:
             UserError: there is no run, or it has not come to its predictions, or it is damaged.
         """
-        return cls(run=run, job=job_of(run), class_names=read_class_names(run))
+        return cls(
+            run=run, job=job_of(run), class_names=read_class_names(run), summaries=summaries or {}
+        )
 
     @property
     def address(self) -> str:
@@ -68,8 +80,19 @@ class FinishedRun:
         name = self.job.in_distribution
         return name if name in self.datasets else None
 
+    def summary(self, dataset: str) -> Summary:
+        """A data set's predictions in what adds, whatever their number.
+
+        Raises:
+            RuntimeError: its two tables hold other samples.
+        """
+        if dataset in self.summaries:
+            return self.summaries[dataset]
+        compared = Compared.of(self.experts, self.methods, exact=self.job.exact)
+        return summary_of(self.run, dataset, compared)
+
     def columns(self, dataset: str) -> Columns:
-        """A data set's predictions."""
+        """A data set's predictions, all of them."""
         return Columns.read(self.run, dataset, self.methods, len(self.experts))
 
     @property
@@ -96,7 +119,8 @@ class FinishedRun:
         """How many rejects each data set has."""
         counts: Counter[str] = Counter()
         for table in self.run.parts.read("rejects", columns=["dataset"]):
-            counts.update(table["dataset"].to_pylist())
+            for found in table["dataset"].value_counts().to_pylist():
+                counts[found["values"]] += found["counts"]
         return counts
 
 
@@ -157,10 +181,6 @@ class Columns:
             expert_prediction=tables.rows_of(column("predictions", "expert_prediction"), experts),
             **by_method,
         )
-
-    def of_experts(self) -> tuple[np.ndarray, np.ndarray]:
-        """What tells data sets apart without a label: entropies and coefficients [N, M]."""
-        return self.entropy, self.coefficient
 
     @property
     def known(self) -> np.ndarray:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import jinja2
 import pandas as pd
 
 import dawin_ray
+from dawin_ray.method import DAWIN
 from dawin_ray.report import pictures
 from dawin_ray.report.audit import audit
-from dawin_ray.report.figures import ALPHA, DAWIN, Audit, ClassGain, DatasetAudit
+from dawin_ray.report.figures import ALPHA, Audit, ClassGain, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.heat import of_weights
 from dawin_ray.report.tally import Report
@@ -38,7 +40,16 @@ from dawin_ray.runs import (
     reseal,
     words_of_broken,
 )
-from dawin_ray.statistics import BINS, CLASS_PRIOR, COVERAGES, KINDS, LEVEL, RESAMPLES, Interval
+from dawin_ray.statistics import (
+    BINS,
+    CLASS_PRIOR,
+    COVERAGES,
+    KINDS,
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    Summary,
+)
 from dawin_ray.storage import configure, join
 
 TEMPLATE = "page.html.j2"
@@ -53,10 +64,13 @@ PAGE_FILES = (AUDIT, PAGE, *(join(CSV, f"{name}.csv") for name in (*TABLES, COST
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with in a spreadsheet
 
 
-def write_page(run: RunDirectory, thumbnails: int = 0) -> Audit:
+def write_page(
+    run: RunDirectory, thumbnails: int = 0, summaries: Mapping[str, Summary] | None = None
+) -> Audit:
     """Audit a run whose Parquet files are complete, and write page, JSON and tables.
 
-    Where the run is finished, its manifest is brought up to date with them.
+    Where the run is finished, its manifest is brought up to date with them. Summaries that are not
+    given are made of the Parquet files.
 
     With `thumbnails`, the page shows as many example images of each cluster and outcome; the data
     must be where they were.
@@ -64,7 +78,7 @@ def write_page(run: RunDirectory, thumbnails: int = 0) -> Audit:
     Raises:
         UserError: it is no run with predictions, or its manifest was changed.
     """
-    finished = FinishedRun.of(run)
+    finished = FinishedRun.of(run, summaries)
     if sealed := run.exists(MANIFEST):
         Manifest.read(run)  # nothing is written over one that was changed
     found = audit(finished)
@@ -115,6 +129,7 @@ def page_of(
     )  # fmt: skip
 
 
+@cache
 def template(name: str) -> jinja2.Template:
     """A template of ours, with the filters that show figures."""
     environment = jinja2.Environment(

@@ -11,13 +11,15 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy import stats
 from scipy.special import expit, logit
 
-from dawin_ray.method import FEW_EXPERTS
+from dawin_ray.method import DAWIN, FEW_EXPERTS
 from dawin_ray.report.audit import HISTOGRAM_BINS
-from dawin_ray.report.figures import DAWIN, Audit, Components, DatasetAudit
+from dawin_ray.report.figures import Audit, Components, DatasetAudit
 from dawin_ray.report.tally import Report
 from dawin_ray.statistics import KINDS, DriftStatistic
 
@@ -38,6 +40,8 @@ STYLE: dict[Any, Any] = {  # the type of a key would be the list of all
 }  # fmt: skip
 
 MARKERS = "^vDPX<>h"  # of the methods that are neither experts nor on the static curve
+
+SVG_DPI = 72  # of all that matplotlib writes
 
 PANEL = (3.4, 2.7)  # inches
 
@@ -68,9 +72,11 @@ def draw(
     columns = min(across, len(panels))
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+        figure = Figure(figsize=(size[0] * columns, size[1] * rows), dpi=SVG_DPI)
+        FigureCanvasSVG(figure)  # whose measures of text the layout goes by
         for i, panel in enumerate(panels, 1):
             panel(figure.add_subplot(rows, columns, i))
+        ConstrainedLayoutEngine().execute(figure)  # a figure that does it itself is drawn twice
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()

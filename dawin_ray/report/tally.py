@@ -1,32 +1,19 @@
-"""report.json: what a run counted and how long it took, made from its compacted Parquet files."""
+"""report.json: what a run counted and how long it took, made from summaries of its rows."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from dawin_ray import tables
-from dawin_ray.data import FORMATS, Shard
 from dawin_ray.engine import Resources, Timing
-from dawin_ray.method import EVEN, Fit, Mixture
+from dawin_ray.method import DAWIN, EVEN, Fit, Mixture
 from dawin_ray.models import Precision
 from dawin_ray.passes import ScoringSpec
-from dawin_ray.report.figures import DAWIN
 from dawin_ray.report.finished import REPORT
-from dawin_ray.runs import BROKEN_COLUMNS, BrokenShard, RunDirectory, broken_shards
-from dawin_ray.statistics import DriftReport
+from dawin_ray.runs import BrokenShard, ExpertsPart, RunDirectory, broken_of
+from dawin_ray.statistics import DriftReport, Summary
 from dawin_ray.storage import join
-
-COLUMNS = [
-    "label", "prediction", "cluster", "coefficient", "expert_prediction", "even_prediction",
-    "float32_prediction",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,40 +115,54 @@ def alarms_of(report: Report) -> list[str]:
     return [f"{dataset}: {name}" for dataset, found in drift.items() for name in found.alarms]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a run found: each data set's fit, and the summary of its rows."""
+
+    fits: Mapping[str, Fit]
+    summaries: Mapping[str, Summary]
+
+
 def summarise(
     run: RunDirectory,
     spec: ScoringSpec,
-    shards: Mapping[str, Sequence[Shard]],
-    fits: Mapping[str, Fit],
+    parts: Mapping[str, Sequence[ExpertsPart]],
+    found: Scored,
     on: Resources,
     timings: Mapping[str, Timing],
 ) -> Report:
-    """The report of a run. Accuracies are over the rows with a label, and None without any."""
+    """The report of a run, by its parts of pass 1 and what was found.
+
+    Accuracies are over the rows with a label, and None without any.
+    """
     names = [expert.name for expert in spec.model.experts]
-    rejects, broken = _rejects_of(run, shards)
+    shown = [*names, *([EVEN] if spec.baselines.even_interpolation else []), DAWIN]
     datasets = []
-    for dataset in shards:
-        tally = _Tally(names, fits[dataset].mixture, even=spec.baselines.even_interpolation)
-        for table in run.parts.read("predictions", f"dataset={dataset}", columns=COLUMNS):
-            if table.num_rows:
-                tally.add(table)
+    for dataset, of_set in parts.items():
+        summary, mixture = found.summaries[dataset], found.fits[dataset].mixture
+        right = {name: summary.right(name) for name in shown}
+        own = spec.tasks[dataset].expert
+        *_, compared, agreeing = map(int, summary.counts.size)
         busy = sum(timing.seconds.get(dataset, 0) for timing in timings.values()) / on.actors
         scored = next(iter(timings.values())).rows[dataset]
         datasets.append(
             DatasetReport(
                 dataset=dataset,
-                rows=tally.rows,
-                rejects=rejects[dataset],
-                broken=broken[dataset],
-                labelled=tally.labelled,
-                accuracy=tally.accuracy,
-                mean_coefficient=tally.mean_coefficient,
-                clusters=tally.clusters,
-                mixture_converged=None if tally.mixture is None else tally.mixture.converged,
-                float32_agreement=Float32Agreement(rows=tally.compared, equal=tally.agreeing),
+                rows=summary.rows,
+                rejects=sum(shard.rejects for part in of_set for shard in part.shards),
+                broken=tuple(broken_of(of_set)),
+                labelled=summary.labelled,
+                accuracy={
+                    name: count / summary.labelled if summary.labelled else None
+                    for name, count in right.items()
+                },
+                mean_coefficient=_mean_coefficient(summary),
+                clusters=_clusters(summary, mixture),
+                mixture_converged=None if mixture is None else mixture.converged,
+                float32_agreement=Float32Agreement(rows=compared, equal=agreeing),
                 images_per_second=scored / busy if busy and scored else None,
-                expert=(own := spec.tasks[dataset].expert),
-                normalised=tally.normalised(own),
+                expert=own,
+                normalised=_normalised(right, own),
             )
         )
     return Report(
@@ -191,86 +192,25 @@ def summarise(
     )
 
 
-def _rejects_of(
-    run: RunDirectory, shards: Mapping[str, Sequence[Shard]]
-) -> tuple[Counter[str], dict[str, tuple[BrokenShard, ...]]]:
-    """By data set: how many rejects, and the broken shards among them."""
-    counts: Counter[str] = Counter()
-    broken: dict[str, list[pa.Table]] = {dataset: [] for dataset in shards}
-    for table in run.parts.read("rejects", columns=["dataset", *BROKEN_COLUMNS]):
-        counts.update(table["dataset"].to_pylist())
-        table = table.filter(table["broken"])
-        for dataset in set(table["dataset"].to_pylist()):
-            broken[dataset].append(table.filter(pc.equal(table["dataset"], dataset)))
-    return counts, {
-        dataset: tuple(
-            broken_shards(
-                found, counted=any(FORMATS[s.format].counts_losses for s in shards[dataset])
-            )
-        )
-        for dataset, found in broken.items()
-    }
+def _normalised(right: Mapping[str, int], own: str | None) -> dict[str, float]:
+    """Of each over the own expert's; empty without labels, or where that is right on none."""
+    if own is None or not right[own]:
+        return {}
+    return {name: count / right[own] for name, count in right.items()}
 
 
-class _Tally:
-    """Counts over a data set's predictions, table by table."""
+def _mean_coefficient(summary: Summary) -> tuple[float, ...] | None:
+    """Over all rows [M]."""
+    return tuple(values.mean for values in summary.coefficient) if summary.rows else None
 
-    def __init__(self, experts: Sequence[str], mixture: Mixture | None, *, even: bool):
-        self.experts, self.mixture = experts, mixture
-        self.rows = self.labelled = self.compared = self.agreeing = 0
-        self.sizes = np.zeros(0 if mixture is None else len(mixture.weights), dtype=int)
-        self.right = dict.fromkeys([*experts, *([EVEN] if even else []), DAWIN], 0)
-        self.coefficients = np.zeros(len(experts))  # their sum
 
-    def add(self, table: pa.Table) -> None:
-        """Count a table of one row or more."""
-        self.rows += table.num_rows
-        self.coefficients += tables.rows_of(table["coefficient"], len(self.experts)).sum(axis=0)
-        if self.mixture is not None:
-            clusters = table["cluster"].to_numpy()
-            self.sizes += np.bincount(clusters, minlength=len(self.sizes))
-        has_label = np.asarray(table["label"].is_valid())
-        self.labelled += int(has_label.sum())
-        labels = table["label"].fill_null(-1).to_numpy()
-        experts = tables.rows_of(table["expert_prediction"], len(self.experts))
-        predictions = dict(zip(self.experts, experts.T, strict=True))
-        predictions[DAWIN] = table["prediction"].to_numpy()
-        if EVEN in self.right:
-            predictions[EVEN] = table["even_prediction"].to_numpy()
-        for name, predicted in predictions.items():
-            self.right[name] += int((predicted == labels)[has_label].sum())
-        compared = np.asarray(table["float32_prediction"].is_valid())
-        self.compared += int(compared.sum())
-        same = table["float32_prediction"].fill_null(-1).to_numpy() == predictions[DAWIN]
-        self.agreeing += int(same[compared].sum())
-
-    @property
-    def accuracy(self) -> dict[str, float | None]:
-        """Of each method that is counted."""
-        return {
-            name: right / self.labelled if self.labelled else None
-            for name, right in self.right.items()
-        }
-
-    def normalised(self, own: str | None) -> dict[str, float]:
-        """Of each over the own expert's; empty without labels, or where that is right on none."""
-        if own is None or not self.right[own]:
-            return {}
-        return {name: right / self.right[own] for name, right in self.right.items()}
-
-    @property
-    def mean_coefficient(self) -> tuple[float, ...] | None:
-        """Over all rows [M]."""
-        return tuple((self.coefficients / self.rows).tolist()) if self.rows else None
-
-    @property
-    def clusters(self) -> tuple[ClusterTally, ...]:
-        """Those of the mixture, with their samples."""
-        if self.mixture is None:
-            return ()
-        return tuple(
-            ClusterTally(coefficient=tuple(mean.tolist()), weight=float(weight), size=int(size))
-            for mean, weight, size in zip(
-                self.mixture.means, self.mixture.weights, self.sizes, strict=True
-            )
-        )
+def _clusters(summary: Summary, mixture: Mixture | None) -> tuple[ClusterTally, ...]:
+    """Those of the mixture, with their samples."""
+    if mixture is None:
+        return ()
+    sizes = summary.counts.clusters[0].tolist()
+    sizes += [0] * (len(mixture.weights) - len(sizes))
+    return tuple(
+        ClusterTally(coefficient=tuple(mean.tolist()), weight=float(weight), size=size)
+        for mean, weight, size in zip(mixture.means, mixture.weights, sizes, strict=True)
+    )

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from dawin_ray.method import FEW_EXPERTS, OWN, Fit, Method
-from dawin_ray.report.figures import DAWIN, Audit, Cost, DatasetAudit, Normalised, Tasks
+from dawin_ray.method import DAWIN, FEW_EXPERTS, OWN, Fit, Method
+from dawin_ray.report.figures import Audit, Cost, DatasetAudit, Normalised, Tasks
 from dawin_ray.report.finished import FinishedRun
-from dawin_ray.statistics import Interval, scores
+from dawin_ray.statistics import Interval, Summary, scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +41,19 @@ class TaskTable:
     rows: tuple[TaskRow, ...]  # the mean last
 
 
-def normalised_of(right: Mapping[str, np.ndarray], own: str) -> dict[str, Normalised]:
-    """Each method's accuracy over the own expert's, of whether each is right on a sample [N].
+def normalised_of(summary: Summary, own: str) -> dict[str, Normalised]:
+    """Each method's accuracy over the own expert's, of the rows that have a label.
 
     Empty where the own expert is right on none.
     """
-    theirs = right[own]
-    if not theirs.any():
+    theirs = summary.right(own)
+    if not theirs:
         return {}
     found = {}
-    for name, ours in right.items():
-        both, alone = int((ours & theirs).sum()), int((ours & ~theirs).sum())
-        own_alone = int(theirs.sum()) - both
-        ratio = scores.paired_ratios([(both, alone, own_alone, len(ours))])
+    for name in summary.methods:
+        both = summary.both(name, own)
+        alone, own_alone = summary.right(name) - both, theirs - both
+        ratio = scores.paired_ratios([(both, alone, own_alone, summary.labelled)])
         found[name] = Normalised(
             value=ratio.value, low=ratio.low, high=ratio.high, n=ratio.n, both=both, alone=alone,
             own_alone=own_alone,

@@ -21,8 +21,7 @@ from dawin_ray.data import (
     read_samples,
     without_border,
 )
-from dawin_ray.method import named_weights
-from dawin_ray.report.figures import DAWIN
+from dawin_ray.method import DAWIN, named_weights
 from dawin_ray.report.finished import Columns
 
 SIDE = 96  # pixels

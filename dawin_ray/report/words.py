@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dawin_ray.report.figures import ALPHA, DAWIN, Audit, DatasetAudit, Difference, MeanDifference
+from dawin_ray.method import DAWIN
+from dawin_ray.report.figures import ALPHA, Audit, DatasetAudit, Difference, MeanDifference
 from dawin_ray.statistics import LEVEL, Interval
 
 SHOWN_P = 1e-4  # smaller p-values are shown as smaller than it

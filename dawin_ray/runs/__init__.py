@@ -11,9 +11,7 @@ Imports data, method, statistics, storage and what is below them. Imported by en
 and what is above them; `passes` and this package do not know each other.
 """
 
-from dawin_ray.runs.broken import (
-    BROKEN_COLUMNS, SHOWN_BROKEN, BrokenShard, broken_shards, words_of_broken,
-)  # fmt: skip
+from dawin_ray.runs.broken import SHOWN_BROKEN, BrokenShard, words_of_broken
 from dawin_ray.runs.class_names import ClassNames, read_class_names, write_class_names
 from dawin_ray.runs.directory import RunDirectory, State
 from dawin_ray.runs.fits import (
@@ -31,24 +29,28 @@ from dawin_ray.runs.manifest import Manifest, SeriesManifest, manifest_of, resea
 from dawin_ray.runs.part_records import ExpertsPart, PredictionsPart
 from dawin_ray.runs.parts import Parts, part_name
 from dawin_ray.runs.planning import PartPlan, plan_parts
+from dawin_ray.runs.scored import Compared, rows_of
 from dawin_ray.runs.row_ranges import rows_between
 from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
 from dawin_ray.runs.series import Series, shards_of
+from dawin_ray.runs.summaries import summary_of
+from dawin_ray.runs.summing import Merging, merge_summaries, plan_merging, read_summary
 from dawin_ray.runs.task_lists import sent_of, text_of
-from dawin_ray.runs.usable import SHOWN_REASONS, check_usable, kind_of_reason
+from dawin_ray.runs.usable import SHOWN_REASONS, broken_of, check_usable, kind_of_reason
 from dawin_ray.runs.work import Mark, Work
 
 __all__ = [
-    "AUDIT", "BATCHES", "BROKEN_COLUMNS", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS",
-    "FINGERPRINT", "FIT", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
-    "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "ExpertsPart", "FitEntry", "GroupFit",
-    "Manifest", "Mark", "Mixtures", "Output", "Part", "PartPlan", "Parts", "PassLedger",
+    "AUDIT", "BATCHES", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS", "FINGERPRINT", "FIT", "JOB",
+    "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN", "SHOWN_REASONS", "WORK",
+    "BrokenShard", "ClassNames", "Compared", "ExpertsPart", "FitEntry", "GroupFit", "Manifest",
+    "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts", "PassLedger",
     "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig", "SavedFits",
-    "Series", "SeriesManifest", "State", "Work", "broken_shards", "changed_files", "check_usable",
+    "Series", "SeriesManifest", "State", "Work", "broken_of", "changed_files", "check_usable",
     "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason", "load_saved",
-    "log_expertise_of", "make_experts", "make_predictions", "manifest_of", "part_name",
-    "plan_parts", "read_class_names", "reseal", "rows_between", "saved_reference", "sent_of",
-    "shards_of", "text_of", "unlisted_files", "words_of_broken", "write_class_names",
+    "log_expertise_of", "make_experts", "make_predictions", "manifest_of", "merge_summaries",
+    "part_name", "plan_merging", "plan_parts", "read_class_names", "read_summary", "reseal",
+    "rows_between", "rows_of", "saved_reference", "sent_of", "shards_of", "summary_of", "text_of",
+    "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from dawin_ray.records import digest, of_json
 from dawin_ray.runs.folder import RunFolder
 from dawin_ray.runs.layout import FIT, MIXTURE
 from dawin_ray.settings import Settings
-from dawin_ray.statistics import ReferenceRows, ScoredRows, disagreements, distributions_of
+from dawin_ray.statistics import ReferenceRows, ScoredRows, distributions_of
 from dawin_ray.storage import join, read_bytes
 
 
@@ -136,9 +136,9 @@ class FitEntry(ReferenceRows):
         """Of the experts' `names`, and of `count` classes: entropies lie in [0, ln count]."""
         most = float(np.log(max(count, 2)))
         clusters = None
-        if rows.cluster is not None and fit.mixture is not None:
-            sizes = np.bincount(rows.cluster, minlength=len(fit.mixture.weights))
-            clusters = tuple(sizes.tolist())
+        if rows.clusters is not None and fit.mixture is not None:
+            unseen = len(fit.mixture.weights) - len(rows.clusters)
+            clusters = (*rows.clusters.tolist(), *[0] * unseen)
         return cls(
             fit=fit,
             classes=classes,
@@ -146,7 +146,7 @@ class FitEntry(ReferenceRows):
             entropy=distributions_of(names, rows.entropy, most),
             coefficient=distributions_of(names, rows.coefficient, 1.0),
             clusters=clusters,
-            disagreements=disagreements(rows.expert_prediction),
+            disagreements=rows.disagreements,
         )
 
 

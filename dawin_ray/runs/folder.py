@@ -12,10 +12,10 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dawin_ray.errors import UserError
+from dawin_ray.errors import DamagedFileError, UserError
 from dawin_ray.records import Record, read_record, to_json
 from dawin_ray.runs.layout import BATCHES
-from dawin_ray.storage import Fence, filesystem, folders_in, join, write_whole
+from dawin_ray.storage import Fence, filesystem, folders_in, join, read_many, write_whole
 
 R = TypeVar("R", bound=Record)
 
@@ -107,6 +107,20 @@ class RunFolder:
         """A file of the run."""
         fs, path = self.path(name)
         content: bytes = fs.cat_file(path)
+        return content
+
+    def content(self, where: tuple[Any, str], output: Output) -> bytes:
+        """A file as it was written, by one request; `where` is what `path` or `output` gave.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            DamagedFileError: it is not what was written.
+        """
+        (content,) = read_many(where[0], [where[1]])
+        if isinstance(content, Exception):
+            raise content
+        if _hash(content) != output.sha256:
+            raise DamagedFileError(where[1], "its sha256 is another")
         return content
 
     def read_text(self, name: str) -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dawin_ray import tables
 from dawin_ray.runs.broken import broken_shards
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.ledger import RowsLostError
@@ -25,15 +26,19 @@ from dawin_ray.runs.part_records import (
     ExpertsPart,
     PredictionsPart,
     ShardCount,
+    content_of_experts,
     find_part,
-    making_again,
+    summary_name,
     write_part_record,
 )
 from dawin_ray.runs.parts import grouped
 from dawin_ray.runs.planning import PartPlan, Piece
+from dawin_ray.runs.scored import Compared, rows_of
+from dawin_ray.runs.summing import write_summary
 from dawin_ray.runs.usable import kind_of_reason
+from dawin_ray.statistics import Summary
 from dawin_ray.storage import open_parquet
-from dawin_ray.tables import EXPERTS, PREDICTIONS, REJECTS, Kind, rows_of
+from dawin_ray.tables import EXPERTS, PREDICTIONS, REJECTS, Kind
 
 KEPT_REASONS = 100  # kinds of reasons of a part's rejects that its record has
 
@@ -92,8 +97,10 @@ def make_experts(run: RunDirectory, plan: PartPlan) -> ExpertsPart:
     return record
 
 
-def make_predictions(run: RunDirectory, item: tuple[PartPlan, ExpertsPart]) -> PredictionsPart:
-    """The part's rows of pass 2, which are those of pass 1; what its record says.
+def make_predictions(
+    run: RunDirectory, compared: Compared, item: tuple[PartPlan, ExpertsPart]
+) -> PredictionsPart:
+    """The part's rows of pass 2, which are those of pass 1, and a summary; what its record says.
 
     Raises:
         UserError: a chunk's file or the part of pass 1 is lost or damaged; it is made again by the
@@ -106,12 +113,11 @@ def make_predictions(run: RunDirectory, item: tuple[PartPlan, ExpertsPart]) -> P
     if digest != first.chunks:
         raise RowsLostError(f"{_name_of(run, plan)}: pass 2 has other chunks than pass 1")
     found = find_part(run, "predictions", PredictionsPart, plan, digest)
-    with making_again(run, "experts", plan, first.experts):
-        content = run.parts.content(first.experts)
+    experts = open_parquet(pa.BufferReader(content_of_experts(run, first)))
     if found is not None:
         return found
-    experts = open_parquet(pa.BufferReader(content))
-    rows = _compared(run, plan, experts, _counted(run, plan, chunks, first))
+    summaries = [Summary.identity(compared.experts, compared.methods)]
+    rows = _summed(run, plan, experts, _counted(run, plan, chunks, first), compared, summaries)
     folder = ("predictions", f"dataset={plan.dataset}")
     predictions = run.parts.write(folder, PREDICTIONS, rows, plan.number)
     if predictions.rows != first.experts.rows:
@@ -119,22 +125,22 @@ def make_predictions(run: RunDirectory, item: tuple[PartPlan, ExpertsPart]) -> P
             f"{_name_of(run, plan)}: {first.experts.rows} samples were scored in pass 1, and "
             f"{predictions.rows} in pass 2"
         )
-    record = PredictionsPart(chunks=digest, predictions=predictions)
+    summary = write_summary(run, summary_name(plan), Summary.merge(summaries))
+    record = PredictionsPart(chunks=digest, predictions=predictions, summary=summary)
     write_part_record(run, "predictions", plan, record)
     return record
 
 
-def log_expertise_of(run: RunDirectory, plan: PartPlan, part: ExpertsPart) -> Iterator[np.ndarray]:
+def log_expertise_of(run: RunDirectory, part: ExpertsPart) -> Iterator[np.ndarray]:
     """ln e of a part's samples float32 [B, M], chunk by chunk, as the passes made them.
 
     Raises:
         UserError: the part is lost or damaged; it is made again by the same command.
     """
-    with making_again(run, "experts", plan, part.experts):
-        content = run.parts.content(part.experts)
-    column = open_parquet(pa.BufferReader(content)).read(["log_expertise"])["log_expertise"]
+    file = open_parquet(pa.BufferReader(content_of_experts(run, part)))
+    column = file.read(["log_expertise"])["log_expertise"]
     if part.experts.rows:
-        values_NM = rows_of(column, len(column[0]))
+        values_NM = tables.rows_of(column, len(column[0]))
         ends = np.cumsum(part.rows_of_chunks)
         yield from (batch for batch in np.split(values_NM, ends[:-1]) if len(batch))
 
@@ -158,12 +164,12 @@ def _rows_of(
 ) -> Iterator[pa.Table]:
     """The chunks' tables, once they are counted; behind a shard's its names, which are unique."""
     refused = _rejects_of(run, plan, chunks)
-    tables = run.work.read_many("experts", plan.dataset, [chunk.file for chunk in chunks])
+    found = run.work.read_many("experts", plan.dataset, [chunk.file for chunk in chunks])
     for piece, of_piece in groupby(chunks, key=lambda chunk: chunk.piece):
         ids: list[pa.ChunkedArray] = []
         rows = 0
         for chunk in of_piece:
-            table, rejects = next(tables), refused.get(chunk.file, REJECTS.empty_table())
+            table, rejects = next(found), refused.get(chunk.file, REJECTS.empty_table())
             assert table is not None, "it was not optional"
             counts = table.num_rows, rejects.num_rows
             if chunk.counts is not None and counts != tuple(chunk.counts):
@@ -197,10 +203,8 @@ def _rejects_of(
     known = [chunk.file for chunk in chunks if chunk.counts is not None and chunk.counts[1]]
     unknown = [chunk.file for chunk in chunks if chunk.counts is None]
     for files, some in ((known, False), (unknown, True)):
-        tables = run.work.read_many("rejects", plan.dataset, files, some=some)
-        found |= {
-            file: table for file, table in zip(files, tables, strict=True) if table is not None
-        }
+        made = run.work.read_many("rejects", plan.dataset, files, some=some)
+        found |= {file: table for file, table in zip(files, made, strict=True) if table is not None}
     return {chunk.file: found[chunk.file] for chunk in chunks if chunk.file in found}
 
 
@@ -208,8 +212,8 @@ def _counted(
     run: RunDirectory, plan: PartPlan, chunks: Sequence[_Chunk], first: ExpertsPart
 ) -> Iterator[pa.Table]:
     """The predictions of each chunk, as many as pass 1 had rows."""
-    tables = run.work.read_many("predictions", plan.dataset, [chunk.file for chunk in chunks])
-    for chunk, rows, table in zip(chunks, first.rows_of_chunks, tables, strict=True):
+    found = run.work.read_many("predictions", plan.dataset, [chunk.file for chunk in chunks])
+    for chunk, rows, table in zip(chunks, first.rows_of_chunks, found, strict=True):
         assert table is not None, "it was not optional"
         if table.num_rows != rows:
             raise RowsLostError(
@@ -219,17 +223,22 @@ def _counted(
         yield table
 
 
-def _compared(
-    run: RunDirectory, plan: PartPlan, experts: pq.ParquetFile, tables: Iterable[pa.Table]
+def _summed(
+    run: RunDirectory,
+    plan: PartPlan,
+    experts: pq.ParquetFile,
+    chunks: Iterable[pa.Table],
+    compared: Compared,
+    summaries: list[Summary],
 ) -> Iterator[pa.Table]:
-    """Row groups of predictions, whose samples are those of the same row groups of pass 1."""
-    for number, group in enumerate(grouped(tables)):
-        ids = experts.read_row_group(number, columns=["sample_id"])["sample_id"]
-        if not ids.equals(group["sample_id"]):
-            raise RowsLostError(
-                f"{_name_of(run, plan)}: experts and predictions hold other samples, or in "
-                "another order"
-            )
+    """Row groups of predictions, whose samples are those of pass 1's; their summary behind them."""
+    for number, group in enumerate(grouped(chunks)):
+        beside = experts.read_row_group(number, columns=compared.of_experts)
+        try:
+            summary = Summary.of(rows_of(beside, group, compared))
+        except ValueError as error:
+            raise RowsLostError(f"{_name_of(run, plan)}: {error}") from error
+        summaries[:] = [Summary.merge([*summaries, summary])]
         yield group
 
 

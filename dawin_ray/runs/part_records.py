@@ -1,15 +1,13 @@
-"""What is kept of each part that is made, so that a run that was killed need not make it again.
+"""What is noted of each part that is made, so that a run that was killed need not make it again.
 
-    work/parts/experts/<data set>/part-00000.json         written behind the part and its rejects
-    work/parts/predictions/<data set>/part-00000.json     written behind the part
+    work/parts/experts/<data set>/part-00000.json         behind the part and its rejects
+    work/parts/predictions/<data set>/part-00000.json     behind the part and its summary
 
 A record holds for a part while the part is of the same chunks and its files have the same hashes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
@@ -17,7 +15,7 @@ from dawin_ray.errors import DamagedFileError, UserError
 from dawin_ray.records import Record, write_record
 from dawin_ray.runs.broken import BrokenShard
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.folder import Part
+from dawin_ray.runs.folder import Output, Part
 from dawin_ray.runs.layout import WORK
 from dawin_ray.runs.planning import PartPlan
 from dawin_ray.runs.work import MADE_AGAIN
@@ -53,6 +51,11 @@ class ExpertsPart:
         """Its files."""
         return (self.experts,) if self.rejects is None else (self.experts, self.rejects)
 
+    def check(self, run: RunDirectory) -> None:
+        """Its files are there as they were made. Raises as `RunFolder.content`."""
+        for part in self.outputs:
+            run.parts.content(part)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionsPart:
@@ -62,17 +65,23 @@ class PredictionsPart:
     chunks: str
     predictions: Part
 
+    summary: Output
+
     @property
     def outputs(self) -> tuple[Part, ...]:
-        """Its file."""
+        """Its file among those of the run."""
         return (self.predictions,)
+
+    def check(self, run: RunDirectory) -> None:
+        """Its files are there as they were made. Raises as `RunFolder.content`."""
+        run.parts.content(self.predictions)
+        run.content(run.path(self.summary.path), self.summary)
 
 
 class _PartRecord(Record, Protocol):
     @property
     def chunks(self) -> str: ...
-    @property
-    def outputs(self) -> tuple[Part, ...]: ...
+    def check(self, run: RunDirectory) -> None: ...
 
 
 R = TypeVar("R", bound=_PartRecord)
@@ -92,30 +101,32 @@ def find_part(
     try:
         found = run.read_record(record, record_name(kind, plan))
         if found.chunks == chunks:
-            for part in found.outputs:
-                run.parts.content(part)
+            found.check(run)
             return found
     except (FileNotFoundError, UserError):
         pass
     return None
 
 
-@contextmanager
-def making_again(run: RunDirectory, kind: Kind, plan: PartPlan, part: Part) -> Iterator[None]:
-    """A part that is damaged or missing is told, and forgotten so that it is made again.
+def content_of_experts(run: RunDirectory, part: ExpertsPart) -> bytes:
+    """The Parquet file of a part of pass 1, as it was made.
 
     Raises:
-        UserError: it is.
+        UserError: it is lost or damaged; it is made again by the same command.
     """
     try:
-        yield
+        return run.parts.content(part.experts)
     except (FileNotFoundError, DamagedFileError) as error:
-        run.remove(record_name(kind, plan))
         what = f"damaged ({error.reason})" if isinstance(error, DamagedFileError) else "missing"
-        address = join(run.root, part.path)
+        address = join(run.root, part.experts.path)
         raise UserError(f"The file {address!r} of this run is {what}. {MADE_AGAIN}") from error
 
 
 def record_name(kind: Kind, plan: PartPlan) -> str:
     """Where a part's record is."""
     return join(WORK, "parts", kind, plan.dataset, f"part-{plan.number:05d}.json")
+
+
+def summary_name(plan: PartPlan) -> str:
+    """Where the summary of a part is."""
+    return record_name("predictions", plan).removesuffix(".json") + ".summary"

@@ -27,7 +27,6 @@ from dawin_ray.storage import (
     folders_in,
     join,
     own_parquet,
-    read_many,
     read_table,
     table_bytes,
 )
@@ -68,19 +67,8 @@ class Parts:
         return part_of(path, content, rows)
 
     def content(self, part: Part) -> bytes:
-        """A part as it was written, by one request.
-
-        Raises:
-            FileNotFoundError: it is not there.
-            DamagedFileError: it is not what was written.
-        """
-        fs, path = self.run.output(part.path)
-        (content,) = read_many(fs, [path])
-        if isinstance(content, Exception):
-            raise content
-        if part_of(part.path, content, part.rows) != part:
-            raise DamagedFileError(join(self.run.root, part.path), "its sha256 is another")
-        return content
+        """A part as it was written. Raises as `RunFolder.content`."""
+        return self.run.content(self.run.output(part.path), part)
 
     def read(self, *names: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The rows of a table, a row group at a time, in the order of the parts' names.

@@ -2,7 +2,7 @@
 
     work/<kind>/<data set>/<shard>/<chunk>.parquet
     work/marks/<kind>/<data set>/<shard>.json
-    work/parts/<kind>/<data set>/part-00000.json        see `records`
+    work/parts/  work/summaries/                        see `part_records` and `summing`
 
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
 if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
@@ -84,17 +84,16 @@ class Work:
                 found.setdefault(shard, set()).add(name.removesuffix(".parquet"))
         return found
 
-    def read(
-        self, kind: Kind, dataset: str, shard: str, chunk: str, columns: list[str] | None = None
-    ) -> pa.Table:
+    def read(self, kind: Kind, dataset: str, shard: str, chunk: str) -> pa.Table:
         """A committed chunk.
 
         Raises:
             UserError: it is missing or damaged. What is left of it is deleted, so that a run that
                 is taken up makes it again.
         """
-        with self._opened(_file(kind, dataset, shard, chunk)) as file:
-            return file.read(columns=columns)
+        (table,) = self.read_many(kind, dataset, [(shard, chunk)])
+        assert table is not None, "it was not optional"
+        return table
 
     def read_many(
         self, kind: Kind, dataset: str, chunks: Sequence[tuple[str, str]], *, some: bool = False
@@ -165,20 +164,30 @@ class Work:
         Raises:
             UserError: one is missing or damaged.
         """
+        marks = self._each_mark(kind, dataset, shards)
+        for shard, mark in zip(shards, marks, strict=True):
+            if mark is None:
+                raise self._lost(_mark(kind, dataset, shard))
+            yield mark
+
+    def find_marks(self, kind: Kind, dataset: str) -> dict[str, Mark | None]:
+        """What was noted of each shard, read as `read_marks` does; None for a damaged one."""
+        shards = sorted(self.marks(kind, dataset))
+        return dict(zip(shards, self._each_mark(kind, dataset, shards), strict=True))
+
+    def _each_mark(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark | None]:
         fs, root = self.folder.path()
         for start in range(0, len(shards), AT_ONCE):
             names = [_mark(kind, dataset, shard) for shard in shards[start : start + AT_ONCE]]
             contents = read_many(fs, [join(root, name) for name in names])
             for name, content in zip(names, contents, strict=True):
-                if isinstance(content, FileNotFoundError):
-                    raise self._lost(name)
-                if isinstance(content, Exception):
+                if isinstance(content, bytes):
+                    yield _mark_of(content, name)
+                elif isinstance(content, FileNotFoundError):
+                    yield None
+                else:
                     address = join(self.folder.address, name)
                     raise unreadable(address, "mark", content) from content
-                try:
-                    yield read_record(Mark, content, name)
-                except UserError as error:
-                    raise self._lost(name) from error
 
     def remove_mark(self, kind: Kind, dataset: str, shard: str) -> None:
         """Delete what `mark` noted, if it is there."""
@@ -229,6 +238,13 @@ class Work:
     def _lost(self, name: str) -> UserError:
         address = join(self.folder.address, name)
         return UserError(f"The file {address!r} of this run is missing or damaged. {MADE_AGAIN}")
+
+
+def _mark_of(content: bytes, name: str) -> Mark | None:
+    try:
+        return read_record(Mark, content, name)
+    except UserError:
+        return None
 
 
 def _file(kind: Kind, dataset: str, shard: str, chunk: str) -> str:

@@ -6,17 +6,21 @@ behind it in the order of packages may import it.
 """
 
 from dawin_ray.statistics.distribution import (
-    Distribution, ReferenceRows, ScoredRows, disagreements, distributions_of,
+    Distribution, ReferenceRows, ScoredRows, distributions_of,
 )  # fmt: skip
 from dawin_ray.statistics.drift import KINDS, DriftConfig, DriftReport, DriftStatistic, drift_of
+from dawin_ray.statistics.rows import Rows, hashes_of
 from dawin_ray.statistics.scores import (
     BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES, Interval, accuracy, holm, mcnemar,
     paired_differences,
 )  # fmt: skip
+from dawin_ray.statistics.sketch import MAX_BINS, Sketch, distance
+from dawin_ray.statistics.summary import Summary
+from dawin_ray.statistics.sums import floats_of
 
 __all__ = [
-    "BINS", "CLASS_PRIOR", "COVERAGES", "KINDS", "LEVEL", "RESAMPLES", "Distribution",
-    "DriftConfig", "DriftReport", "DriftStatistic", "Interval", "ReferenceRows", "ScoredRows",
-    "accuracy", "disagreements", "distributions_of", "drift_of", "holm", "mcnemar",
-    "paired_differences",
+    "BINS", "CLASS_PRIOR", "COVERAGES", "KINDS", "LEVEL", "MAX_BINS", "RESAMPLES",
+    "Distribution", "DriftConfig", "DriftReport", "DriftStatistic", "Interval", "ReferenceRows",
+    "Rows", "ScoredRows", "Sketch", "Summary", "accuracy", "distance", "distributions_of",
+    "drift_of", "floats_of", "hashes_of", "holm", "mcnemar", "paired_differences",
 ]  # fmt: skip

@@ -12,19 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dawin_ray.statistics.sketch import Sketch
+
 QUANTILES = tuple(i / 100 for i in range(101))
 
 BINS = 50  # of the histograms
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoredRows:
-    """How a data set's samples lay: of each sample, and of each expert."""
-
-    entropy: np.ndarray  # in nats, [N, M]
-    coefficient: np.ndarray  # they sum to 1, [N, M]
-    cluster: np.ndarray | None  # [N]; None in the exact mode
-    expert_prediction: np.ndarray  # classes, [N, M]
 
 
 def disagreements(expert_prediction_NM: np.ndarray) -> int:
@@ -33,11 +25,44 @@ def disagreements(expert_prediction_NM: np.ndarray) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredRows:
+    """How a data set's samples lay: of each sample, and of each expert."""
+
+    entropy: tuple[Sketch, ...]  # in nats, [M]
+    coefficient: tuple[Sketch, ...]  # they sum to 1, [M]
+    clusters: np.ndarray | None  # samples of each [K]; None in the exact mode
+    disagreements: int  # samples on which not all experts predict the same class
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        entropy: np.ndarray,
+        coefficient: np.ndarray,
+        cluster: np.ndarray | None,
+        expert_prediction: np.ndarray,
+    ) -> ScoredRows:
+        """Of arrays [N, M], and of a cluster for each sample [N]."""
+        return cls(
+            entropy=tuple(map(Sketch.of, entropy.T)),
+            coefficient=tuple(map(Sketch.of, coefficient.T)),
+            clusters=None if cluster is None else np.bincount(cluster),
+            disagreements=disagreements(expert_prediction),
+        )
+
+    @property
+    def count(self) -> int:
+        """Of samples."""
+        return self.entropy[0].count
+
+
+@dataclass(frozen=True, kw_only=True)
 class Distribution:
     """How the values of one quantity lay.
 
     `below` and `at_most` count the values up to each percentile, itself out and in: where values
-    are tied, a percentile does not say it.
+    are tied, a percentile does not say it. Values are as a `Sketch` has them, which drops bits of
+    more than MAX_BINS different ones: `level` of them.
     """
 
     n: int
@@ -48,21 +73,26 @@ class Distribution:
     at_most: tuple[int, ...]
     limits: tuple[float, float]  # of the histogram
     histogram: tuple[int, ...]  # BINS bins between the limits
+    level: int = 0
 
     @classmethod
-    def of(cls, values_N: np.ndarray, limits: tuple[float, float]) -> Distribution:
-        """Of values, which are clipped to the limits in the histogram alone."""
-        values_N = np.sort(np.asarray(values_N, dtype=np.float64))
-        quantiles = np.quantile(values_N, QUANTILES)
+    def of(cls, values: Sketch, limits: tuple[float, float]) -> Distribution:
+        """Of values, which are clipped to the limits in the histogram alone.
+
+        Raises:
+            ValueError: there are none.
+        """
+        quantiles = values.quantiles(QUANTILES)
         return cls(
-            n=len(values_N),
-            mean=float(values_N.mean()),
-            std=float(values_N.std(ddof=1)) if len(values_N) > 1 else 0.0,
+            n=values.count,
+            mean=values.mean,
+            std=values.std,
             quantiles=dict(zip(map(str, QUANTILES), quantiles.tolist(), strict=True)),
-            below=tuple(np.searchsorted(values_N, quantiles, side="left").tolist()),
-            at_most=tuple(np.searchsorted(values_N, quantiles, side="right").tolist()),
+            below=tuple(values.below(quantiles).tolist()),
+            at_most=tuple(values.at_most(quantiles).tolist()),
             limits=limits,
-            histogram=tuple(np.histogram(values_N.clip(*limits), BINS, limits)[0].tolist()),
+            histogram=tuple(values.histogram(np.linspace(*limits, BINS + 1)).tolist()),
+            level=values.level,
         )
 
 
@@ -80,7 +110,10 @@ class ReferenceRows:
 
 
 def distributions_of(
-    names: Sequence[str], values_NM: np.ndarray, most: float
+    names: Sequence[str], values: Sequence[Sketch], most: float
 ) -> dict[str, Distribution]:
     """Of each expert's values, which lie in [0, most]."""
-    return {name: Distribution.of(values_NM[:, i], (0.0, most)) for i, name in enumerate(names)}
+    return {
+        name: Distribution.of(sketch, (0.0, most))
+        for name, sketch in zip(names, values, strict=True)
+    }

@@ -24,7 +24,8 @@ import numpy as np
 from pydantic import Field
 
 from dawin_ray.settings import Settings
-from dawin_ray.statistics.distribution import Distribution, ReferenceRows, ScoredRows, disagreements
+from dawin_ray.statistics.distribution import Distribution, ReferenceRows, ScoredRows
+from dawin_ray.statistics.sketch import Sketch
 
 DRAWS = 20_000  # simulated batches
 
@@ -148,7 +149,7 @@ def drift_of(
     batch: ScoredRows,
     config: DriftConfig | None = None,
 ) -> DriftReport:
-    """Compare a batch with the reference of a fit. Deterministic; a million rows take seconds.
+    """Compare a batch with the reference of a fit. Deterministic.
 
     Args:
         reference: of the fit's data set.
@@ -157,7 +158,7 @@ def drift_of(
         config: the thresholds.
     """
     config = config or DriftConfig()
-    n, reference_n = len(batch.entropy), next(iter(reference.entropy.values())).n
+    n, reference_n = batch.count, next(iter(reference.entropy.values())).n
     if min(n, reference_n) < config.min_samples:
         of = "the reference" if n >= config.min_samples else "the batch"
         words = (
@@ -166,21 +167,22 @@ def drift_of(
         return DriftReport(n=n, reference_n=reference_n, judged=False, words=words)
     statistics: list[_Statistic] = []
     first = 1 if len(names) == 2 else 0  # two coefficients say the same twice
-    for quantity, distributions, values_NM, start in (
+    for quantity, distributions, values, start in (
         ("entropy", reference.entropy, batch.entropy, 0),
         ("coefficient", reference.coefficient, batch.coefficient, first),
     ):
         for i, name in list(enumerate(names))[start:]:
-            statistics += _of_values((quantity, name), distributions[name], values_NM[:, i], config)
-    clusters = None
-    if batch.cluster is not None and reference.clusters is not None and len(reference.clusters) > 1:
-        counts_K = np.bincount(batch.cluster, minlength=len(reference.clusters))
-        statistics.append(_of_clusters(reference.clusters, counts_K, config))
+            statistics += _of_values((quantity, name), distributions[name], values[i], config)
+    clusters, known = None, reference.clusters
+    if batch.clusters is not None and known is not None and len(known) > 1:
+        counts_K = np.zeros(len(known), dtype=int)
+        counts_K[: len(batch.clusters)] = batch.clusters
+        statistics.append(_of_clusters(known, counts_K, config))
         clusters = {
             "batch": tuple((counts_K / n).tolist()),
-            "reference": tuple(count / reference_n for count in reference.clusters),
+            "reference": tuple(count / reference_n for count in known),
         }
-    differing = disagreements(batch.expert_prediction)
+    differing = batch.disagreements
     statistics.append(_of_disagreement(reference.disagreements, reference_n, differing, n, config))
     judged = tuple(s.judge(config.alpha / len(statistics)) for s in statistics)
     raised = [(s, j) for s, j in zip(statistics, judged, strict=True) if j.alarm]
@@ -214,24 +216,23 @@ def _largest_thresholds(judged: Sequence[DriftStatistic]) -> str:
 
 
 def _of_values(
-    what: tuple[str, str], reference: Distribution, values_N: np.ndarray, config: DriftConfig
+    what: tuple[str, str], reference: Distribution, values: Sketch, config: DriftConfig
 ) -> list[_Statistic]:
     """PSI and Wasserstein's distance of one expert's entropies or coefficients."""
-    sorted_N = np.sort(np.asarray(values_N, dtype=np.float64))
-    n, reference_n = len(sorted_N), reference.n
+    # as coarse as the reference: its tied values would not be those of a finer batch
+    values = values.coarse(reference.level)
+    n, reference_n = values.count, reference.n
     cuts_E, closed_E, up_to_E = _cuts(reference)
     reference_B = np.diff(up_to_E, prepend=0, append=reference_n)
-    up_to_E = np.where(
-        closed_E, np.searchsorted(sorted_N, cuts_E, "right"), np.searchsorted(sorted_N, cuts_E)
-    )
+    up_to_E = np.where(closed_E, values.at_most(cuts_E), values.below(cuts_E))
     counts_B = np.diff(up_to_E, prepend=0, append=n)
     null_psi_D, null_distances_DB = _value_null(tuple(reference_B.tolist()), n)
     psi = float(_psi(_deciles(counts_B, reference_B), _deciles(reference_B, reference_B)))
 
     # How far values lie beyond all of the reference's, it cannot tell: chance decides how many do.
-    below, above = sorted_N[: counts_B[0]], sorted_N[n - counts_B[-1] :]
-    reach_below = cuts_E[0] - below.mean() if len(below) else 0.0
-    reach_above = above.mean() - cuts_E[-1] if len(above) else 0.0
+    lowest, highest = values.mean_of_first(counts_B[0]), values.mean_of_last(counts_B[-1])
+    reach_below = 0.0 if lowest is None else cuts_E[0] - lowest
+    reach_above = 0.0 if highest is None else highest - cuts_E[-1]
     half_widths = np.diff(cuts_E) / 2  # the trapezoidal rule
     inner_E = np.r_[0, half_widths] + np.r_[half_widths, 0]
     inner_E[0] += reach_below

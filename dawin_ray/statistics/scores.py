@@ -8,6 +8,7 @@ Shapes: N samples, G groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,12 +51,16 @@ def accuracy(right: int, n: int) -> Interval:
     return Interval(value=right / n, low=float(found.low), high=float(found.high), n=int(n))
 
 
-def mean(values_N: np.ndarray) -> Interval:
-    """A mean with the normal interval of its standard error."""
-    values_N = np.asarray(values_N, dtype=np.float64)
-    n, value = len(values_N), float(values_N.mean())
-    error = float(values_N.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
-    reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
+def mean(n: int, total: float, squares: float) -> Interval:
+    """A mean with the normal interval of its standard error, of n values' sum and squares' sum.
+
+    NaN of no values.
+    """
+    if not n:
+        return Interval(value=math.nan, low=math.nan, high=math.nan, n=0)
+    value = total / n
+    variance = max(0.0, squares - total * value) / (n - 1) if n > 1 else 0.0
+    reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(variance / n)
     return Interval(value=value, low=value - reach, high=value + reach, n=n)
 
 
@@ -134,66 +139,28 @@ def macro_accuracy(
     return paired_differences([(right, 0, n) for right, n in counts], seed, resamples)
 
 
+def calibration_bin(confidence_N: np.ndarray) -> np.ndarray:
+    """Which of BINS equal bins over [0, 1], open on the left, each confidence is in [N]."""
+    confidence_N = np.asarray(confidence_N, dtype=np.float64)
+    bins_N: np.ndarray = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
+    return bins_N
+
+
 def calibration(
-    confidence_N: np.ndarray, right_N: np.ndarray
+    n_B: np.ndarray, confidence_B: np.ndarray, right_B: np.ndarray
 ) -> tuple[float, list[dict[str, float]]]:
     """Expected calibration error, and the reliability curve: confidence, accuracy, n of each bin.
 
-    BINS bins of equal width over [0, 1], each open on the left; empty bins are left out.
+    Of samples, sums of confidences and right answers in each `calibration_bin`; those that are
+    empty are left out.
     """
-    confidence_N = np.asarray(confidence_N, dtype=np.float64)
-    which_N = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
-    counts = np.bincount(which_N, minlength=BINS)
-    confidences = np.bincount(which_N, confidence_N, BINS)
-    rights = np.bincount(which_N, np.asarray(right_N, dtype=np.float64), BINS)
-    used = counts > 0
-    error = np.abs(rights[used] - confidences[used]).sum() / len(confidence_N)
+    used = n_B > 0
+    error = np.abs(right_B[used] - confidence_B[used]).sum() / n_B.sum()
     curve = [
-        {"confidence": c / n, "accuracy": r / n, "n": int(n)}
-        for c, r, n in zip(confidences[used], rights[used], counts[used], strict=True)
+        {"confidence": float(c / n), "accuracy": float(r / n), "n": int(n)}
+        for c, r, n in zip(confidence_B[used], right_B[used], n_B[used], strict=True)
     ]
     return float(error), curve
-
-
-def _risks(confidence_N: np.ndarray, right_N: np.ndarray) -> np.ndarray:
-    """Share of errors among the k most confident samples, k = 1..N.
-
-    Equally confident samples count with their mean, as in any order of them on average.
-    """
-    order = np.argsort(-confidence_N, kind="stable")
-    wrong, confidence = 1.0 - right_N[order], confidence_N[order]
-    starts = np.flatnonzero(np.r_[True, confidence[1:] != confidence[:-1]])
-    sizes = np.diff(np.r_[starts, len(wrong)])
-    mean = np.add.reduceat(wrong, starts) / sizes
-    return np.cumsum(np.repeat(mean, sizes)) / np.arange(1, len(wrong) + 1)
-
-
-def selective(
-    confidence_N: np.ndarray, right_N: np.ndarray, points: int = 100
-) -> tuple[float, dict[str, float], list[dict[str, float]]]:
-    """AURC, accuracy at COVERAGES, and the risk-coverage curve at up to `points` coverages.
-
-    AURC is the mean of the risks at all N coverages (Geifman and El-Yaniv, 2017). The accuracy at
-    a coverage c is that of the ceil(c N) most confident samples.
-    """
-    risks = _risks(np.asarray(confidence_N, dtype=np.float64), np.asarray(right_N, dtype=float))
-    n = len(risks)
-
-    def at(coverage: float) -> int:
-        return min(n, max(1, int(np.ceil(round(coverage * n, 9))))) - 1
-
-    curve = [
-        {"coverage": (k + 1) / n, "risk": float(risks[k])}
-        for k in np.unique(np.linspace(0, n - 1, min(points, n)).astype(int))
-    ]
-    accuracies = {f"{coverage:g}": 1 - float(risks[at(coverage)]) for coverage in COVERAGES}
-    return float(risks.mean()), accuracies, curve
-
-
-def by_group(groups_N: np.ndarray, right_N: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """Samples and right answers [G] of each of `count` groups."""
-    n_G = np.bincount(groups_N, minlength=count)
-    return n_G, np.bincount(groups_N, np.asarray(right_N, dtype=float), count).astype(int)
 
 
 def shrunk(right_G: np.ndarray, n_G: np.ndarray) -> np.ndarray:
@@ -211,10 +178,3 @@ def rank_correlation(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
     if len(a_N) < 2 or np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
         return None
     return float(stats.spearmanr(a_N, b_N).statistic)
-
-
-def distance(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
-    """Wasserstein's, in the values' unit; None where one side is empty."""
-    if not len(a_N) or not len(b_N):
-        return None
-    return float(stats.wasserstein_distance(a_N, b_N))

@@ -112,7 +112,7 @@ class Reference:
         coefficient, mixture = CoefficientConfig(), MixtureConfig(clusters=CLUSTERS)
         self.fit: Fit = fit(lambda: [log_expertise], len(NAMES), coefficient, mixture)
         coefficients, clusters = self._where(samples)
-        rows = ScoredRows(
+        rows = ScoredRows.of(
             entropy=samples.entropies,
             coefficient=coefficients,
             cluster=clusters,
@@ -127,7 +127,7 @@ class Reference:
     def drift(self, samples: Outputs, config: DriftConfig) -> DriftReport:
         """Of a batch."""
         coefficient, cluster = self._where(samples)
-        rows = ScoredRows(
+        rows = ScoredRows.of(
             entropy=samples.entropies,
             coefficient=coefficient,
             cluster=cluster,

@@ -17,17 +17,21 @@ from tests.integration.processes import DRIVER, KILLED, assert_equal_runs, job_f
 pytestmark = pytest.mark.slow
 
 # Where the driver dies: the function and the number of its call. There are eight chunks in three
-# shards. A point of the compaction comes after the others of its try: nothing is left to stream.
+# shards.
 POINTS = [
     ("first chunk of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 1),
     # even where the actors were done before the driver died, three shards end in this pass
     ("middle of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 3),
     ("a shard's mark of pass 1", "dawin_ray.runs.work:Work.mark", 1),
+    ("tables of pass 1 planned", "dawin_ray.job.parts:plan_parts", 1),
+    ("tables of pass 1 made", "dawin_ray.job.score:check_usable", 1),
     ("fit", "dawin_ray.job.fitting:fit", 1),
     ("mixture.json", "dawin_ray.runs.folder:RunFolder.write_json", 1),
     ("first chunk of pass 2", "dawin_ray.runs.ledger:PassLedger.add", 1),
     ("a shard's mark of pass 2", "dawin_ray.runs.work:Work.mark", 2),
-    ("compaction", "dawin_ray.runs.parts:Parts.write", 3),
+    ("tables of predictions", "dawin_ray.job.score:predictions_parts", 1),
+    ("summaries", "dawin_ray.job.score:summaries_of", 1),
+    ("summaries merged", "dawin_ray.job.parts:read_summary", 1),
     ("manifest", "dawin_ray.job.score:manifest_of", 1),
     ("removal of work", "dawin_ray.runs.work:Work.remove", 1),
 ]
@@ -59,6 +63,27 @@ def test_the_driver_is_killed_in_every_phase(small, datasets, tries, undisturbed
     assert_equal_runs(undisturbed, run_dir)
     print(f"{len(POINTS)} kills, {len(rows(run_dir))} predictions, {len(rows(run_dir, 'rejects'))}"
           " rejects, equal to the undisturbed run")  # fmt: skip
+
+
+# Where a task dies that makes parts of two data sets: with the driver, as it is its process.
+TASK_POINTS = [
+    ("rejects of a part", "dawin_ray.runs.parts:Parts.write", 2),
+    ("a part's record", "dawin_ray.runs.making:write_part_record", 1),
+    ("the next part", "dawin_ray.runs.making:write_part_record", 2),
+    ("predictions", "dawin_ray.runs.making:write_summary", 1),
+    ("a summary", "dawin_ray.runs.making:write_part_record", 1),
+    ("the tree", "dawin_ray.job.parts:read_summary", 1),
+]
+
+
+def test_a_task_that_makes_parts_is_killed(small, datasets, tries, undisturbed, tmp_path):
+    job, run_dir = job_file(small, tmp_path, datasets), tmp_path / "run"
+    for where, target, call in TASK_POINTS:
+        code, output = tries.run(DRIVER, target, call, job)
+        assert code == KILLED, f"{where}: {output}"
+    code, output = tries.run(DRIVER, "", 0, job)
+    assert code == 0, output
+    assert_equal_runs(undisturbed, run_dir)
 
 
 @pytest.mark.parametrize("kind", ["experts", "predictions"])

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import fsspec
@@ -19,7 +20,7 @@ from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.storage import credentials
+from dawin_ray.storage import credentials, delete, read_many
 from dawin_ray.storage import files as storage
 from dawin_ray.storage import lock as locking
 from dawin_ray.storage.objects import StoredObject
@@ -263,6 +264,27 @@ def mirror_sync_of(method):
     from fsspec.asyn import sync_wrapper
 
     return sync_wrapper(method)
+
+
+def test_files_are_read_by_a_request_each_and_deleted_by_one(server, s3, aws):
+    proxy = FaultyProxy(server, {})
+    storage.configure({"s3": {"endpoint_url": proxy.address, "key": KEY, "secret": SECRET}})
+    fs, root = storage.filesystem(f"s3://{BUCKET}/bulk")
+    contents = {f"{root}/[{i}]*": bytes([i]) * i for i in range(1, 9)}
+    for path, content in contents.items():
+        s3.pipe_file(path, content)
+    proxy.asked.clear()
+    *found, lost = read_many(fs, [*contents, f"{root}/lost"])
+    assert found == list(contents.values())
+    assert isinstance(lost, FileNotFoundError)
+    assert Counter(method for method, _ in proxy.asked.elements()) == {"GET": 9}
+    s3.pipe_file(f"{root}/empty", b"")
+    assert read_many(fs, [f"{root}/empty"]) == [b""]
+    proxy.asked.clear()
+    delete(fs, root, [path.rpartition("/")[2] for path in contents])
+    assert Counter(method for method, _ in proxy.asked.elements()) == {"POST": 1}
+    assert [path.rpartition("/")[2] for path in s3.find(root)] == ["empty"]
+    proxy.stop()
 
 
 def test_a_wrong_key_is_told(small, s3, uploaded, aws, tmp_path, monkeypatch):

@@ -23,8 +23,6 @@ class Fatal(ImageDecoder):
             os.kill(os.getpid(), int(encoded.split()[1]))
         if encoded == b"hang":
             time.sleep(600)
-        if encoded == b"exit":
-            os._exit(3)
         if encoded == b"noise":
             print("a library that prints " * 1000, flush=True)
             return "printed"
@@ -65,7 +63,6 @@ def test_what_ends_the_process_is_named_and_the_next_image_is_decoded(own, prepr
     assert own(b"signal 11") == "killed the process that decoded it (signal 11, SIGSEGV)"
     assert np.array_equal(own(image), decoder(image))
     assert "out of memory" in own(b"signal 9")
-    assert "exit code 3" in own(b"exit")
     assert own(b"noise") == "printed"  # none of which is taken for an answer
     assert own(b"surrogate") == "cannot \\udcff"
     assert np.array_equal(own(image), decoder(image))
@@ -78,6 +75,11 @@ def test_any_signal_is_named(own, number):
     assert reason.startswith(f"killed the process that decoded it (signal {int(number)}")
 
 
+def test_memory_is_bounded_beside_what_the_libraries_take(own):
+    """An array of the bound is refused, whatever the machine has."""
+    assert "exit code 1" in own(b"memory")  # an error that this decoder does not catch
+
+
 def test_an_image_that_takes_for_ever_is_given_up(own, preprocessing, monkeypatch):
     image, decoder = make_images(1)[0], Fatal(preprocessing)
     assert np.array_equal(own(image), decoder(image))
@@ -87,13 +89,8 @@ def test_an_image_that_takes_for_ever_is_given_up(own, preprocessing, monkeypatc
     assert np.array_equal(own(image), decoder(image))
 
 
-def test_memory_is_bounded_beside_what_the_libraries_take(own):
-    """An array of the bound is refused, whatever the machine has."""
-    assert "exit code 1" in own(b"memory")  # an error that this decoder does not catch
-
-
-def test_the_process_ends_with_its_parent(preprocessing):
-    with OwnProcess(ImageDecoder(preprocessing)) as own:
+def test_the_process_ends_with_its_parent(own):
+    with own:
         own(make_images(1)[0])
         child = own.child
     assert child.poll() is not None

@@ -212,7 +212,7 @@ def test_a_worker_refuses_other_weights_under_the_name_of_a_tag(case, monkeypatc
 def save_fit(prepared: Prepared, path) -> None:
     draw = np.random.default_rng(0)
     entropies, shares = draw.random((9, 2)), draw.dirichlet([1, 1], 9)
-    rows = ScoredRows(
+    rows = ScoredRows.of(
         entropy=entropies, coefficient=shares, cluster=None,
         expert_prediction=np.zeros((9, 2), int),
     )  # fmt: skip

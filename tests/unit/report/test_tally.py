@@ -10,8 +10,20 @@ import pytest
 from dawin_ray.engine import Timing
 from dawin_ray.errors import UserError
 from dawin_ray.method import Fit
-from dawin_ray.report.tally import Report, alarms_of, summarise
+from dawin_ray.report.tally import Report, Scored, alarms_of, summarise
+from dawin_ray.runs import BrokenShard, ExpertsPart, Part
+from dawin_ray.runs.part_records import ShardCount
 from tests.unit.report.made import LABELLED, drift_record, report_of, report_record
+
+
+def part(rejects: int, lost: int | None) -> ExpertsPart:
+    """Of pass 1, whose only shard has rejects and breaks."""
+    broken = BrokenShard(shard="s.tar", reason="cut", lost=lost, estimated=True)
+    return ExpertsPart(
+        chunks="", experts=Part(path="", bytes=0, sha256="", rows=9), rejects=None,
+        shards=(ShardCount(key="s", rows=9, rejects=rejects),), rows_of_chunks=(9,), reasons={},
+        first=None, broken=(broken,),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -25,8 +37,10 @@ def summarised(run, finished, experts) -> Report:
     )  # fmt: skip
     on = SimpleNamespace(device="cpu", actors=2, threads=1)
     fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
-    shards = dict.fromkeys(LABELLED, ())
-    return summarise(run, spec, shards, fits, on, {"experts": Timing()})
+    parts = dict.fromkeys(LABELLED, ()) | {"one": [part(2, 5), part(1, None)]}
+    summaries = {name: finished.summary(name) for name in LABELLED}
+    found = Scored(fits=fits, summaries=summaries)
+    return summarise(run, spec, parts, found, on, {"experts": Timing()})
 
 
 def test_the_counts_are_those_of_the_rows(summarised, finished, experts):
@@ -51,6 +65,14 @@ def test_the_counts_are_those_of_the_rows(summarised, finished, experts):
             assert row.normalised[experts[-1]] == 1
         else:  # nobody's task, or without labels
             assert row.normalised == {}
+
+
+def test_rejects_and_broken_shards_are_those_of_the_parts(summarised):
+    by_name = {row.dataset: row for row in summarised.datasets}
+    assert by_name.pop("one").rejects == 3
+    assert {row.rejects for row in by_name.values()} == {0}
+    (broken,) = summarised.datasets[list(LABELLED).index("one")].broken
+    assert (broken.shard, broken.lost) == ("s.tar", None)
 
 
 def test_a_report_comes_back_as_it_was(run, summarised, experts):

@@ -18,7 +18,9 @@ from dawin_ray.report.page import write_page
 from dawin_ray.report.tasks import normalised_of, task_table, tasks_of
 from dawin_ray.report.words import words_of_tasks
 from dawin_ray.runs import RunDirectory
+from dawin_ray.statistics import Summary
 from tests.unit.report.made import EXPERTS, LABELLED, write_run, write_tasks
+from tests.unit.statistics.made import make_rows
 
 
 @pytest.fixture(scope="module", params=[3, 8])
@@ -195,8 +197,9 @@ def test_tasks_without_labels_have_weights_in_words(tmp_path):
 
 
 def test_an_own_expert_that_is_never_right_has_no_ratio():
-    right = {"own": np.zeros(4, bool), "dawin": np.ones(4, bool)}
-    assert normalised_of(right, "own") == {}
+    rows = make_rows(4, labels=1)
+    rows.prediction["other"][:] = -1
+    assert normalised_of(Summary.of(rows), "other") == {}
     assert tasks_of([]) is None
 
 

@@ -34,6 +34,9 @@ def fill(run: RunDirectory) -> None:
     for kind in ("experts", "predictions"):
         run.parts.write((kind, "dataset=set"), tables.EXPERTS, [scored(0)])
     run.parts.write(("rejects",), tables.REJECTS, [])
+    for name in ("parts/experts/set/part-00000.json", "parts/predictions/set/part-00000.summary"):
+        run.write_text(f"work/{name}", "x")
+    run.write_text("work/summaries/set/1-00000.summary", "x")
     for name in ("report.json", "audit.json", "mixture.json", "classes.json", "fit.json", MANIFEST):
         run.write_json(name, {})
     for name in ("report.html", "csv/scores.csv", f"cache/{'a' * 32}/c.arrow"):

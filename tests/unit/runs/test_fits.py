@@ -84,7 +84,7 @@ def test_a_fit_that_lacks_something_is_told_by_its_file(run, mixtures, key):
 def saved(run) -> str:
     """The address of a fit.json of the data set `a`."""
     draw = np.random.default_rng(0)
-    rows = ScoredRows(
+    rows = ScoredRows.of(
         entropy=draw.random((9, 2)), coefficient=draw.dirichlet([1, 1], 9),
         cluster=np.array([0] * 4 + [1] * 5), expert_prediction=np.tile([0, 1], (9, 1)),
     )  # fmt: skip

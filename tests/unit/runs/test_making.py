@@ -13,7 +13,12 @@ from dawin_ray.runs.ledger import RowsLostError
 from dawin_ray.runs.making import log_expertise_of, make_experts, make_predictions
 from dawin_ray.runs.part_records import record_name
 from dawin_ray.runs.planning import PartPlan, Piece
+from dawin_ray.runs.scored import Compared, rows_of
+from dawin_ray.runs.summing import read_summary
 from dawin_ray.runs.work import Mark
+from dawin_ray.statistics import Summary
+
+COMPARED = Compared(experts=("x", "y"), beside=("x", "y"), fits=(), exact=True)
 
 CHUNKS = {"a": {"a-0": (["1", "2"], ["3"]), "a-1": (["4"], [])}, "b": {"b-0": (["5"], ["6", "7"])}}
 
@@ -28,8 +33,17 @@ PLAN = PartPlan(
 
 def table_of(kind: str, ids: list[str]) -> pa.Table:
     columns = {"sample_id": ids}
+    number = np.array(ids, np.int32)
+    each = np.stack([number, number], axis=1)
     if kind == "experts":
         columns["log_expertise"] = np.array([[float(i), -1.0] for i in ids], np.float32)
+        columns |= {"baseline_prediction": each, "baseline_confidence": each / np.float32(9)}
+        columns |= {f"baseline_{name}": each.astype(np.float32) for name in ("nll", "brier")}
+    if kind == "predictions":
+        columns |= {"label": number.astype(np.int64), "prediction": number, "cluster": number * 0}
+        columns |= {name: number.astype(np.float32) / 9 for name in ("confidence", "nll", "brier")}
+        columns |= {"coefficient": each / np.float32(9), "expert_prediction": each}
+        columns |= {"expert_entropy": each.astype(np.float32)}
     if kind == "rejects":
         columns |= {"reason": [f"no image {i}" for i in ids], "broken": [i == "6" for i in ids]}
         columns |= {"shard": ["b.tar"] * len(ids), "lost": [9] * len(ids)}
@@ -55,7 +69,7 @@ def ids_in(run, *names: str) -> list[str]:
 
 def make(run):
     first = make_experts(run, PLAN)
-    return first, make_predictions(run, (PLAN, first))
+    return first, make_predictions(run, COMPARED, (PLAN, first))
 
 
 @pytest.mark.parametrize("counted", [True, False])
@@ -74,8 +88,21 @@ def test_parts_hold_the_rows_of_their_chunks_in_their_order(run, counted):
     assert first.reasons == {"no image #": 3}
     assert first.first == ("3", "no image 3")
     assert [(shard.shard, shard.lost) for shard in first.broken] == [("b.tar", 9)]
-    batches = list(log_expertise_of(run, PLAN, first))
+    batches = list(log_expertise_of(run, first))
     assert [batch[:, 0].tolist() for batch in batches] == [[1, 2], [4], [5]]
+
+
+def test_the_summary_is_that_of_the_rows(run, monkeypatch):
+    monkeypatch.setattr(parts, "ROW_GROUP", 3)
+    commit(run)
+    _, second = make(run)
+    found = read_summary(run, second.summary)
+    (experts, predictions) = (
+        pa.concat_tables(run.parts.read(kind, "dataset=set")) for kind in ("experts", "predictions")
+    )
+    whole = Summary.of(rows_of(experts, predictions, COMPARED))
+    assert found.counts.size.tolist() == whole.counts.size.tolist() == [4, 4, 0, 0]
+    assert found.counts.ids.tolist() == whole.counts.ids.tolist()
 
 
 def test_a_piece_has_its_own_chunks_only(run):
@@ -88,9 +115,9 @@ def test_a_piece_has_its_own_chunks_only(run):
 
 def test_a_set_without_rows_and_the_first_rejects_have_their_columns(run):
     first = make_experts(run, dataclasses.replace(PLAN, place=0, pieces=()))
-    second = make_predictions(run, (dataclasses.replace(PLAN, place=0, pieces=()), first))
+    second = make_predictions(run, COMPARED, (dataclasses.replace(PLAN, place=0, pieces=()), first))
     assert [part.rows for part in (*first.outputs, *second.outputs)] == [0, 0, 0]
-    assert list(log_expertise_of(run, PLAN, first)) == []
+    assert list(log_expertise_of(run, first)) == []
 
 
 def test_what_is_made_is_not_made_again(run):
@@ -117,6 +144,16 @@ def test_a_part_that_was_spoilt_since_is_made_again(run, path):
     assert make(run) == made
 
 
+def test_a_summary_that_was_spoilt_since_is_made_again(run):
+    commit(run)
+    made = make(run)
+    run.write_text(made[1].summary.path, "x")
+    with pytest.raises(UserError, match=r"part-00002\.summary' .*made again"):
+        read_summary(run, made[1].summary)
+    assert make(run) == made
+    assert read_summary(run, made[1].summary).counts.size[0] == 4
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 99}'])
 @pytest.mark.parametrize("kind", ["experts", "predictions"])
 def test_a_damaged_record_is_none(run, kind, text):
@@ -140,8 +177,8 @@ def test_a_record_of_other_chunks_is_none(run):
 @pytest.mark.parametrize(
     "read",
     [
-        lambda run, first: make_predictions(run, (PLAN, first)),
-        lambda run, first: list(log_expertise_of(run, PLAN, first)),
+        lambda run, first: make_predictions(run, COMPARED, (PLAN, first)),
+        lambda run, first: list(log_expertise_of(run, first)),
     ],
 )
 def test_a_part_that_is_spoilt_between_the_passes_is_told_and_made_again(run, read):

@@ -17,9 +17,6 @@ def test_what_is_committed_is_read_back(address):
     table = scored(0)
     run.work.commit("experts", "set", "s", "chunk", table)
     assert run.work.read("experts", "set", "s", "chunk").equals(table)
-    assert run.work.read("experts", "set", "s", "chunk", ["sample_id"]).column_names == [
-        "sample_id"
-    ]
     assert run.work.chunks("experts", "set", "s") == ["chunk"]
     assert run.work.chunks("predictions", "set", "s") == []
     assert run.work.chunks("experts", "set", "t") == []

@@ -15,6 +15,7 @@ from dawin_ray.records import read_record, write_record
 from dawin_ray.runs.fits import FitEntry, SavedFits
 from dawin_ray.statistics.distribution import Distribution, ScoredRows
 from dawin_ray.statistics.drift import DriftConfig, drift_of
+from dawin_ray.statistics.sketch import Sketch
 
 CLASSES = 10
 ROWS = ("entropy", "coefficient", "cluster", "expert_prediction")
@@ -39,7 +40,7 @@ class Batch:
             mean_log_likelihood=0.0, converged=True, iterations=1, samples=len(self.entropies),
         )  # fmt: skip
         fit = Fit(samples=len(self.entropies), mixture=mixture)
-        rows = ScoredRows(**dict(zip(ROWS, self, strict=True)))
+        rows = ScoredRows.of(**dict(zip(ROWS, self, strict=True)))
         entry = FitEntry.of(fit, self.names, rows, count=CLASSES, classes="digest")
         saved = SavedFits(code="1", names=(), identity={}, datasets={"set": entry})
         return read_record(SavedFits, write_record(saved), "fit.json").datasets["set"]
@@ -59,7 +60,7 @@ def make_batch(rng, n, experts=2, scale=0.2, disagreement=0.05) -> Batch:
 
 
 def drift(entry, batch, **config):
-    rows = ScoredRows(
+    rows = ScoredRows.of(
         entropy=batch.entropies,
         coefficient=batch.coefficients,
         cluster=batch.clusters,
@@ -214,7 +215,8 @@ def test_three_experts_have_three_coefficients_each():
 
 def test_percentiles_of_the_summary_are_those_of_numpy():
     values = np.r_[np.zeros(30), np.random.default_rng(0).exponential(size=170)]
-    found = dataclasses.asdict(Distribution.of(values, (0.0, 5.0)))
+    values = values.astype(np.float32).astype(np.float64)
+    found = dataclasses.asdict(Distribution.of(Sketch.of(values), (0.0, 5.0)))
     np.testing.assert_array_equal(
         list(found["quantiles"].values()), np.quantile(values, np.arange(101) / 100)
     )
