@@ -108,6 +108,8 @@ class RayWorker(Worker):
 
     def __call__(self, packed: pa.Table) -> dict[str, list[str]]:
         """Score chunks, commit them, and say how it went."""
+        # of each thread that calls, as the last bits of a sum go by the number of threads
+        torch.set_num_threads(self.on.threads)
         with encodable():
             return to_row(self.score(unpack(packed)))
 
@@ -157,19 +159,20 @@ def stream(
     # a block leaves as soon as it has more
     context.target_max_block_size = min(wiring.message, _room(on))
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
-    sent = sent_of(wiring.run, stage.tables[0], map(to_text, tasks))
+    sent = sent_of(wiring.run, stage.name, map(to_text, tasks))
     rows = (
         ray.data.from_items(
             [{"task": task} for task in sent],
             override_num_blocks=len(tasks),
         )
-        # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
-        # decoding inside a model actor would make the model wait
         # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
-        # readers that had to wait for one would wait forever. Their number is bounded instead.
+        # readers that had to wait for one would wait forever. Their number is bounded instead. A
+        # byte of memory is, as Ray fuses operators of equal resources: decoding inside a model
+        # actor would make the model wait.
         .flat_map(
             partial(_read, wiring),
             num_cpus=0,
+            memory=1,
             compute=TaskPoolStrategy(size=on.readers),
         )
         .map_batches(

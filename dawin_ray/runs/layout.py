@@ -43,7 +43,7 @@ _OTHER = re.compile(
     rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
     rf"|{WORK}/parts/({'|'.join(OF_DATASETS)})/[^/]+/part-\d{{5}}\.(json|summary)"
     rf"|{WORK}/summaries/[^/]+/\d+-\d+\.summary"
-    rf"|{TASKS}/[a-z]+-\d{{5}}"
+    rf"|{TASKS}/[a-z_]+-\d{{5}}"
     rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
 )
 
