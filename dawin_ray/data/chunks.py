@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -96,10 +96,10 @@ def pack(chunk: Chunk) -> dict[str, Any]:
     return {"chunk": to_text(chunk), "images": chunk.images.tobytes()}
 
 
-def unpack(packed: pa.Table) -> Chunk:
-    """The chunk in a table of one row that `pack` made; its pixels are not copied."""
-    assert packed.num_rows == 1, "a batch of the stream is one chunk"
-    return from_text(packed["chunk"][0].as_py(), packed["images"][0].as_buffer())
+def unpack(packed: pa.Table) -> list[Chunk]:
+    """The chunks in a table whose rows `pack` made; their pixels are not copied."""
+    rows = zip(packed["chunk"], packed["images"], strict=True)
+    return [from_text(text.as_py(), pixels.as_buffer()) for text, pixels in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class ChunkSummary:
     rows: int
     rejects: int
     bytes: int  # of the shard that the chunk stands for
-    begun: float  # seconds since the epoch, on the worker's clock
+    begun: float  # seconds since the epoch, on the worker's clock: when the models had it
     done: float
     merges: int = 0  # models that were merged for it
     end: dict[str, Any] | None = None  # see `Chunk.end`
@@ -120,15 +120,15 @@ class ChunkSummary:
 
     @property
     def seconds(self) -> float:
-        """That the chunk took in its worker."""
+        """That the chunk took in the models."""
         return self.done - self.begun
 
 
-def to_row(summary: ChunkSummary) -> dict[str, list[str]]:
-    """A summary as a table of one row and one column, in which nothing can be null."""
-    return {"summary": [json.dumps(dataclasses.asdict(summary))]}
+def to_row(summaries: Sequence[ChunkSummary]) -> dict[str, list[str]]:
+    """Summaries as a table of one row and one column, in which nothing can be null."""
+    return {"summaries": [json.dumps([vars(summary) for summary in summaries])]}
 
 
-def from_row(row: Mapping[str, str]) -> ChunkSummary:
-    """The summary of a row that `to_row` made."""
-    return ChunkSummary(**json.loads(row["summary"]))
+def from_row(row: Mapping[str, str]) -> list[ChunkSummary]:
+    """The summaries of a row that `to_row` made."""
+    return [ChunkSummary(**values) for values in json.loads(row["summaries"])]

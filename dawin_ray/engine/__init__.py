@@ -9,9 +9,9 @@ from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptio
 from dawin_ray.engine.engine import Engine, engine_of
 from dawin_ray.engine.local import gpus_here
 from dawin_ray.engine.timing import Timing
-from dawin_ray.engine.workers import Finished, Wiring
+from dawin_ray.engine.workers import Finished, Wiring, message_bytes
 
 __all__ = [
     "ComputeConfig", "Engine", "Finished", "Resources", "Say", "StorageOptions", "Timing", "Wiring",
-    "engine_of", "gpus_here",
+    "engine_of", "gpus_here", "message_bytes",
 ]  # fmt: skip

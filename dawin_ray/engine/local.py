@@ -76,7 +76,7 @@ class LocalEngine:
         worker, wiring = Worker(stage, wiring.run, wiring.on), counted(wiring)
         for part in itertools.chain.from_iterable(tasks):
             for chunk in chunks_of(part, wiring):
-                yield worker.score(chunk)
+                yield from worker.score([chunk])
 
     def map(
         self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources

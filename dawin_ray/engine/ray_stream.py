@@ -1,7 +1,9 @@
 """A pass on Ray Data: shards -> decode (tasks) -> model actors -> one file a chunk, and a summary.
 
-A row of the stream is one chunk (`data.Chunk`), so that Ray never splits or merges what belongs
-together. Actors commit their chunk's output themselves; the driver sees only summaries.
+A row of the stream is one chunk (`data.Chunk`), so that Ray never splits what belongs together. A
+message to an actor is a block of as many as `Wiring.message` says: what Ray's driver does is by
+block. Actors commit their chunks' output themselves, and take the next block meanwhile; the driver
+sees only summaries, as many in a row as there were chunks in the block.
 
 Ray runs again what died, without a bound; what readers and actors begin and end is counted besides
 (`attempts.py`), so that an image, a chunk or a start that kills every process ends in a reject
@@ -11,6 +13,7 @@ or in a message.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,11 +36,15 @@ from dawin_ray.runs import RunDirectory
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
 
-# Chunks are larger than this, so every chunk becomes a block of its own and leaves at once.
-TARGET_BLOCK_BYTES = 32 << 20
+# Blocks at an actor: one that is scored, one that is committed, and others that hide the fetch and
+# Ray's loop, which may look for what is done only every 100 ms.
+TASKS_IN_FLIGHT = 4
 
-# Chunks that wait at an actor while it works: enough to hide the fetch, few enough for memory.
-TASKS_IN_FLIGHT = 3
+# Calls of an actor that overlap: of one the forwards, of another the last commits or first reads.
+CALLS = 2
+
+# Files that an actor reads and writes at once, besides forwards.
+FILES = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,15 +96,15 @@ class RayEngine:
 
 
 class RayWorker(Worker):
-    """A worker as a Ray actor: a chunk comes as a table of one row, a summary goes as one."""
+    """A worker as a Ray actor: chunks come as a table, their summaries go as a table of one row."""
 
     def __init__(self, stage: Pass, run: RunDirectory, on: Resources):
         """Makes its process fit for forwards first."""
         _settle(on)
-        super().__init__(stage, run, on)
+        super().__init__(stage, run, on, FILES)
 
     def __call__(self, packed: pa.Table) -> dict[str, list[str]]:
-        """Score a chunk, commit it, and say how it went."""
+        """Score chunks, commit them, and say how it went."""
         with encodable():
             return to_row(self.score(unpack(packed)))
 
@@ -137,14 +144,14 @@ def stream(
     if not tasks:
         return
     import ray
-    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+    from ray.data import DataContext, TaskPoolStrategy
 
     if wiring.on.tries is UNCOUNTED:
         wiring = replace(wiring, on=replace(wiring.on, tries=count_tries()))
     wiring, on = counted(wiring), wiring.on
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.target_max_block_size = TARGET_BLOCK_BYTES
+    context.target_max_block_size = wiring.message  # a block leaves as soon as it has more
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
     rows = (
         ray.data.from_items(
@@ -163,18 +170,32 @@ def stream(
         .map_batches(
             actor,
             fn_constructor_kwargs={"stage": stage, "run": wiring.run, "on": on},
-            batch_size=1,
+            batch_size=None,  # a block
             batch_format="pyarrow",
             zero_copy_batch=True,
             num_cpus=on.cpus,
             num_gpus=on.gpus,
-            compute=ActorPoolStrategy(
-                size=on.actors, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
-            ),
+            **_pool(on.actors),
         )
     )
     with told_plainly():
-        yield from map(from_row, rows.iter_rows())
+        for row in rows.iter_rows():
+            yield from from_row(row)
+
+
+def _pool(actors: int) -> dict[str, Any]:
+    """Of `map_batches`: how many actors there are, and how many calls wait and run at each."""
+    from ray.data import ActorPoolStrategy
+
+    strategy: Any = partial(
+        ActorPoolStrategy,
+        size=actors,
+        max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT,
+        enable_true_multi_threading=True,  # a worker's forwards follow each other all the same
+    )
+    if "max_concurrent_calls_per_actor" in inspect.signature(ActorPoolStrategy).parameters:
+        return {"compute": strategy(max_concurrent_calls_per_actor=CALLS)}
+    return {"compute": strategy(), "max_concurrency": CALLS}  # before Ray 2.60
 
 
 def _read(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:

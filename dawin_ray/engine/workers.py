@@ -8,9 +8,11 @@ start that kills every process ends in a message.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
 
 import pyarrow as pa
 import torch
@@ -19,14 +21,25 @@ from dawin_ray import tables
 from dawin_ray.attempts import MOST_DEATHS_LOADING, MOST_DEATHS_SCORING, loading, nth
 from dawin_ray.data import Chunk, ChunkSummary, ReadChunks, Shard, Slice, end_of
 from dawin_ray.engine.compute import Resources
+from dawin_ray.engine.files import Beside
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.names import first_line, shown
 from dawin_ray.passes import Pass, Scorer
 from dawin_ray.runs import RunDirectory
 from dawin_ray.tables import Kind
 
+# Messages that each actor has in a pass, at least: with fewer, some would idle at the end.
+MESSAGES = 32
+
+# Chunks in a message, at most, and the bytes of their crops.
+MOST_CHUNKS, MESSAGE_BYTES = 8, 640 << 20
+
 # Between two words of a worker on how far it is in a chunk.
 REPORT_SECONDS = 2.0
+
+Read = Callable[[Kind], pa.Table]  # a table that an earlier pass made of a chunk
+
+Tables = dict[Kind, pa.Table]
 
 # Names of a shard's chunks that are committed already.
 Finished = Callable[[Shard], Collection[str]]
@@ -40,6 +53,17 @@ class Wiring:
     finished: Finished
     run: RunDirectory
     on: Resources
+    message: int = 1  # bytes of crops that go to a worker at once, where chunks are smaller
+
+
+def message_bytes(chunks: int, chunk_bytes: int, actors: int) -> int:
+    """See `Wiring.message`: of a job of so many chunks, so that actors have many messages each.
+
+    What the driver does is by message, whatever the number of chunks in it.
+    """
+    together = min(chunks // (actors * MESSAGES), MOST_CHUNKS, MESSAGE_BYTES // chunk_bytes)
+    # a message leaves with the chunk that passes this
+    return max(1, int((together - 0.5) * chunk_bytes))
 
 
 def chunks_of(part: Slice, wiring: Wiring) -> Iterator[Chunk]:
@@ -48,15 +72,28 @@ def chunks_of(part: Slice, wiring: Wiring) -> Iterator[Chunk]:
     for chunk in wiring.read(part, before):
         counts[chunk.name] = len(chunk.sample_ids) + len(chunk.rejects)
         yield chunk
-    # where others read the rest of the shard, they tell of what is there: each name comes anyway
     yield end_of(part, counts, before)
+
+
+class _Waited:
+    """Reads what was begun before, and counts how long that is waited for: no work of models."""
+
+    def __init__(self, read: Read):
+        self.read, self.seconds = read, 0.0
+
+    def __call__(self, kind: Kind) -> pa.Table:
+        begin = time.time()
+        try:
+            return self.read(kind)
+        finally:
+            self.seconds += time.time() - begin
 
 
 class Worker:
     """A pass's models on one worker, loaded once."""
 
-    def __init__(self, stage: Pass, run: RunDirectory, on: Resources):
-        """Loads them. What goes wrong is said at the first chunk.
+    def __init__(self, stage: Pass, run: RunDirectory, on: Resources, threads: int = 0):
+        """Loads them; `threads` read and write files. What goes wrong is said at the first chunk.
 
         Of an error in an actor's constructor, Ray keeps only the text, and not of every restart.
         """
@@ -64,6 +101,7 @@ class Worker:
         self.scorer: Scorer | None = None
         self.fault: UserError | None = None
         self.under_way, self.told = "", 0.0  # the chunk, and when its progress was told
+        self.forwards, self.beside = Lock(), Beside(threads)
         try:
             with on.tries.of(loading(stage.stage), "") as before:
                 self._check_starts(before)
@@ -85,8 +123,11 @@ class Worker:
         scorer.feed.reached = self._reached
         return scorer
 
-    def score(self, chunk: Chunk) -> ChunkSummary:
-        """Score a chunk, commit it, and say how it went.
+    def score(self, chunks: Sequence[Chunk]) -> list[ChunkSummary]:
+        """Score chunks, commit them, and say how it went.
+
+        Their forwards follow each other, also where several threads call this; what they read and
+        commit passes beside them. Nothing is said of a chunk before it is committed.
 
         Raises:
             UserError: the models cannot be loaded, memory does not suffice, or a model overflows.
@@ -94,38 +135,86 @@ class Worker:
         """
         if self.fault is not None:
             raise self.fault
-        begun, merges = time.time(), 0
+        reads = [self._begin_reads(chunk) for chunk in chunks]
+        committed: list[Callable[[], ChunkSummary]] = []
+        try:
+            with self.forwards:
+                for chunk, read in zip(chunks, reads, strict=True):
+                    committed.append(self._begin_commit(*self._forward(chunk, read)))
+        except Exception:
+            for end in committed:  # what is scored is kept
+                with suppress(Exception):
+                    end()
+            raise
+        return [end() for end in committed]
+
+    def _begin_reads(self, chunk: Chunk) -> Read:
+        """Begin to read what the pass asks for at a chunk; the value waits for it."""
+        where = (chunk.dataset, chunk.shard_key, chunk.name)
+        begun = {
+            kind: self.beside.begin(partial(self.run.work.read, kind, *where))
+            for kind in self.stage.reads
+            if chunk.end is None
+        }
+
+        def read(kind: Kind) -> pa.Table:
+            return begun[kind]()
+
+        return read
+
+    def _forward(self, chunk: Chunk, read: Read) -> tuple[Chunk, Tables, ChunkSummary]:
+        """The pass's tables of a chunk, and its summary."""
+        begun, merges, made = time.time(), 0, Tables()
         if chunk.end is None:
             self.under_way, self.told = f"{chunk.dataset}/{chunk.name}", time.monotonic()
             stage = self.stage.stage
             with named(stage, chunk), self.on.tries.of(stage, self.under_way) as died:
                 if died:
                     self._tell(died, chunk)
-                try:
-                    merges = self.make(chunk)
-                except Exception as error:
-                    if not _is_out_of_memory(error):
-                        raise
-                    raise self._out_of_memory(f"at {_place(chunk)}", error) from error
-        return summary_of(chunk, begun, merges)
+                assert self.scorer is not None, "there is a fault, or there are models"
+                before, waited = self.scorer.merges, _Waited(read)
+                begun = time.time()
+                with self._memory(chunk):
+                    made = self.scorer(chunk, waited)
+                begun += waited.seconds
+                merges = self.scorer.merges - before
+        return chunk, made, summary_of(chunk, begun, merges)
 
-    def make(self, chunk: Chunk) -> int:
-        """Make the pass's tables of a chunk and commit them; how many models were merged for it.
+    def _begin_commit(
+        self, chunk: Chunk, made: Tables, summary: ChunkSummary
+    ) -> Callable[[], ChunkSummary]:
+        """Begin to commit a chunk; the value waits for it, and then is its summary."""
+        end = self.beside.begin(partial(self.commit, chunk, made))
+
+        def committed() -> ChunkSummary:
+            end()
+            return summary
+
+        return committed
+
+    def commit(self, chunk: Chunk, made: Tables) -> None:
+        """Commit the pass's tables of a chunk.
 
         Rejects go first, and what a resumed run looks for goes last.
         """
-        assert self.scorer is not None, "there is a fault, or there are models"
-        where, before = (chunk.dataset, chunk.shard_key, chunk.name), self.scorer.merges
+        if chunk.end is not None:
+            return
+        where = (chunk.dataset, chunk.shard_key, chunk.name)
+        with named(self.stage.stage, chunk), self._memory(chunk):
+            if "experts" in self.stage.tables and chunk.rejects:
+                self.run.work.commit("rejects", *where, _rejects_of(chunk))
+            for kind in self.stage.tables:
+                self.run.work.commit(kind, *where, made[kind])
 
-        def read(kind: Kind) -> pa.Table:
-            return self.run.work.read(kind, *where)
-
-        made = self.scorer(chunk, read)
-        if "experts" in self.stage.tables and chunk.rejects:
-            self.run.work.commit("rejects", *where, _rejects_of(chunk))
-        for kind in self.stage.tables:
-            self.run.work.commit(kind, *where, made[kind])
-        return self.scorer.merges - before
+    @contextmanager
+    def _memory(self, chunk: Chunk) -> Iterator[None]:
+        """Raises a UserError where memory does not suffice."""
+        try:
+            yield
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise self._out_of_memory(f"at {_place(chunk)}", error) from error
 
     def _reached(self, done: int, total: int) -> None:
         if time.monotonic() - self.told >= REPORT_SECONDS:
@@ -191,7 +280,7 @@ def named(stage: str, chunk: Chunk) -> Iterator[None]:
 
 
 def summary_of(chunk: Chunk, begun: float, merges: int = 0) -> ChunkSummary:
-    """The summary of a chunk that is done now."""
+    """The summary of a chunk that the models have done now."""
     return ChunkSummary(
         dataset=chunk.dataset,
         shard=chunk.shard_key,

@@ -57,6 +57,7 @@ class Pass:
     spec: ScoringSpec
     tables: tuple[Kind, ...]  # that it writes for each chunk, the last one last
     make: Callable[[], Scorer]  # loads the models on the worker that calls it
+    reads: tuple[Kind, ...] = ()  # tables of an earlier pass that it asks for at each chunk
 
     @property
     def label(self) -> str:
@@ -78,7 +79,7 @@ def predictions_pass(spec: ScoringSpec, fits: Mapping[str, Fit]) -> Pass:
     """Pass 2: what the interpolated models say; `fits` are by data set."""
     name = "exact" if spec.exact else "merged"
     make = partial(_Predictions, spec, fits)
-    return Pass(name=name, spec=spec, tables=("predictions",), make=make)
+    return Pass(name=name, spec=spec, tables=("predictions",), make=make, reads=("experts",))
 
 
 def single_pass(spec: ScoringSpec, fits: Mapping[str, Fit]) -> Pass:
