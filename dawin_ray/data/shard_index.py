@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dawin_ray.attempts import Tries
 from dawin_ray.data.datasets import Sample, Shard, Start
 from dawin_ray.data.formats.registry import FORMATS
 from dawin_ray.data.versions import check_unchanged
@@ -48,8 +49,8 @@ class ShardIndex:
 
     VERSION: ClassVar[int] = 1
     chunk_size: int
-    bytes: int  # of the shard, as its version
-    version: str
+    bytes: int  # of the shard, as the next one
+    state: str  # its version
     samples: int  # with what stands for the samples behind a break
     starts: tuple[ChunkStart, ...]  # of chunks 1, 2 ...
 
@@ -84,7 +85,7 @@ class Noting:
         return ShardIndex(
             chunk_size=self.chunk_size,
             bytes=self.shard.bytes,
-            version=self.shard.version,
+            state=self.shard.version,
             samples=self.samples,
             starts=tuple(self.starts),
         )
@@ -114,7 +115,7 @@ class Indexes:
         except UserError:
             return None
         now = (self.chunk_size, shard.bytes, shard.version)
-        return index if (index.chunk_size, index.bytes, index.version) == now else None
+        return index if (index.chunk_size, index.bytes, index.state) == now else None
 
     def keep(self, shard: Shard, index: ShardIndex | None) -> None:
         """Write a shard's index, if it has one and that can be."""
@@ -131,25 +132,35 @@ class Indexes:
         """Where a shard's index is kept."""
         return join(self.root, shard.dataset, f"{shard.key}.json")
 
-    def chunks(self, shard: Shard) -> int | None:
-        """Chunks of a shard by its index, which is made here if that is soon; None without one.
+    def scan(self, shard: Shard) -> ShardIndex | None:
+        """Make an index of a shard on this machine, and keep it; None where it has none.
 
         Raises:
             UserError: the shard is not what was listed, or its storage fails.
         """
-        index = self.read(shard)
-        if index is None and is_local(filesystem(shard.address)[0]):
-            index = self.scan(shard)
-        return None if index is None else index.chunks
-
-    def scan(self, shard: Shard) -> ShardIndex | None:
-        """Make an index of a shard on this machine, and keep it. Raises as `chunks`."""
         partly = FORMATS[shard.format].partly
         assert partly is not None, "only shards of such formats are asked for"
         check_unchanged(shard)
         index = index_of(shard, partly.scan(shard), self.chunk_size)
         self.keep(shard, index)
         return index
+
+
+@dataclass(frozen=True)
+class CountChunks:
+    """Chunks of a large shard by its index, which is made where it can be; None without one."""
+
+    indexes: Indexes
+    tries: Tries
+
+    def __call__(self, shard: Shard) -> int | None:
+        """Of one shard. Raises as `Indexes.scan`."""
+        index = self.indexes.read(shard)
+        if index is None and is_local(filesystem(shard.address)[0]):
+            with self.tries.of("index", f"{shard.dataset}/{shard.key}") as deaths:
+                if not deaths:  # else its reader will find out what it dies of
+                    index = self.indexes.scan(shard)
+        return None if index is None else index.chunks
 
 
 def index_of(shard: Shard, samples: Iterable[Sample], chunk_size: int) -> ShardIndex | None:

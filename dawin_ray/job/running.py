@@ -11,8 +11,11 @@ from typing import Protocol
 from dawin_ray.data import (
     FORMATS,
     ChunkSummary,
+    CountChunks,
+    Indexes,
     ReadChunks,
     Shard,
+    Task,
     chunk_name,
     count_samples,
     tasks_of,
@@ -52,6 +55,7 @@ class Passes:
     state: State  # of the run, when it was opened
     shards: Sequence[Shard]
     read: ReadChunks
+    indexes: Indexes
     on: Resources
     chunk_size: int
     progress: Progress
@@ -72,7 +76,7 @@ class Passes:
         finished = _Finished(self.run, self.state, stage.tables)
         total = work_left(ledger.remaining, finished, self.counts, self.chunk_size)
         wiring = Wiring(read=self.read, finished=finished, run=self.run, on=self.on)
-        tasks = tasks_of(ledger.remaining, self.on.readers)
+        tasks = self._tasks(ledger.remaining)
         chunks = self.engine.run(stage, tasks, wiring)
         with (
             self.progress.phase(stage.name, total) as advance,
@@ -86,6 +90,16 @@ class Passes:
                 work = chunk.bytes if self.counts is None else chunk.rows + chunk.rejects
                 advance(replace(chunk, work=work))
         ledger.check_complete()
+
+    def _tasks(self, shards: Sequence[Shard]) -> list[Task]:
+        """What readers do. Where the chunks of large shards begin is found in tasks."""
+        count = CountChunks(self.indexes, self.on.tries)
+
+        def counts(large: Sequence[Shard]) -> list[int | None]:
+            with step(self.progress.say, f"finding the chunks of {len(large):,} large shards"):
+                return list(self.engine.map(count, large, self.on))
+
+        return tasks_of(shards, self.on.readers, self.indexes.above, counts)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from dawin_ray.runs.fits import (
 from dawin_ray.runs.folder import Output, Part
 from dawin_ray.runs.inventory import changed_files, files_of
 from dawin_ray.runs.layout import (
-    AUDIT, BATCHES, CLASSES, CSV, DATA, FINGERPRINT, FIT, JOB, LEDGER, MANIFEST, MIXTURE, PAGE,
-    SHARDS, WORK,
+    AUDIT, BATCHES, CLASSES, CSV, DATA, FINGERPRINT, FIT, INDEX, JOB, LEDGER, MANIFEST, MIXTURE,
+    PAGE, SHARDS, WORK,
 )  # fmt: skip
 from dawin_ray.runs.ledger import PassLedger, RowsLostError, check_shard
 from dawin_ray.runs.manifest import Manifest, SeriesManifest, manifest_of, reseal
@@ -37,12 +37,12 @@ from dawin_ray.runs.work import Mark, Work
 
 __all__ = [
     "AUDIT", "BATCHES", "BROKEN_COLUMNS", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS",
-    "FINGERPRINT", "FIT", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
-    "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compaction", "FitEntry", "GroupFit",
-    "Manifest", "Mark", "Mixtures", "Output", "Part", "Parts", "PassLedger", "RowsLostError",
-    "RunDirectory", "Saved", "SavedFitConfig", "SavedFits", "Series", "SeriesManifest", "State",
-    "Work", "broken_shards", "changed_files", "check_shard", "check_usable", "compact",
-    "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason", "load_saved",
-    "manifest_of", "plan_compaction", "read_class_names", "reseal", "saved_reference", "shards_of",
-    "unlisted_files", "words_of_broken", "write_class_names",
+    "FINGERPRINT", "FIT", "INDEX", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS",
+    "SHOWN_BROKEN", "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compaction", "FitEntry",
+    "GroupFit", "Manifest", "Mark", "Mixtures", "Output", "Part", "Parts", "PassLedger",
+    "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig", "SavedFits", "Series",
+    "SeriesManifest", "State", "Work", "broken_shards", "changed_files", "check_shard",
+    "check_usable", "compact", "faults_of_manifest", "faults_of_outputs", "files_of",
+    "kind_of_reason", "load_saved", "manifest_of", "plan_compaction", "read_class_names", "reseal",
+    "saved_reference", "shards_of", "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip

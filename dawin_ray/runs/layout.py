@@ -17,6 +17,8 @@ CLASSES, FIT, AUDIT, PAGE, CSV = "classes.json", "fit.json", "audit.json", "repo
 
 WORK, CACHE = "work", "cache"
 
+INDEX = f"{WORK}/index"  # of where the chunks of large shards begin
+
 BATCHES, SHARDS, LEDGER = "batches", "shards.jsonl", "ledger.json"
 
 DATA = "data.jsonl.gz"
@@ -39,6 +41,7 @@ _OTHER = re.compile(
     rf"{CSV}/(scores|differences|clusters|classes|weights|costs|drift)\.csv"
     rf"|{WORK}/({'|'.join(TABLES)})/[^/]+/[^/]+/[^/]+\.parquet"
     rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
+    rf"|{INDEX}/[^/]+/[^/]+\.json"
     rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
 )
 
