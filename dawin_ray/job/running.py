@@ -11,8 +11,11 @@ from typing import Protocol
 from dawin_ray.data import (
     FORMATS,
     ChunkSummary,
+    CountChunks,
+    Indexes,
     ReadChunks,
     Shard,
+    Task,
     chunk_name,
     count_samples,
     tasks_of,
@@ -54,6 +57,7 @@ class Passes:
     state: State  # of the run, when it was opened
     shards: Sequence[Shard]
     read: ReadChunks
+    indexes: Indexes
     on: Resources
     chunk_size: int
     progress: Progress
@@ -80,7 +84,7 @@ class Passes:
             on=self.on,
             message=self._message(ledger.remaining),
         )
-        tasks = tasks_of(ledger.remaining, self.on.readers)
+        tasks = self._tasks(ledger.remaining)
         chunks = self.engine.run(stage, tasks, wiring)
         with (
             ledger,
@@ -106,6 +110,16 @@ class Passes:
         height, width = self.read.decode.preprocessing.size
         pixels = sum(samples) * height * width * 3
         return message_bytes(chunks, max(1, pixels // chunks), self.on.actors)
+
+    def _tasks(self, shards: Sequence[Shard]) -> list[Task]:
+        """What readers do. Where the chunks of large shards begin is found in tasks."""
+        count = CountChunks(self.indexes, self.on.tries)
+
+        def counts(large: Sequence[Shard]) -> list[int | None]:
+            with step(self.progress.say, f"finding the chunks of {len(large):,} large shards"):
+                return list(self.engine.map(count, large, self.on))
+
+        return tasks_of(shards, self.on.readers, self.indexes.above, counts)
 
 
 @dataclass(frozen=True)

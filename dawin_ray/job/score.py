@@ -8,7 +8,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import dawin_ray
-from dawin_ray.data import FORMATS, CropCache, DecodeImages, ReadChunks, Shard, plan_cache
+from dawin_ray.data import (
+    FORMATS,
+    CropCache,
+    DecodeImages,
+    Indexes,
+    ReadChunks,
+    Shard,
+    large_above,
+    plan_cache,
+)
 from dawin_ray.engine import Engine, Resources, Say, engine_of
 from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
@@ -35,6 +44,7 @@ from dawin_ray.runs import (
     DATA,
     FINGERPRINT,
     FIT,
+    INDEX,
     JOB,
     MIXTURE,
     SHARDS,
@@ -50,7 +60,7 @@ from dawin_ray.runs import (
     manifest_of,
     write_class_names,
 )
-from dawin_ray.storage import Fence, exclusive
+from dawin_ray.storage import Fence, exclusive, join
 
 CACHE_NOTE = "work/cache.json"
 
@@ -186,7 +196,12 @@ def _score(
         progress.say(line)
     spec = replace(prepared.spec, device=on.device, precision=session.precision)
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
-    decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
+    indexes = Indexes(
+        root=join(run.address, INDEX),
+        chunk_size=job.compute.chunk_size,
+        above=large_above(shards, on.readers),
+    )
+    decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes, indexes)
     cache = _cache(run, prepared, shards, on, progress)
     passes = Passes(
         engine=session.engine,
@@ -194,6 +209,7 @@ def _score(
         state=state,
         shards=shards,
         read=ReadChunks(decode, cache),
+        indexes=indexes,
         on=on,
         chunk_size=job.compute.chunk_size,
         progress=progress,

@@ -17,6 +17,8 @@ CLASSES, FIT, AUDIT, PAGE, CSV = "classes.json", "fit.json", "audit.json", "repo
 
 WORK, CACHE = "work", "cache"
 
+INDEX = f"{WORK}/index"  # of where the chunks of large shards begin
+
 BATCHES, SHARDS, LEDGER = "batches", "shards.jsonl", "ledger.json"
 
 DATA = "data.jsonl.gz"
@@ -44,6 +46,7 @@ _OTHER = re.compile(
     rf"|{WORK}/parts/({'|'.join(OF_DATASETS)})/[^/]+/part-\d{{5}}\.(json|summary)"
     rf"|{WORK}/summaries/[^/]+/\d+-\d+\.summary"
     rf"|{TASKS}/[a-z_]+-\d{{5}}"
+    rf"|{INDEX}/[^/]+/[^/]+\.json"
     rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
 )
 
