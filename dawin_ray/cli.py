@@ -248,7 +248,10 @@ def bench(  # noqa: PLR0913  # each is an option of the command
     precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "float32,bfloat16",
     sections: Annotated[
         str, typer.Option(help="Comma-separated.")
-    ] = "models,rank,data,mixture,job,saved,memory",
+    ] = "models,rank,data,mixture,job,saved,memory,scale",
+    store: Annotated[
+        str, typer.Option(help="Of scale: s3://bucket/folder at AWS_ENDPOINT_URL.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("runs/bench.json"),
     verbose: Verbose = False,
 ) -> None:
@@ -265,6 +268,7 @@ def bench(  # noqa: PLR0913  # each is an option of the command
             images=images,
             precisions=tuple(precisions.split(",")),
             sections=tuple(sections.split(",")),
+            store=store,
         )
         result = measure(config, lambda figure: _echo(line_of(figure)))
         write(result, out)

@@ -7,6 +7,7 @@
     job      the whole job on synthetic JPEGs against a plain loop that makes the same forwards
     saved    a saved fit applied in one pass, against the two passes that made it
     memory   peak memory of a job over few and over many images
+    scale    what a job costs besides its models, with stubs in their place, at any size
 
 `models` and `rank` need no Ray; the others run on a CPU. Compared things are timed in turn in
 one process, so that a slow minute of the machine hits all of them.
@@ -25,7 +26,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("models", "rank", "data", "mixture", "job", "saved", "memory")
+SECTIONS = ("models", "rank", "data", "mixture", "job", "saved", "memory", "scale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class BenchConfig:
     images: int = 2_000  # of the job
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     sections: tuple[str, ...] = SECTIONS
+    store: str = ""  # s3://bucket/folder for run directories of `scale`; "" is the disk alone
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import numpy as np
 from dawin_ray.attempts import Tries
 from dawin_ray.bench import BenchConfig, Figure
 from dawin_ray.data import Chunk, ReadChunks, Shard, Slice, chunk_name, tasks_of
-from dawin_ray.engine import ComputeConfig, Resources, Wiring, engine_of, message_bytes
+from dawin_ray.engine import ComputeConfig, Engine, Resources, Wiring, engine_of, message_bytes
 from dawin_ray.passes import Pass, ScoringSpec
 from dawin_ray.runs import PassLedger, RunDirectory
 
@@ -107,7 +107,7 @@ class Streamed:
     cpu: float  # seconds of the driver, in all
 
 
-def stream(load: Load, on: Resources) -> Streamed:
+def stream(load: Load, on: Resources, engine: Engine) -> Streamed:
     """Run the load through the engine, and the ledger besides."""
     shards = [
         Shard(dataset="set", name=f"{i}.tar", address="", format="webdataset", bytes=1, key=f"{i}")
@@ -118,7 +118,6 @@ def stream(load: Load, on: Resources) -> Streamed:
     first, last, count = float("inf"), 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory(folder)
-        ledger = PassLedger(run, ("experts",), shards)
         pixels = load.rows * load.side**2 * 3
         message = message_bytes(load.shards * load.chunks, pixels, on.actors)
         wiring = Wiring(
@@ -128,15 +127,16 @@ def stream(load: Load, on: Resources) -> Streamed:
             on=on,
             message=message,
         )
-        cpu = 0.0
-        for summary in engine_of(ComputeConfig()).run(stage, tasks_of(shards, on.readers), wiring):
-            cpu = cpu or time.process_time()  # actors have started
-            ledger.add(summary)
-            if summary.chunk:
-                first, last = min(first, summary.begun), max(last, summary.done)
-                count += 1
+        cpu, tasks = 0.0, tasks_of(shards, on.readers)
+        with PassLedger(run, ("experts",), shards) as ledger:
+            for summary in engine.run(stage, tasks, wiring):
+                cpu = cpu or time.process_time()  # actors have started
+                ledger.add(summary)
+                if summary.chunk:
+                    first, last = min(first, summary.begun), max(last, summary.done)
+                    count += 1
+            ledger.check_complete()
         cpu = time.process_time() - cpu
-        ledger.check_complete()
     seconds = max(last - first, 1e-9)
     return Streamed(
         ideal=count * load.seconds / on.actors / seconds, chunks=count / seconds, cpu=cpu
@@ -145,12 +145,13 @@ def stream(load: Load, on: Resources) -> Streamed:
 
 def figures(config: BenchConfig) -> Iterator[Figure]:
     """The curves, and the driver's CPU."""
-    with engine_of(ComputeConfig()).session(lambda line: None) as here:
+    engine = engine_of(ComputeConfig())
+    with engine.session(lambda line: None) as here:
         on = replace(here, device="cpu", cpus=0.01, gpus=0, threads=1, readers=READERS)
         for load, lasting in ((TINY, 20.0), (CROPS, 10.0)):
             for actors in ACTORS:
                 scaled = load.of(actors, lasting)
-                found = stream(scaled, replace(on, actors=actors))
+                found = stream(scaled, replace(on, actors=actors), engine)
                 yield Figure(
                     section="scale",
                     name=f"{load.name}: {actors} actors of {load.seconds:g} s a chunk",
@@ -160,7 +161,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
                     f"{1000 * found.cpu / (scaled.shards * scaled.chunks):.2f} ms driver CPU a "
                     "chunk",
                 )
-        found = stream(SHORT, replace(on, actors=2))
+        found = stream(SHORT, replace(on, actors=2), engine)
         yield Figure(
             section="scale",
             name=f"{SHORT.shards:,} {SHORT.name}",

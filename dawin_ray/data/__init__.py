@@ -22,47 +22,17 @@ from dawin_ray.data.formats.registry import FORMATS, count_samples, read_samples
 from dawin_ray.data.images import ImageDecoder, open_image, without_border
 from dawin_ray.data.isolated import FATAL
 from dawin_ray.data.listing import list_files
-from dawin_ray.data.slices import Slice, Task, slices_of, tasks_of, to_text
+from dawin_ray.data.shard_index import CountChunks, Indexes
+from dawin_ray.data.slices import Slice, Task, slices_of, to_text
 from dawin_ray.data.sources import Source, check_apart, make_shards, settle
+from dawin_ray.data.splitting import forecast, large_above, tasks_of
 
 __all__ = [
-    "FATAL",
-    "FORMATS",
-    "Chunk",
-    "ChunkSummary",
-    "CropCache",
-    "DatasetClasses",
-    "DatasetConfig",
-    "DecodeImages",
-    "Files", "GrowingFiles",
-    "ImageDecoder",
-    "Listing",
-    "ReadChunks",
-    "Sample",
-    "Shard",
-    "Slice",
-    "Source",
-    "Task",
-    "cache_key",
-    "check_apart",
-    "chunk_name",
-    "count_samples",
-    "end_of",
-    "folders_without_a_name",
-    "from_row",
-    "in_order_of",
-    "list_files",
-    "make_shards",
-    "open_image",
-    "pack",
-    "plan_cache",
-    "read_samples",
-    "resolve_classes",
-    "settle",
-    "slices_of",
-    "tasks_of",
-    "to_row",
-    "to_text",
-    "unpack",
-    "without_border",
+    "FATAL", "FORMATS", "Chunk", "ChunkSummary", "CountChunks", "CropCache", "DatasetClasses",
+    "DatasetConfig", "DecodeImages", "Files", "GrowingFiles", "ImageDecoder", "Indexes", "Listing",
+    "ReadChunks", "Sample", "Shard", "Slice", "Source", "Task", "cache_key", "check_apart",
+    "chunk_name", "count_samples", "end_of", "folders_without_a_name", "forecast", "from_row",
+    "in_order_of", "large_above", "list_files", "make_shards", "open_image", "pack", "plan_cache",
+    "read_samples", "resolve_classes", "settle", "slices_of", "tasks_of", "to_row", "to_text",
+    "unpack", "without_border",
 ]  # fmt: skip

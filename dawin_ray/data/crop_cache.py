@@ -31,7 +31,7 @@ import numpy as np
 import PIL
 
 from dawin_ray.attempts import Tries
-from dawin_ray.data.chunks import Chunk, from_text, to_text
+from dawin_ray.data.chunks import Chunk, chunk_name, from_text, to_text
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
@@ -54,6 +54,8 @@ LENGTHS = struct.Struct("<III")
 KEY_FIELD = b"dawin_ray.cache_key"  # of the header
 
 SUFFIX = ".crops"
+
+DIGITS = 18  # at most, of the number in a chunk's name
 
 TEMPORARY = "dawin_ray-"  # begins the names of folders that are made for remote run directories
 
@@ -205,7 +207,10 @@ class CropCache:
         # a name becomes a path: it is one that this shard's chunks can have, or none is believed
         begin = f"{shard.key}-"
         if not isinstance(names, list) or not all(
-            isinstance(n, str) and n.startswith(begin) and n.removeprefix(begin).isdecimal()
+            isinstance(n, str)
+            and len(n) <= len(begin) + DIGITS
+            and n.startswith(begin)
+            and n.removeprefix(begin).isdecimal()
             for n in names
         ):
             return None
@@ -267,12 +272,12 @@ class ReadChunks:
 
     def __call__(self, part: Slice, finished: Collection[str] = ()) -> Iterator[Chunk]:
         """The chunks of a slice but the finished ones."""
-        assert part.is_whole, "shards are not split yet"
         finished, shard = set(finished), part.shard
         if self.cache is None:
-            yield from self.decode(shard, finished)
+            yield from self.decode.of(part, finished)
             return
-        for name in self.cache.chunks(shard) or ():
+        there = self._cached(part)
+        for name in there or ():
             if name in finished:
                 continue
             if (chunk := self.cache.read(shard.dataset, name)) is None:
@@ -280,12 +285,28 @@ class ReadChunks:
             finished.add(name)
             yield chunk
         else:
-            if self.cache.chunks(shard) is not None:
+            if there is not None:
                 return
-        complete, names = not finished, []
-        for chunk in self.decode(shard, finished):
+        complete, last = not finished, None
+        for chunk in self.decode.of(part, finished):
             complete = self.cache.write(chunk) and complete
-            names.append(chunk.name)
+            last = chunk.name
             yield chunk
-        if complete:
-            self.cache.finish(shard, names)
+        if complete and last is not None and part.last is None:
+            # a chunk of another slice may not be there after all: then it is decoded
+            count = self._ordinal(last) + 1
+            self.cache.finish(shard, [self._name(shard, i) for i in range(count)])
+
+    def _cached(self, part: Slice) -> list[str] | None:
+        """Names of a slice's chunks, which may be in the cache; None where its end is not known."""
+        assert self.cache is not None, "nothing is asked for without one"
+        if part.last is not None:
+            return [self._name(part.shard, i) for i in range(part.first, part.last + 1)]
+        names = self.cache.chunks(part.shard)
+        return names and [name for name in names if part.holds(self._ordinal(name))]
+
+    def _name(self, shard: Shard, chunk: int) -> str:
+        return chunk_name(shard, chunk * self.decode.chunk_size)
+
+    def _ordinal(self, name: str) -> int:
+        return int(name.rpartition("-")[2]) // self.decode.chunk_size

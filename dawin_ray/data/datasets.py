@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -159,6 +160,13 @@ class Shard:
         )
 
 
+class Start(NamedTuple):
+    """Where the reading of a shard can be taken up, and goes on as if it had come there."""
+
+    samples: int  # that come before what is read from there
+    place: tuple[int, ...]  # as the format has it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One sample as it lies in its shard: encoded bytes, or the reason why there are none."""
@@ -171,6 +179,7 @@ class Sample:
     offset: int | None = None  # of the sample in its shard, in bytes; for a tar only
     broken: bool = False  # an error that stands for a shard, or what is left of one
     lost: int | None = None  # of a broken shard: samples, counted or estimated
+    start: Start | None = None  # the last one before it; None where the shard is read in one go
 
 
 KEY_STEM = 40  # characters of a shard's name that its key begins with, for people

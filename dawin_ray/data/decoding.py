@@ -20,9 +20,11 @@ from dawin_ray.attempts import (
 from dawin_ray.data.chunks import Chunk, Reject, chunk_name
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.datasets import Sample, Shard
-from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.images import ImageDecoder
 from dawin_ray.data.isolated import OwnProcess
+from dawin_ray.data.reading import Reading
+from dawin_ray.data.shard_index import Indexes
+from dawin_ray.data.slices import Slice
 from dawin_ray.errors import UserError
 from dawin_ray.models import Preprocessing
 from dawin_ray.names import shown
@@ -42,40 +44,58 @@ class DecodeImages:
         preprocessing: Preprocessing,
         chunk_size: int,
         classes: Mapping[str, DatasetClasses],
+        indexes: Indexes | None = None,
     ):
-        """`classes` are those of each data set, for the check of labels."""
+        """`classes` are those of each data set, for the check of labels.
+
+        With `indexes`, slices of large shards begin where they lie; without, their readers come by
+        all that is before them.
+        """
         self.preprocessing = preprocessing
         self.chunk_size = chunk_size
         self.classes = classes
+        self.indexes = indexes
         self.image = ImageDecoder(preprocessing)
         self.tries = UNCOUNTED
 
     def __call__(self, shard: Shard, skipped: Collection[str] = ()) -> Iterator[Chunk]:
         """The chunks of a shard but those whose names are skipped."""
+        return self.of(Slice(shard=shard), skipped)
 
-        def wanted(ordinal: int) -> bool:
-            start = ordinal - ordinal % self.chunk_size
-            return not skipped or chunk_name(shard, start) not in skipped
+    def of(self, part: Slice, skipped: Collection[str] = ()) -> Iterator[Chunk]:
+        """The chunks of a slice but those whose names are skipped; the same as of its whole shard.
 
-        samples, position = iter(read_samples(shard, wanted)), 0
-        for start in itertools.count(0, self.chunk_size):
-            read, chunk, name = 0, None, f"{shard.dataset}/{chunk_name(shard, start)}"
+        Raises:
+            UserError: the shard's index is not that of its file, so that a slice does not end where
+                the next one begins.
+        """
+        shard, size = part.shard, self.chunk_size
+
+        def wanted(chunk: int) -> bool:
+            return part.holds(chunk) and (
+                not skipped or chunk_name(shard, chunk * size) not in skipped
+            )
+
+        reading = Reading(part, size, wanted, self.indexes)
+        position = reading.position
+        for ordinal in itertools.count(reading.first):
+            if reading.is_over:
+                return
+            begin, made = ordinal * size, None
+            name = f"{shard.dataset}/{chunk_name(shard, begin)}"
             # a try is all that is done for a chunk, as any of it may end the process
             with (
                 self.tries.of("read", name) as deaths,
-                self._decoder(deaths, shard, start) as image,
+                self._decoder(deaths, shard, begin) as image,
             ):
-                pending = _Pending(self, shard, start, image) if wanted(start) else None
-                for sample in itertools.islice(samples, self.chunk_size):
-                    read += 1
+                pending = _Pending(self, shard, begin, image) if wanted(ordinal) else None
+                for sample in reading.chunk(ordinal):
                     if pending is not None:
                         pending.add(sample)
-                if read and pending is not None:
-                    chunk, position = pending.chunk(position), pending.position
-            if chunk is not None:
-                yield chunk
-            if read < self.chunk_size:
-                return
+                if pending is not None and pending.count:
+                    made, position = pending.chunk(position), pending.position
+            if made is not None:
+                yield made
 
     def counted(self, tries: Tries) -> DecodeImages:
         """The same with its tries counted, so that what kills its process is not tried for ever."""
@@ -130,6 +150,11 @@ class _Pending:
         self.labels: list[int | None] = []
         self.rejects: list[Reject] = []
         self.position = 0
+
+    @property
+    def count(self) -> int:
+        """Samples that were added."""
+        return len(self.ids) + len(self.rejects)
 
     def add(self, sample: Sample) -> None:
         """One more sample: a crop, or a reject."""

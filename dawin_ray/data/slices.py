@@ -8,16 +8,10 @@ run that is resumed may slice it differently.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dawin_ray.data.datasets import Shard
-
-# Tasks for each reader: so many that none is idle long at the end.
-TASKS_PER_READER = 16
-
-# Encoded images that tiny shards may bring together in a task: some seconds of decoding.
-TASK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,23 +47,3 @@ def slices_of(text: str) -> Iterator[Slice]:
     """The slices of a task that `to_text` wrote."""
     for shard, first, last, index, count in json.loads(text):
         yield Slice(shard=Shard.from_json(shard), first=first, last=last, index=index, count=count)
-
-
-def tasks_of(shards: Sequence[Shard], readers: int) -> list[Task]:
-    """Tasks of whole shards in their order; neighbours that are tiny share one."""
-    share = sum(shard.bytes for shard in shards) // (readers * TASKS_PER_READER)
-    return list(_grouped((Slice(shard=shard) for shard in shards), min(share, TASK_BYTES)))
-
-
-def _grouped(slices: Iterable[Slice], most: int) -> Iterator[Task]:
-    """Neighbours together, as long as their shards have no more bytes than `most`."""
-    group: list[Slice] = []
-    size = 0
-    for part in slices:
-        if group and size + part.shard.bytes > most:
-            yield tuple(group)
-            group, size = [], 0
-        group.append(part)
-        size += part.shard.bytes
-    if group:
-        yield tuple(group)

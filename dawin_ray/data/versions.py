@@ -7,6 +7,7 @@ none, the content's hash stands in (`sha256:...`), which is taken once, when the
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import stat
@@ -30,9 +31,13 @@ VERSION_KEYS = (
     "mtime", "lastmodified", "updated", "modified", "modifiedtime", "datetime", "created",
 )  # fmt: skip
 
+MD5 = re.compile("[0-9a-f]{32}")  # what may be a hash of the content, as S3's etags mostly are
+
 HASHED = "sha256:"  # begins a version that is the content's hash
 
 REQUESTS = 32  # files that a storage is asked about at once
+
+_File = tuple[str, int, str]  # name, bytes, version
 
 
 def version_of(info: Mapping[str, Any]) -> str:
@@ -86,7 +91,7 @@ def hashes(fs: fsspec.AbstractFileSystem, paths: Sequence[str], what: str) -> li
 
 
 def check_unchanged(shard: Shard) -> None:
-    """Look again at a shard's files, which are about to be read.
+    """Look again at a shard's files, which are about to be read; at some, `check_read` does.
 
     A version "" is not checked, nor is a hash, which only reading could tell. An image that is gone
     is left to the reader, which makes a reject of it.
@@ -97,13 +102,49 @@ def check_unchanged(shard: Shard) -> None:
     if shard.beside is not None:
         address, size, version = shard.beside
         check_unchanged(replace(shard, address=address, bytes=size, version=version, beside=None))
-    if shard.images:
-        files = [
-            (name, size, version)
-            for (name, size, _), version in zip(shard.images, shard.versions, strict=False)
+    if not shard.images:
+        _check(shard, [("", shard.bytes, shard.version)])
+        return
+    fs, _ = filesystem(shard.address, "shard")
+    files = _images(shard)
+    if not is_local(fs):  # these are told by their content: see `check_read`
+        files = [file for file in files if not MD5.fullmatch(file[2])]
+    _check(shard, files)
+
+
+def check_read(shard: Shard, contents: Mapping[int, bytes]) -> None:
+    """Look whether what was read of a shard's remote images is what was listed, by its hash.
+
+    S3 has the MD5 of a file for its etag as a rule, and only where it has not it is asked again:
+    so most images cost one request, not two. `contents` are by their ordinals in the shard.
+
+    Raises:
+        UserError: as `check_unchanged`.
+    """
+    fs, _ = filesystem(shard.address, "shard")
+    if not is_local(fs):
+        files = _images(shard)
+        others = [
+            files[ordinal]
+            for ordinal, content in contents.items()
+            if MD5.fullmatch(files[ordinal][2])
+            and hashlib.md5(content, usedforsecurity=False).hexdigest() != files[ordinal][2]
         ]
-    else:
-        files = [("", shard.bytes, shard.version)]
+        _check(shard, others)
+
+
+def _images(shard: Shard) -> list[_File]:
+    versions = shard.versions or itertools.repeat("")
+    images = zip(shard.images, versions, strict=False)
+    return [(name, size, version) for (name, size, _), version in images]
+
+
+def _check(shard: Shard, files: Sequence[_File]) -> None:
+    """Ask for a shard's files again; a name is below its address, "" for the address itself.
+
+    Raises:
+        UserError: as `check_unchanged`.
+    """
     files = [f for f in files if f[2] and not f[2].startswith(HASHED)]
     if not files:
         return

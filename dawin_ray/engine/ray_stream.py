@@ -32,13 +32,16 @@ from dawin_ray.engine.ray_errors import encodable, told_plainly
 from dawin_ray.engine.ray_tasks import map_tasks
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
 from dawin_ray.passes import Pass
-from dawin_ray.runs import RunDirectory
+from dawin_ray.runs import RunDirectory, sent_of, text_of
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
 
 # Blocks at an actor: one that is scored, one that is committed, and others that hide the fetch and
 # Ray's loop, which may look for what is done only every 100 ms.
 TASKS_IN_FLIGHT = 4
+
+# Blocks of a reader: one that it makes, and one that waits.
+READ_AHEAD = 2
 
 # Calls of an actor that overlap: of one the forwards, of another the last commits or first reads.
 CALLS = 2
@@ -105,6 +108,8 @@ class RayWorker(Worker):
 
     def __call__(self, packed: pa.Table) -> dict[str, list[str]]:
         """Score chunks, commit them, and say how it went."""
+        # of each thread that calls, as the last bits of a sum go by the number of threads
+        torch.set_num_threads(self.on.threads)
         with encodable():
             return to_row(self.score(unpack(packed)))
 
@@ -151,20 +156,23 @@ def stream(
     wiring, on = counted(wiring), wiring.on
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.target_max_block_size = wiring.message  # a block leaves as soon as it has more
+    # a block leaves as soon as it has more
+    context.target_max_block_size = min(wiring.message, _room(on))
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
+    sent = sent_of(wiring.run, stage.name, map(to_text, tasks))
     rows = (
         ray.data.from_items(
-            [{"task": to_text(task)} for task in tasks],
+            [{"task": task} for task in sent],
             override_num_blocks=len(tasks),
         )
-        # flat_map, as Ray does not fuse it into the next operator when that one takes batches:
-        # decoding inside a model actor would make the model wait
         # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
-        # readers that had to wait for one would wait forever. Their number is bounded instead.
+        # readers that had to wait for one would wait forever. Their number is bounded instead. A
+        # byte of memory is, as Ray fuses operators of equal resources: decoding inside a model
+        # actor would make the model wait.
         .flat_map(
             partial(_read, wiring),
             num_cpus=0,
+            memory=1,
             compute=TaskPoolStrategy(size=on.readers),
         )
         .map_batches(
@@ -181,6 +189,14 @@ def stream(
     with told_plainly():
         for row in rows.iter_rows():
             yield from from_row(row)
+
+
+def _room(on: Resources) -> int:
+    """Bytes of a block, so that those at actors and readers fill half of the object store."""
+    import ray
+
+    blocks = on.actors * TASKS_IN_FLIGHT + on.readers * READ_AHEAD
+    return max(1, int(ray.cluster_resources().get("object_store_memory", 0) / 2 / blocks))
 
 
 def _pool(actors: int) -> dict[str, Any]:
@@ -201,7 +217,7 @@ def _pool(actors: int) -> dict[str, Any]:
 def _read(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     configure(wiring.on.storage)
     with encodable():
-        for part in slices_of(row["task"]):
+        for part in slices_of(text_of(wiring.run, row["task"])):
             yield from map(pack, chunks_of(part, wiring))
 
 

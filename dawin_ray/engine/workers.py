@@ -32,7 +32,7 @@ from dawin_ray.tables import Kind
 MESSAGES = 32
 
 # Chunks in a message, at most, and the bytes of their crops.
-MOST_CHUNKS, MESSAGE_BYTES = 8, 640 << 20
+MOST_CHUNKS, MESSAGE_BYTES = 32, 640 << 20
 
 # Between two words of a worker on how far it is in a chunk.
 REPORT_SECONDS = 2.0

@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from dawin_ray.data import Sample, count_samples
-from dawin_ray.engine import gpus_here
+from dawin_ray.data import Sample, Shard, count_samples, forecast
+from dawin_ray.engine import ComputeConfig, gpus_here
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.method import Method
 from dawin_ray.models import as_values, described
@@ -111,6 +111,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         f"{prepared.preprocessing.source}",
         *passes,
         f"baselines {_prices(job.methods, experts)}",
+        _reading(job.compute, [s for of_set in prepared.shards.values() for s in of_set]),
         *_of_ties(prepared),
         f"compute   device {job.compute.device}, actors {job.compute.actors}, "
         + (
@@ -119,6 +120,14 @@ def plan_of(prepared: Prepared) -> list[Any]:
             else f"on this machine ({os.cpu_count()} CPUs, {gpus_here()} GPUs)"
         ),
     ]
+
+
+def _reading(compute: ComputeConfig, shards: Sequence[Shard]) -> str:
+    """How many readers share the shards, as far as this machine tells."""
+    here = compute.engine == "local" or not (compute.address or os.environ.get("RAY_ADDRESS"))
+    readers = 1 if compute.engine == "local" else os.cpu_count() or 1
+    where = "" if here else "; the cluster's CPUs decide"
+    return f"reading   with {readers} readers: {forecast(shards, readers)}{where}"
 
 
 class _Faults:

@@ -56,6 +56,10 @@ NOT_IN_FINGERPRINT = {
     "drift",
 }
 
+MANY = 100_000  # files, whose listing takes a while
+
+WHY_ALL = " (all before the first is read: labels, shards and what can be resumed depend on all)"
+
 IMAGE_LIBRARIES = ("pillow", "torchvision")  # that decide a crop's bits
 
 logger = logging.getLogger(__name__)
@@ -106,7 +110,7 @@ def prepare(
     for dataset in job.datasets:
         with step(progress, f"listing {dataset.name}") as told:
             listing = list_files(dataset, may_be_empty=job.mode == "append")
-            told(f"{len(listing.files):,} files")
+            told(f"{len(listing.files):,} files{WHY_ALL * (len(listing.files) > MANY)}")
         listings[dataset.name] = listing
         check_apart(job.run_dir, "run_dir", dataset, listings[dataset.name])
         if job.compute.cache not in ("auto", "off"):

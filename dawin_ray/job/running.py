@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -11,19 +11,24 @@ from typing import Protocol
 from dawin_ray.data import (
     FORMATS,
     ChunkSummary,
+    CountChunks,
+    Indexes,
     ReadChunks,
     Shard,
+    Task,
     chunk_name,
     count_samples,
     tasks_of,
 )
-from dawin_ray.engine import Engine, Finished, Resources, Say, Timing, Wiring
+from dawin_ray.engine import Engine, Resources, Say, Timing, Wiring, message_bytes
 from dawin_ray.job.progress import step, told
 from dawin_ray.passes import Pass
 from dawin_ray.runs import PassLedger, RunDirectory, State
 from dawin_ray.tables import Kind
 
 COUNT_SECONDS = 10.0  # that may pass before a run begins, to count its samples for the forecast
+
+IMAGE_BYTES = 100_000  # of an encoded image, about, where samples are not counted
 
 Counts = dict[tuple[str, str], int]  # data set and key of a shard -> its samples
 
@@ -52,6 +57,7 @@ class Passes:
     state: State  # of the run, when it was opened
     shards: Sequence[Shard]
     read: ReadChunks
+    indexes: Indexes
     on: Resources
     chunk_size: int
     progress: Progress
@@ -70,11 +76,18 @@ class Passes:
                 f"{stage.label}: {skipped} of {len(self.shards)} shards are there already"
             )
         finished = _Finished(self.run, self.state, stage.tables)
-        total = work_left(ledger.remaining, finished, self.counts, self.chunk_size)
-        wiring = Wiring(read=self.read, finished=finished, run=self.run, on=self.on)
-        tasks = tasks_of(ledger.remaining, self.on.readers)
+        total = work_left(ledger.remaining, ledger.chunks, self.counts, self.chunk_size)
+        wiring = Wiring(
+            read=self.read,
+            finished=finished,
+            run=self.run,
+            on=self.on,
+            message=self._message(ledger.remaining),
+        )
+        tasks = self._tasks(ledger.remaining)
         chunks = self.engine.run(stage, tasks, wiring)
         with (
+            ledger,
             self.progress.phase(stage.name, total) as advance,
             Timing.of(self.timings, stage.name) as timing,
             told(self.on.tries, self.progress.say, stage.label, stage.stage) as first_is_there,
@@ -85,7 +98,28 @@ class Passes:
                 timing.add(chunk)
                 work = chunk.bytes if self.counts is None else chunk.rows + chunk.rejects
                 advance(replace(chunk, work=work))
-        ledger.check_complete()
+            ledger.check_complete()
+
+    def _message(self, shards: Sequence[Shard]) -> int:
+        """See `engine.message_bytes`; where samples are not counted, they are guessed."""
+        if self.counts is None:
+            samples = [max(1, shard.bytes // IMAGE_BYTES) for shard in shards]
+        else:
+            samples = [self.counts[shard.dataset, shard.key] for shard in shards]
+        chunks = max(1, sum(-(-count // self.chunk_size) for count in samples))
+        height, width = self.read.decode.preprocessing.size
+        pixels = sum(samples) * height * width * 3
+        return message_bytes(chunks, max(1, pixels // chunks), self.on.actors)
+
+    def _tasks(self, shards: Sequence[Shard]) -> list[Task]:
+        """What readers do. Where the chunks of large shards begin is found in tasks."""
+        count = CountChunks(self.indexes, self.on.tries)
+
+        def counts(large: Sequence[Shard]) -> list[int | None]:
+            with step(self.progress.say, f"finding the chunks of {len(large):,} large shards"):
+                return list(self.engine.map(count, large, self.on))
+
+        return tasks_of(shards, self.on.readers, self.indexes.above, counts)
 
 
 @dataclass(frozen=True)
@@ -121,14 +155,21 @@ def counts_of(shards: Sequence[Shard], say: Say) -> Counts | None:
 
 
 def work_left(
-    shards: Sequence[Shard], finished: Finished, counts: Counts | None, chunk_size: int
+    shards: Sequence[Shard],
+    finished: Mapping[tuple[str, str], Collection[str]],
+    counts: Counts | None,
+    chunk_size: int,
 ) -> int:
-    """What a pass has to do, without the chunks that are there: images, or bytes without counts."""
+    """What a pass has to do, without the chunks that are there: images, or bytes without counts.
+
+    `finished` are the names of those by data set and key of their shards.
+    """
     if counts is None:
         return sum(shard.bytes for shard in shards)
     total = 0
     for shard in shards:
-        count, there = counts[shard.dataset, shard.key], finished(shard)
+        where = (shard.dataset, shard.key)
+        count, there = counts[where], finished.get(where, ())
         total += sum(
             min(chunk_size, count - start)
             for start in range(0, count, chunk_size)

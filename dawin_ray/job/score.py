@@ -8,7 +8,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import dawin_ray
-from dawin_ray.data import FORMATS, CropCache, DecodeImages, ReadChunks, Shard, plan_cache
+from dawin_ray.data import (
+    FORMATS,
+    CropCache,
+    DecodeImages,
+    Indexes,
+    ReadChunks,
+    Shard,
+    large_above,
+    plan_cache,
+)
 from dawin_ray.engine import Engine, Resources, Say, engine_of
 from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
@@ -35,6 +44,7 @@ from dawin_ray.runs import (
     DATA,
     FINGERPRINT,
     FIT,
+    INDEX,
     JOB,
     MIXTURE,
     SHARDS,
@@ -50,16 +60,22 @@ from dawin_ray.runs import (
     manifest_of,
     write_class_names,
 )
-from dawin_ray.storage import Fence, exclusive
+from dawin_ray.storage import Fence, exclusive, join
 
 CACHE_NOTE = "work/cache.json"
 
 
-def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool = False) -> Report:
+def score(
+    prepared: Prepared,
+    progress: Progress | None = None,
+    *,
+    restart: bool = False,
+    engine: Engine | None = None,
+) -> Report:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
-    run is deleted first.
+    run is deleted first. `engine` takes the place of the one that the job names.
 
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
@@ -67,6 +83,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
         RowsLostError: rows are missing at the end.
     """
     job = prepared.job
+    engine = engine or engine_of(job.compute)
     progress = ConsoleProgress() if progress is None else progress
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
@@ -74,7 +91,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
         with exclusive(job.run_dir) as fence:
             _clear(job.run_dir, fence)
     if job.mode == "append":
-        return _append(prepared, progress, restart)
+        return _append(prepared, engine, progress, restart)
     if run.state(prepared.fingerprint, files_of(prepared.shards)) == "finished":
         Manifest.read(run)
         progress.say(f"{job.run_dir} is complete already; nothing is left to do.")
@@ -82,7 +99,7 @@ def score(prepared: Prepared, progress: Progress | None = None, *, restart: bool
             with exclusive(job.run_dir) as fence:
                 RunDirectory(job.run_dir, fence=fence).work.remove()
         return Report.read(run)
-    with exclusive(job.run_dir) as fence, _session(prepared, progress.say) as session:
+    with exclusive(job.run_dir) as fence, _session(prepared, engine, progress.say) as session:
         run = RunDirectory(job.run_dir, fence=fence)
         return _score(run, prepared, session, progress, cleared=restart)
 
@@ -93,7 +110,7 @@ def _clear(run_dir: str, fence: Fence | None) -> None:
     series.run.clear(series.names_to_clear())
 
 
-def _append(prepared: Prepared, progress: Progress, cleared: bool) -> Report:
+def _append(prepared: Prepared, engine: Engine, progress: Progress, cleared: bool) -> Report:
     """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
     common = prepared.only({}).fingerprint
@@ -119,7 +136,7 @@ def _append(prepared: Prepared, progress: Progress, cleared: bool) -> Report:
             )
             batch = scored[-1]
         else:
-            with _session(prepared, progress.say) as session:
+            with _session(prepared, engine, progress.say) as session:
                 claim = {**common, "precision": session.precision}
                 series.run.open(claim, job.to_yaml(), cleared=cleared)
                 batch = series.begin(shards)
@@ -142,9 +159,8 @@ class _Session:
 
 
 @contextmanager
-def _session(prepared: Prepared, say: Say) -> Iterator[_Session]:
+def _session(prepared: Prepared, engine: Engine, say: Say) -> Iterator[_Session]:
     compute = prepared.job.compute
-    engine = engine_of(compute)
     with ExitStack() as stack:
         with step(say, engine.starting):
             on = stack.enter_context(engine.session(say, prepared.job.storage_options))
@@ -180,7 +196,12 @@ def _score(
         progress.say(line)
     spec = replace(prepared.spec, device=on.device, precision=session.precision)
     shards = list(itertools.chain.from_iterable(prepared.shards.values()))
-    decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes)
+    indexes = Indexes(
+        root=join(run.address, INDEX),
+        chunk_size=job.compute.chunk_size,
+        above=large_above(shards, on.readers),
+    )
+    decode = DecodeImages(prepared.preprocessing, job.compute.chunk_size, spec.classes, indexes)
     cache = _cache(run, prepared, shards, on, progress)
     passes = Passes(
         engine=session.engine,
@@ -188,6 +209,7 @@ def _score(
         state=state,
         shards=shards,
         read=ReadChunks(decode, cache),
+        indexes=indexes,
         on=on,
         chunk_size=job.compute.chunk_size,
         progress=progress,

@@ -20,8 +20,8 @@ from dawin_ray.runs.fits import (
 from dawin_ray.runs.folder import Output, Part
 from dawin_ray.runs.inventory import changed_files, files_of
 from dawin_ray.runs.layout import (
-    AUDIT, BATCHES, CLASSES, CSV, DATA, FINGERPRINT, FIT, JOB, LEDGER, MANIFEST, MIXTURE, PAGE,
-    SHARDS, WORK,
+    AUDIT, BATCHES, CLASSES, CSV, DATA, FINGERPRINT, FIT, INDEX, JOB, LEDGER, MANIFEST, MIXTURE,
+    PAGE, SHARDS, WORK,
 )  # fmt: skip
 from dawin_ray.runs.ledger import PassLedger, RowsLostError
 from dawin_ray.runs.making import log_expertise_of, make_experts, make_predictions
@@ -37,19 +37,20 @@ from dawin_ray.runs.seals import (
 from dawin_ray.runs.series import Series, shards_of
 from dawin_ray.runs.summaries import summary_of
 from dawin_ray.runs.summing import Merging, merge_summaries, plan_merging, read_summary
+from dawin_ray.runs.task_lists import sent_of, text_of
 from dawin_ray.runs.usable import SHOWN_REASONS, broken_of, check_usable, kind_of_reason
 from dawin_ray.runs.work import Mark, Work
 
 __all__ = [
-    "AUDIT", "BATCHES", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS", "FINGERPRINT", "FIT", "JOB",
-    "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN", "SHOWN_REASONS", "WORK",
-    "BrokenShard", "ClassNames", "Compared", "ExpertsPart", "FitEntry", "GroupFit", "Manifest",
-    "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts", "PassLedger",
-    "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig", "SavedFits",
-    "Series", "SeriesManifest", "State", "Work", "broken_of", "changed_files", "check_usable",
-    "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason", "load_saved",
-    "log_expertise_of", "make_experts", "make_predictions", "manifest_of", "merge_summaries",
-    "part_name", "plan_merging", "plan_parts", "read_class_names", "read_summary", "reseal",
-    "rows_between", "rows_of", "saved_reference", "shards_of", "summary_of", "unlisted_files",
-    "words_of_broken", "write_class_names",
+    "AUDIT", "BATCHES", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS", "FINGERPRINT", "FIT",
+    "INDEX", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
+    "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compared", "ExpertsPart", "FitEntry",
+    "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts",
+    "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig",
+    "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_of", "changed_files",
+    "check_usable", "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason",
+    "load_saved", "log_expertise_of", "make_experts", "make_predictions", "manifest_of",
+    "merge_summaries", "part_name", "plan_merging", "plan_parts", "read_class_names",
+    "read_summary", "reseal", "rows_between", "rows_of", "saved_reference", "sent_of", "shards_of",
+    "summary_of", "text_of", "unlisted_files", "words_of_broken", "write_class_names",
 ]  # fmt: skip

@@ -17,9 +17,13 @@ CLASSES, FIT, AUDIT, PAGE, CSV = "classes.json", "fit.json", "audit.json", "repo
 
 WORK, CACHE = "work", "cache"
 
+INDEX = f"{WORK}/index"  # of where the chunks of large shards begin
+
 BATCHES, SHARDS, LEDGER = "batches", "shards.jsonl", "ledger.json"
 
 DATA = "data.jsonl.gz"
+
+TASKS = f"{WORK}/tasks"  # while it runs: see `task_lists`
 
 _FILES = {
     JOB, FINGERPRINT, MIXTURE, MANIFEST, CLASSES, FIT, AUDIT, PAGE, SHARDS, LEDGER, DATA,
@@ -41,6 +45,8 @@ _OTHER = re.compile(
     rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
     rf"|{WORK}/parts/({'|'.join(OF_DATASETS)})/[^/]+/part-\d{{5}}\.(json|summary)"
     rf"|{WORK}/summaries/[^/]+/\d+-\d+\.summary"
+    rf"|{TASKS}/[a-z_]+-\d{{5}}"
+    rf"|{INDEX}/[^/]+/[^/]+\.json"
     rf"|{WORK}/cache\.json|{CACHE}/[0-9a-f]{{32}}/[^/]+"
 )
 

@@ -8,7 +8,9 @@ and remembers only the shards that are under way.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,9 @@ from dawin_ray.data import ChunkSummary, Shard
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.work import Mark
 from dawin_ray.tables import Kind
+
+# Threads that write marks, and marks that wait for them.
+WRITERS, WAITING = 8, 64
 
 
 class RowsLostError(RuntimeError):
@@ -52,19 +57,36 @@ class PassLedger:
         """Reads which shards are marked; the pass commits all of `kinds`, the last one last."""
         self.run, self.kinds = run, kinds
         self.shards = [(shard.dataset, shard.key) for shard in shards]
-        datasets = dict.fromkeys(shard.dataset for shard in shards)
-        self.marked = {(d, key) for d in datasets for key in _sound_shards(run, kinds, d)}
+        self.marked: set[tuple[str, str]] = set()
+        self.chunks: dict[tuple[str, str], set[str]] = {}  # committed, of shards that remain
+        for dataset in dict.fromkeys(shard.dataset for shard in shards):
+            sound, begun = _found(run, kinds, dataset)
+            self.marked |= {(dataset, key) for key in sound}
+            self.chunks |= {(dataset, key): names for key, names in begun.items()}
         self.remaining = [s for s in shards if (s.dataset, s.key) not in self.marked]
         self.open: dict[tuple[str, str], _Open] = {}
+        self.writing: deque[Future[None]] = deque()
+        self.writers = ThreadPoolExecutor(WRITERS, "marks")
+
+    def __enter__(self) -> PassLedger:
+        """The ledger itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for marks that are being written: no write may outlast the run's lock."""
+        self.writers.shutdown()
 
     def add(self, summary: ChunkSummary) -> None:
         """Take note of a chunk's summary, and mark its shard if it was the last.
 
+        Marks are written by threads, and the next calls tell where that failed.
+
         Raises:
             RowsLostError: a chunk has other rows than were read for it.
-            UserError: the run has lost its directory to another one.
+            UserError: the run has lost its directory to another one, or cannot write to it.
         """
         self.run.guard()
+        self._settle(WAITING)
         where = (summary.dataset, summary.shard)
         if where in self.marked:  # a task that Ray ran twice
             return
@@ -76,30 +98,35 @@ class PassLedger:
         if not shard.is_over:
             return
         for chunk, read in shard.read.items():
-            if sum(shard.done[chunk]) != read:
+            counts = shard.done[chunk]
+            if sum(counts) != read:
                 raise RowsLostError(
                     f"chunk {chunk} of data set '{where[0]}': {read} samples were read, but "
-                    f"{shard.done[chunk][0]} scored and {shard.done[chunk][1]} rejected"
+                    f"{counts[0]} scored and {counts[1]} rejected"
                 )
-        for chunk in (
-            shard.before - shard.done.keys()
-        ):  # of an earlier try, whose counts are in its files
-            shard.done[chunk] = (
-                self.run.work.count(self.kinds[-1], *where, chunk),
-                self.run.work.count("rejects", *where, chunk),
-            )
-        mark = Mark(chunks={**dict(sorted(shard.done.items()))})
-        for kind in self.kinds:
-            self.run.work.mark(kind, *where, mark)
+        earlier = dict.fromkeys(shard.before - shard.done.keys())  # their files have the counts
+        mark = Mark(chunks=dict(sorted({**shard.done, **earlier}.items())))
+        self.writing.append(self.writers.submit(self._mark, where, mark))
         self.marked.add(where)
         del self.open[where]
+
+    def _mark(self, where: tuple[str, str], mark: Mark) -> None:
+        for kind in self.kinds:
+            self.run.work.mark(kind, *where, mark)
+
+    def _settle(self, most: int) -> None:
+        """Wait until no more marks than `most` are being written, and raise what went wrong."""
+        while self.writing and (len(self.writing) > most or self.writing[0].done()):
+            self.writing.popleft().result()
 
     def check_complete(self) -> None:
         """All shards are marked.
 
         Raises:
             RowsLostError: one is not, though its stream has ended.
+            UserError: as `add`.
         """
+        self._settle(0)
         if missing := [shard for shard in self.shards if shard not in self.marked]:
             raise RowsLostError(
                 f"the pass ended, but {len(missing)} shards of {self.run.address} did not, such as "
@@ -107,18 +134,21 @@ class PassLedger:
             )
 
 
-def _sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set[str]:
-    """Keys of the shards whose marks hold: every chunk that they name is there.
+def _found(
+    run: RunDirectory, kinds: Sequence[Kind], dataset: str
+) -> tuple[set[str], dict[str, set[str]]]:
+    """Keys of the shards whose marks hold, and the whole chunks of the others.
 
-    Of others the marks go, and with them what there is of a chunk that has lost a file, so that it
-    is made again.
+    A mark holds where every chunk that it names is there. Others go, and with them what there is of
+    a chunk that has lost a file, so that it is made again.
     """
     work = run.work
     with_rejects: tuple[Kind, ...] = (*kinds, "rejects")
     there = {kind: work.all_chunks(kind, dataset) for kind in with_rejects}
+    marks = [work.find_marks(kind, dataset) for kind in kinds]
 
     def is_whole(key: str) -> bool:
-        first, *others = (work.find_mark(kind, dataset, key) for kind in kinds)
+        first, *others = (of_kind.get(key) for of_kind in marks)
         if first is None or any(mark != first for mark in others):
             return False
         spoilt = [
@@ -130,11 +160,16 @@ def _sound_shards(run: RunDirectory, kinds: Sequence[Kind], dataset: str) -> set
         for chunk in spoilt:
             for kind in kinds:
                 work.remove_chunk(kind, dataset, key, chunk)
+                there[kind].get(key, set()).discard(chunk)
         return not spoilt
 
-    marked = work.marks(kinds[-1], dataset)
-    sound = set(filter(is_whole, marked))
-    for key in marked - sound:
+    sound = set(filter(is_whole, marks[-1]))
+    for key in marks[-1].keys() - sound:
         for kind in kinds:
             work.remove_mark(kind, dataset, key)
-    return sound
+    begun = {
+        key: names.intersection(*(there[kind].get(key, ()) for kind in kinds))
+        for key, names in there[kinds[-1]].items()
+        if key not in sound
+    }
+    return sound, begun

@@ -164,20 +164,30 @@ class Work:
         Raises:
             UserError: one is missing or damaged.
         """
+        marks = self._each_mark(kind, dataset, shards)
+        for shard, mark in zip(shards, marks, strict=True):
+            if mark is None:
+                raise self._lost(_mark(kind, dataset, shard))
+            yield mark
+
+    def find_marks(self, kind: Kind, dataset: str) -> dict[str, Mark | None]:
+        """What was noted of each shard, read as `read_marks` does; None for a damaged one."""
+        shards = sorted(self.marks(kind, dataset))
+        return dict(zip(shards, self._each_mark(kind, dataset, shards), strict=True))
+
+    def _each_mark(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark | None]:
         fs, root = self.folder.path()
         for start in range(0, len(shards), AT_ONCE):
             names = [_mark(kind, dataset, shard) for shard in shards[start : start + AT_ONCE]]
             contents = read_many(fs, [join(root, name) for name in names])
             for name, content in zip(names, contents, strict=True):
-                if isinstance(content, FileNotFoundError):
-                    raise self._lost(name)
-                if isinstance(content, Exception):
+                if isinstance(content, bytes):
+                    yield _mark_of(content, name)
+                elif isinstance(content, FileNotFoundError):
+                    yield None
+                else:
                     address = join(self.folder.address, name)
                     raise unreadable(address, "mark", content) from content
-                try:
-                    yield read_record(Mark, content, name)
-                except UserError as error:
-                    raise self._lost(name) from error
 
     def remove_mark(self, kind: Kind, dataset: str, shard: str) -> None:
         """Delete what `mark` noted, if it is there."""
@@ -228,6 +238,13 @@ class Work:
     def _lost(self, name: str) -> UserError:
         address = join(self.folder.address, name)
         return UserError(f"The file {address!r} of this run is missing or damaged. {MADE_AGAIN}")
+
+
+def _mark_of(content: bytes, name: str) -> Mark | None:
+    try:
+        return read_record(Mark, content, name)
+    except UserError:
+        return None
 
 
 def _file(kind: Kind, dataset: str, shard: str, chunk: str) -> str:

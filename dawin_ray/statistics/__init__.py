@@ -1,8 +1,9 @@
 """Plain arrays in, plain numbers out: what is said of predictions, and how sure that is.
 
-`scores.py` has intervals, tests, calibration and selective risk; `distribution.py` how samples lay,
-`drift.py` a batch held against that. Imports `settings` of this project alone; whatever stands
-behind it in the order of packages may import it.
+`scores.py` has intervals, tests and calibration; `distribution.py` how samples lay, `drift.py` a
+batch held against that. `summary.py` has rows in what adds: exact counts, sketches (`sketch.py`,
+`risks.py`) and a sample, of bounded size whatever the number of rows. Imports `settings` of this
+project alone; whatever stands behind it in the order of packages may import it.
 """
 
 from dawin_ray.statistics.distribution import (

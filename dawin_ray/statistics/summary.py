@@ -128,7 +128,7 @@ class Summary:
             for name in SKETCHES
             for i, sketch in enumerate(getattr(self, name))
         }
-        arrays = self.plain() | {name: sketch.plain for name, sketch in sketches.items()}
+        arrays = _plain(self) | {name: sketch.plain for name, sketch in sketches.items()}
         about = {
             "experts": self.experts,
             "methods": self.methods,
@@ -167,16 +167,11 @@ class Summary:
         found._check()
         return found
 
-    def plain(self) -> dict[str, np.ndarray]:
-        """Those of the arrays that are no sketches'."""
-        arrays = {f"counts.{f.name}": getattr(self.counts, f.name) for f in fields(Counts)}
-        return arrays | {f"sample.{f.name}": getattr(self.sample, f.name) for f in fields(Sample)}
-
     def _check(self) -> None:
         """Raises ValueError where shapes are not those of the experts and methods."""
         blank = Summary.identity(self.experts, self.methods)
-        mine = self.plain()
-        for name, there in blank.plain().items():
+        mine = _plain(self)
+        for name, there in _plain(blank).items():
             here = mine[name]
             if (
                 here.dtype != there.dtype
@@ -184,3 +179,9 @@ class Summary:
                 or any(a != b for a, b in zip(here.shape, there.shape, strict=True) if b)
             ):
                 raise ValueError(f"{name} has shape {here.shape}, not as {there.shape}")
+
+
+def _plain(summary: Summary) -> dict[str, np.ndarray]:
+    """Those of the arrays that are no sketches'."""
+    arrays = {f"counts.{f.name}": getattr(summary.counts, f.name) for f in fields(Counts)}
+    return arrays | {f"sample.{f.name}": getattr(summary.sample, f.name) for f in fields(Sample)}

@@ -41,7 +41,7 @@ def _split(units: np.ndarray) -> np.ndarray:
 
 
 def _units(values_N: np.ndarray, most: float) -> np.ndarray:
-    units_N = np.minimum(values_N, most).astype(np.float64)
+    units_N: np.ndarray = np.minimum(values_N, most).astype(np.float64)
     units_N *= 2.0**UNIT
     np.rint(units_N, out=units_N)
     return units_N
@@ -50,7 +50,8 @@ def _units(values_N: np.ndarray, most: float) -> np.ndarray:
 def normal(sums: np.ndarray) -> np.ndarray:
     """The same sums [..., 2], with a rest below 1."""
     whole, rest = sums[..., 0], sums[..., 1]
-    return np.stack([whole + (rest >> UNIT), rest & ((1 << UNIT) - 1)], axis=-1)
+    carried: np.ndarray = np.stack([whole + (rest >> UNIT), rest & ((1 << UNIT) - 1)], axis=-1)
+    return carried
 
 
 def floats_of(sums: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What only Ray does: processes that are apart, ports and tokens; the same rows as without."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,10 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from dawin_ray.data.chunks import Chunk
+from dawin_ray.data.chunks import Chunk, from_row
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.slices import Slice
-from dawin_ray.engine import compute
+from dawin_ray.engine import compute, ray_stream
 from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
 from dawin_ray.errors import StageError, UserError
@@ -56,7 +57,10 @@ def nothing(shard: Shard) -> Collection[str]:
     return ()
 
 
-def stream(tmp_path, count: int, *, cpus: float, fault: Exception | None = None) -> list:
+def stream(
+    tmp_path, count: int, *, cpus: float, fault: Exception | None = None, message: int | None = None
+) -> list:
+    """With a `message` of so many bytes, all shards share a task."""
     shards = [
         Shard(dataset="d", name=str(i), address="", format="webdataset", bytes=1, key=str(i))
         for i in range(count)
@@ -65,7 +69,9 @@ def stream(tmp_path, count: int, *, cpus: float, fault: Exception | None = None)
     on = compute.Resources(device="cpu", actors=1, cpus=cpus, gpus=0, threads=1, readers=1)
     stage = Pass(name="experts", spec=_Spec(), tables=(), make=partial(_Scorer, fault))
     run = RunDirectory(str(tmp_path))
-    wiring = Wiring(read=_OneChunk(), finished=nothing, run=run, on=on)
+    wiring = Wiring(read=_OneChunk(), finished=nothing, run=run, on=on, message=message or 1)
+    if message is not None:
+        tasks = [tuple(itertools.chain.from_iterable(tasks))]
     return list(RayEngine(compute.ComputeConfig()).run(stage, tasks, wiring))
 
 
@@ -76,6 +82,18 @@ def test_decoding_stays_out_of_the_model_actors(local_ray, tmp_path):
     assert (len(chunks), len(rows)) == (4, 8)
     assert all(row.shard != str(row.merges) for row in chunks)
     assert all(row.merges for row in chunks)
+
+
+@pytest.mark.parametrize(("message", "blocks"), [(1, 8), (1 << 20, 1)])
+def test_chunks_travel_in_blocks_of_as_many_bytes_as_a_message_has(
+    local_ray, tmp_path, monkeypatch, message, blocks
+):
+    """The driver has a row of summaries for each block, whatever the number of chunks in it."""
+    came = []
+    monkeypatch.setattr(ray_stream, "from_row", lambda row: came.append(row) or from_row(row))
+    rows = stream(tmp_path, 4, cpus=0.1, message=message)
+    assert (len(rows), sum(row.end is not None for row in rows)) == (8, 4)
+    assert len(came) == blocks
 
 
 def test_an_error_of_ours_names_stage_and_samples(local_ray, tmp_path):

@@ -18,6 +18,7 @@ from dawin_ray.runs.manifest import seal_of
 from tests.conftest import CLASSES, make_images, write_tar
 
 rescoring = importlib.import_module("dawin_ray.job.rescoring")
+verify_module = importlib.import_module("dawin_ray.job.verify")
 
 
 IMAGES = 40
@@ -87,23 +88,68 @@ def test_a_changed_manifest_is_found(run_dir):
     assert "manifest.json was changed" in result.output
 
 
+def replace_predictions(run_dir: Path, table: pa.Table) -> None:
+    """Write other predictions, with their hashes and the manifest's seal."""
+    pq.write_table(table, part(run_dir))
+    run, manifest = RunDirectory(str(run_dir)), json.loads((run_dir / "manifest.json").read_text())
+    for output in manifest["outputs"]:
+        if output["path"] == "predictions/dataset=set/part-00000.parquet":
+            output |= asdict(run.describe(output["path"])) | {"rows": table.num_rows}
+    manifest["seal"] = seal_of(manifest)
+    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_a_prediction_edited_by_hand_is_found_even_with_its_hashes(run_dir):
     table = pq.ParquetFile(part(run_dir)).read()
     values = table["prediction"].to_pylist()
     values[7] = (values[7] + 1) % CLASSES
     index = table.schema.get_field_index("prediction")
     edited = table.set_column(index, table.schema.field(index), pa.array(values, pa.int32()))
-    pq.write_table(edited, part(run_dir))
-    run, manifest = RunDirectory(str(run_dir)), json.loads((run_dir / "manifest.json").read_text())
-    for output in manifest["outputs"]:
-        if output["path"] == "predictions/dataset=set/part-00000.parquet":
-            output |= asdict(run.describe(output["path"]))
-    manifest["seal"] = seal_of(manifest)
-    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+    replace_predictions(run_dir, edited)
     result = verify(run_dir)
     assert result.exit_code == 1
     assert "sample 'a.tar/0007' of data set 'set': prediction is" in result.output
     assert verify(run_dir, sample=0).exit_code == 0  # only scoring again can tell
+
+
+def test_rows_are_found_in_whatever_order_they_are(run_dir):
+    table = pq.ParquetFile(part(run_dir)).read()
+    replace_predictions(run_dir, table.take(list(reversed(range(table.num_rows)))))
+    result = verify(run_dir)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_row_of_another_sample_is_no_row_of_this_one(run_dir):
+    table = pq.ParquetFile(part(run_dir)).read()
+    twice = table.take([*range(7), 6, *range(8, table.num_rows)])
+    replace_predictions(run_dir, twice)
+    result = verify(run_dir)
+    assert result.exit_code == 1
+    assert "sample 'a.tar/0007' of data set 'set' has no prediction" in result.output
+
+
+def test_about_the_asked_share_is_drawn_each_shard_and_row_group_read_once(run_dir, monkeypatch):
+    read, drawn = [], []
+    whole = pq.ParquetFile.read_row_group
+
+    def noted(self, group, **kwargs):
+        if "prediction" in self.schema_arrow.names:
+            read.append(group)
+        return whole(self, group, **kwargs)
+
+    def shards(decode, shard):
+        drawn.append(len(shard.starts))
+        return reading(decode, shard)
+
+    reading = rescoring._read
+    monkeypatch.setattr(rescoring, "_read", shards)
+    assert verify(run_dir, sample=0.3).exit_code == 0
+    assert drawn == [1]  # 16 of 41 samples
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    monkeypatch.setattr(verify_module, "faults_of_outputs", lambda *_: [])
+    assert verify(run_dir).exit_code == 0
+    assert drawn == [1, 3]
+    assert read == [0]
 
 
 def test_changed_data_is_found(run_dir, sound):

@@ -291,9 +291,10 @@ def test_the_driver_gets_neither_images_nor_names():
             sample_ids=[f"{'name':>99}{i}" for i in range(count)], labels=[None] * count,
             images=np.zeros((count, 8, 8, 3), np.uint8),
         )  # fmt: skip
-        return to_row(workers.summary_of(chunk, 0.0))
+        return to_row([workers.summary_of(chunk, 0.0)])
 
-    assert from_row({"summary": summary(500)["summary"][0]}).rows == 500
+    (found,) = from_row({"summaries": summary(500)["summaries"][0]})
+    assert found.rows == 500
     assert abs(len(json.dumps(summary(500))) - len(json.dumps(summary(1)))) < 9
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from dawin_ray.errors import UserError
-from dawin_ray.records import digest, read_record, to_json, write_record
+from dawin_ray.records import digest, digest_of_texts, read_record, to_json, write_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +69,9 @@ def test_a_file_that_is_no_record_is_refused(content):
 
 def test_a_digest_is_of_values_whatever_their_order():
     assert digest({"a": 1, "b": [2]}) == digest({"b": (2,), "a": 1}) != digest({"a": 1, "b": [3]})
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4096, 4097, 8193])
+def test_the_digest_of_many_texts_is_that_of_their_list(count):
+    texts = [f'"{i}\u00e9\udcff' for i in range(count)]
+    assert digest_of_texts(iter(texts)) == digest(texts)

@@ -17,6 +17,7 @@ from dawin_ray.data.formats import limits
 from dawin_ray.data.formats.format import Format, Reading
 from dawin_ray.data.images import IMAGE_SUFFIXES
 from dawin_ray.data.labels import NO_LABELS
+from dawin_ray.data.versions import check_read
 from dawin_ray.names import shown
 from dawin_ray.records import digest
 from dawin_ray.storage import LFS_POINTER, filesystem, join, lfs_pointer, unreadable
@@ -54,6 +55,7 @@ def read_folder(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]
         whole = [None] * len(paths)
         found = fs.cat_ranges(paths, whole, whole, on_error="return") if paths else []
         read = dict(zip(ordinals, found, strict=True))
+        check_read(shard, {i: content for i, content in read.items() if isinstance(content, bytes)})
         for ordinal, (name, size, label) in group:
             image, error, content = None, _too_large(size), read.get(ordinal)
             if isinstance(content, bytes):

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawin_ray.data.datasets import Beside, Listing, Sample, Shard, file_key
+from dawin_ray.data.datasets import Beside, Listing, Sample, Shard, Start, file_key
 from dawin_ray.data.found import Found
 from dawin_ray.data.labels import (
     NO_LABELS,
@@ -96,6 +96,19 @@ def rows_of_files(sample_ids: pa.ChunkedArray, files: Collection[str]) -> pa.Arr
 
 
 @dataclass(frozen=True, kw_only=True)
+class Partly:
+    """How a format's shards are read in parts: each sample tells a `Start`, from which they go on.
+
+    What is read from a start is what reading the whole shard gives there, or a shard has no starts.
+    """
+
+    read: Callable[[Shard, Wanted, Start], Iterable[Sample]]
+    # all samples without their images, in as little time as may be; their errors may lack what
+    # only reading tells
+    scan: Callable[[Shard], Iterable[Sample]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """A format of data sets. Names are raw and relative to the data set's root."""
 
@@ -103,6 +116,7 @@ class Format:
     files: str  # what they are, in words
     read: Callable[[Shard, Wanted], Iterable[Sample]]  # see `registry.read_samples`
     count: Callable[[Shard, Told], int | None]  # see `registry.count_samples`
+    partly: Partly | None = None  # where a shard may have several readers
     hint: str = ""  # what to say besides where there are none
     told_by_suffix: bool = True  # else other formats' files go before, and a job names this one
     of_images: bool = False  # each file is a sample, in a class folder; a shard is many of them

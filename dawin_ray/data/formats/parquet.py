@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
-from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.datasets import Sample, Shard, Start
 from dawin_ray.data.formats import limits
-from dawin_ray.data.formats.format import Format, Told, broken_shard, labeller
+from dawin_ray.data.formats.format import Format, Partly, Told, broken_shard, labeller
 from dawin_ray.data.found import Found
 from dawin_ray.data.images import IMAGE_SUFFIXES
 from dawin_ray.data.labels import (
@@ -33,13 +34,16 @@ from dawin_ray.storage import (
 )
 
 
-def read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample]:
-    """The rows of a Parquet file."""
-    name, rows, ordinal = shown(shard.name), None, 0
+def read_parquet(
+    shard: Shard, wanted: Callable[[int], bool], start: Start | None = None
+) -> Iterator[Sample]:
+    """The rows of a Parquet file, from the first one or from a start, which is a row group's."""
+    start = Start(0, (0,)) if start is None else start
+    name, rows, ordinal = shown(shard.name), None, start.samples
     with open_stream(shard.address, "shard") as stream:
         try:
             rows = ImageRows(stream, shard, limits.MAX_MEMBER_BYTES)
-            for image, label, error in rows.read(wanted):
+            for image, label, error in rows.read(wanted, start):
                 ordinal += 1
                 yield Sample(
                     sample_id=f"{name}/{ordinal - 1}",
@@ -47,11 +51,13 @@ def read_parquet(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[Sample
                     label=label,
                     error=error,
                     position=min(shard.bytes, shard.bytes * ordinal // max(rows.count, 1)),
+                    start=rows.start,
                 )
         except ParquetFileError as failure:
             lost = failure.rows if rows is None else max(0, rows.count - ordinal)
             where = "" if rows is None else f"the file breaks after row {ordinal} of {rows.count}: "
-            yield broken_shard(shard, ordinal, lost, f"{where}{failure}")
+            broken = broken_shard(shard, ordinal, lost, f"{where}{failure}")
+            yield replace(broken, start=None if rows is None else rows.start)
         except OSError as error:  # of the disk: Arrow's own became ParquetFileError
             raise unreadable(shard.address, "shard", error) from error
 
@@ -84,6 +90,7 @@ class ImageRows:
         except ParquetFileError as failure:
             raise ParquetFileError(f"the file is no readable Parquet: {failure}") from failure
         self.count: int = max(0, self.file.metadata.num_rows)  # by its footer
+        self.start: Start | None = None
         try:
             with content_errors():
                 self.image, self.leaf, self.label = _columns(self.file, shard)
@@ -92,28 +99,21 @@ class ImageRows:
             raise
 
     def read(
-        self, wanted: Callable[[int], bool]
+        self, wanted: Callable[[int], bool], start: Start
     ) -> Iterator[tuple[bytes | None, int | None, str | None]]:
         """Each row's encoded image, label, and what is wrong with it; the image where `wanted`.
+
+        Row group by row group, so that what comes from one on is the same whoever reads what is
+        before it; `start` is that of the one that is being read.
 
         Raises:
             ParquetFileError: it breaks behind the rows that were given, or ends too early.
             OSError: the storage fails.
         """
-        columns = [self.leaf, *([self.label] if self.label else [])]
-        batches = self.file.iter_batches(ROWS_AT_A_TIME, columns=columns, use_threads=False)
-        row = 0
-        while True:
-            with content_errors():
-                batch = next(batches, None)
-                if batch is None:
-                    break
-                images = batch.column(self.image)
-                if pa.types.is_struct(images.type):
-                    images = images.field("bytes")
-                labels = batch.column(self.label) if self.label else [None] * len(batch)
-                rows = list(zip(images, labels, strict=True))
-            for image, label in rows:
+        row = start.samples
+        for group in range(start.place[0], self.file.metadata.num_row_groups):
+            self.start = Start(row, (group,))
+            for image, label in self._rows_of(group):
                 with content_errors():
                     value, error = self._image(image) if wanted(row) else (None, None)
                 try:
@@ -124,6 +124,23 @@ class ImageRows:
                 yield value, found, error
         if row < self.count:
             raise ParquetFileError(f"its footer counts {self.count} rows, but it has {row}")
+
+    def _rows_of(self, group: int) -> Iterator[tuple[pa.Scalar, pa.Scalar | None]]:
+        columns = [self.leaf, *([self.label] if self.label else [])]
+        batches = self.file.iter_batches(
+            ROWS_AT_A_TIME, row_groups=[group], columns=columns, use_threads=False
+        )
+        while True:
+            with content_errors():
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                images = batch.column(self.image)
+                if pa.types.is_struct(images.type):
+                    images = images.field("bytes")
+                labels = batch.column(self.label) if self.label else [None] * len(batch)
+                rows = list(zip(images, labels, strict=True))
+            yield from rows
 
     def _image(self, image: pa.Scalar) -> tuple[bytes | None, str | None]:
         if not image.is_valid:
@@ -245,5 +262,6 @@ PARQUET = Format(
     read=read_parquet,
     count=count_rows,
     counts_losses=True,
+    partly=Partly(read=read_parquet, scan=lambda shard: read_parquet(shard, lambda _: False)),
     labels=labels_of_columns,
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.datasets import Sample, Shard, Start
 from dawin_ray.data.formats.folder import FOLDER
 from dawin_ray.data.formats.format import Format, Told, Wanted
 from dawin_ray.data.formats.idx import IDX
@@ -43,8 +43,10 @@ def count_samples(shard: Shard, told: Told = lambda _: None) -> int | None:
     return FORMATS[shard.format].count(shard, told)
 
 
-def read_samples(shard: Shard, wanted: Wanted = lambda _: True) -> Iterator[Sample]:
-    """The samples of a shard in their order.
+def read_samples(
+    shard: Shard, wanted: Wanted = lambda _: True, start: Start | None = None
+) -> Iterator[Sample]:
+    """The samples of a shard in their order, all of them or those from a start on.
 
     `wanted` tells for a sample's ordinal in the shard whether its image will be used; the others
     are named, but not read where that saves work. A sample that cannot be read has an `error`; a
@@ -54,4 +56,8 @@ def read_samples(shard: Shard, wanted: Wanted = lambda _: True) -> Iterator[Samp
         UserError: a file is not what was listed, or the storage fails.
     """
     check_unchanged(shard)
-    return iter(FORMATS[shard.format].read(shard, wanted))
+    kind = FORMATS[shard.format]
+    if start is None:
+        return iter(kind.read(shard, wanted))
+    assert kind.partly is not None, "only such a format tells starts"
+    return iter(kind.partly.read(shard, wanted, start))

@@ -12,15 +12,21 @@ writer leaves between two archives are damage.
 
 from __future__ import annotations
 
-import bz2
 import io
 import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
+from dawin_ray.data.formats.compressed import (
+    RAW_PIECE,
+    Counted,
+    Decompressed,
+    Readable,
+    decompressor_of,
+)
 from dawin_ray.storage import LFS_POINTER, lfs_pointer
 
 BLOCK = 512  # bytes of a header; data are filled up to a multiple
@@ -43,17 +49,6 @@ MAX_NAME_BYTES = 1 << 16
 MAX_QUOTED = 100  # characters of a name in a reason
 
 PIECE = 1 << 20  # bytes read at a time
-
-RAW_PIECE = 1 << 16  # of what is compressed
-
-XZ_MEMORY = 256 << 20  # bytes of a dictionary; a header may ask for 4 GB
-
-MAGICS = (
-    (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
-    (b"BZh", bz2.BZ2Decompressor),
-    (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY)),
-    (b"\x5d\x00\x00\x80", lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY)),
-)
 
 # What damaged content makes parsers and decompressors raise; a storage's failures are UserErrors.
 CONTENT_ERRORS = (
@@ -83,24 +78,40 @@ class Member:
     zeros: int = 0  # bytes of zeros before it: another archive ended there
 
 
+class Place(NamedTuple):
+    """Where a member begins in a file, and what must be known of the file before it."""
+
+    offset: int  # of the member's first header
+    whole: int  # bytes up to the end of the last complete member before it
+    archive: int  # where the archive begins that it lies in
+
+
 class Tar:
     """The members of a tar, once. `read` gives the data of the member that came last."""
 
-    def __init__(self, stream: Any, seekable_bytes: int | None = None):
-        """`seekable_bytes` is the size of a file whose data may be leapt over."""
-        self._file = _Counted(stream)
-        first = self._file.peek(64)
-        if lfs_pointer(first):
-            raise BrokenTarError(LFS_POINTER)
-        make = _decompressor_of(first)
-        self._content: _Readable = self._file
-        self._raw: _Decompressed | None = None
+    def __init__(self, stream: Any, seekable_bytes: int | None = None, at: Place | None = None):
+        """`seekable_bytes` is the size of a file whose data may be leapt over.
+
+        With `at`, a place in an uncompressed file, it begins there.
+        """
+        self._file = Counted(stream)
+        if at is None:
+            first = self._file.peek(64)
+            if lfs_pointer(first):
+                raise BrokenTarError(LFS_POINTER)
+            make, at = decompressor_of(first), Place(0, 0, 0)
+        else:
+            make = None
+            self._file.leap(at.offset)
+        self._content: Readable = self._file
+        self._raw: Decompressed | None = None
         if make is not None:
-            self._raw = _Decompressed(self._file, make)
+            self._raw = Decompressed(self._file, make)
             self._content = io.BufferedReader(self._raw, RAW_PIECE)
         self._leap_to = seekable_bytes if make is None else None
-        self.offset = 0  # bytes of the archive that have been passed
-        self.whole = 0  # bytes of the archive up to the end of the last complete member
+        self.offset = at.offset  # bytes of the archive that have been passed
+        self.whole = at.whole  # bytes of the archive up to the end of the last complete member
+        self._archive = at.archive  # where the archive begins that is being read
         self._member: Member | None = None
         self._left = 0  # of its data
 
@@ -115,9 +126,9 @@ class Tar:
         Raises:
             BrokenTarError: the archive breaks here; so does any of CONTENT_ERRORS.
         """
-        start = end = 0  # of the archive that is being read; behind its last member
         while True:
             zeros, block = self._zeros()
+            start, end = self._archive, self.whole
             if not block:
                 self._check_end(start, end, zeros)
                 return
@@ -127,13 +138,19 @@ class Tar:
                         f"{zeros:,} bytes of zeros and more behind them, where a member should "
                         "begin"
                     )
-                start = end + zeros
+                self._archive = end + zeros
             self._member = self._headers(block, zeros)
             self._left = self._member.size
             yield self._member
             self.drop()
             self._pass(-self._member.size % BLOCK)
-            end = self.whole = self.offset
+            self.whole = self.offset
+
+    def place_of(self, member: Member) -> Place | None:
+        """Where `member`, the last one, begins; None in a compressed file."""
+        if self._raw is not None:
+            return None
+        return Place(member.offset, self.whole, self._archive)
 
     def read(self) -> bytes:
         """The data of the last member, whole."""
@@ -272,92 +289,9 @@ class Tar:
         return Member(name=name, size=size, is_folder=header.isdir(), fault=fault)
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class _Counted:
-    """A file that knows how far it was read, and can look ahead once."""
-
-    def __init__(self, stream: Any):
-        self._stream, self._ahead, self.passed = stream, b"", 0
-
-    def peek(self, size: int) -> bytes:
-        while len(self._ahead) < size and (piece := self._stream.read(size - len(self._ahead))):
-            self._ahead += piece
-        return self._ahead
-
-    def read(self, size: int) -> bytes:
-        if self._ahead:
-            piece, self._ahead = self._ahead[:size], self._ahead[size:]
-        else:
-            piece = self._stream.read(size)
-        self.passed += len(piece)
-        return piece
-
-    def leap(self, size: int) -> None:
-        ahead = len(self.read(min(size, len(self._ahead)))) if self._ahead else 0
-        if size > ahead:
-            self._stream.seek(size - ahead, 1)
-            self.passed += size - ahead
-
-
-class _Decompressed(io.RawIOBase):
-    """The content of all streams of a compressed file, in bounded pieces.
-
-    A file that ends within a stream raises EOFError, damage what the decompressor raises.
-    """
-
-    def __init__(self, file: _Counted, make: Any):
-        self._file, self._make = file, make
-        self._decompressor: Any = None
-        self._raw = b""  # of the file, not decompressed yet
-
-    @property
-    def passed(self) -> int:
-        """Bytes of the file that have been decompressed, about."""
-        return self._file.passed - len(self._raw)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while True:
-            if self._decompressor is None:
-                # streams may be filled up with zeros
-                while (raw := self._raw or self._file.read(RAW_PIECE)) and not raw.strip(b"\0"):
-                    self._raw = b""
-                if not raw:
-                    return 0
-                self._decompressor, self._raw = self._make(), raw.lstrip(b"\0")
-            decompressor, ended = self._decompressor, False
-            if not self._raw and getattr(decompressor, "needs_input", True):
-                self._raw = self._file.read(RAW_PIECE)
-                ended = not self._raw
-            data = decompressor.decompress(self._raw, len(buffer))
-            # zlib hands back what it has not come to; the others keep it
-            self._raw = getattr(decompressor, "unconsumed_tail", b"")
-            if decompressor.eof:
-                self._raw, self._decompressor = decompressor.unused_data, None
-            elif ended and not data:
-                raise EOFError("the compressed file ends within a stream")
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
-
-
 def quoted(text: str) -> str:
     """A name as it stands in a reason: quoted, without what a terminal would heed, and short."""
     return repr(text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…")
-
-
-def is_compressed(first_bytes: bytes) -> bool:
-    """Whether a file that begins so is read through a decompressor."""
-    return _decompressor_of(first_bytes) is not None
-
-
-def _decompressor_of(first_bytes: bytes) -> Any:
-    return next((make for magic, make in MAGICS if first_bytes.startswith(magic)), None)
 
 
 def _ends_archive(length: int, zeros: int) -> bool:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from dawin_ray.data.datasets import Sample, Shard
+from dawin_ray.data.datasets import Sample, Shard, Start
 from dawin_ray.data.formats import limits
-from dawin_ray.data.formats.format import Format, Told
+from dawin_ray.data.formats.compressed import is_compressed
+from dawin_ray.data.formats.format import Format, Partly, Told
 from dawin_ray.data.formats.groups import Group, key_of
 from dawin_ray.data.formats.tars import (
     CONTENT_ERRORS,
     END,
     BrokenTarError,
     Member,
+    Place,
     Tar,
-    is_compressed,
     quoted,
 )
 from dawin_ray.names import MADE, shown
@@ -29,24 +30,45 @@ HEAD_BYTES = 64  # of a file, which tell what it is
 
 
 class TarSamples:
-    """The samples of one tar, once."""
+    """The samples of one tar, once.
 
-    def __init__(self, shard: Shard, wanted: Callable[[int], bool], *, headers_only: bool = False):
-        """`headers_only` leaps over the data of an uncompressed tar on this machine."""
+    A `Start` of a tar is a key's first member: its `tars.Place`, then the keys before it, those of
+    them with a label, and 1 where it is `behind_zeros`. Behind a key that is there again, which
+    only who has read all before it can know, there is none.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        wanted: Callable[[int], bool],
+        start: Start | None = None,
+        *,
+        headers_only: bool = False,
+    ):
+        """From the beginning, or from a start.
+
+        `headers_only` leaps over the data of an uncompressed tar on this machine, but for what
+        tells whether there is a label.
+        """
         self.shard, self.wanted, self.headers_only = shard, wanted, headers_only
         self.tar: Tar | None = None  # once it is open
         self.group: Group | None = None  # of the key that is being read
         self.seen: set[str] = set()  # keys
-        self.samples = self.groups = self.labelled = 0
+        self.start = start  # the last one, if there is any
+        self.repeats = False  # whether a key was there again
+        self.place = None if start is None else Place(*start.place[:3])
+        self.samples = 0 if start is None else start.samples
+        self.groups, self.labelled, behind_zeros = (0, 0, 0) if start is None else start.place[3:]
         # Zeros that look like the end of an archive may be a label that was overwritten: a sample
         # beside them is not scored without one where all before it have theirs.
-        self.behind_zeros = False
+        self.behind_zeros = bool(behind_zeros)
 
     def __iter__(self) -> Iterator[Sample]:
         """The samples up to the end, or to the break and what stands for the rest."""
         with open_stream(self.shard.address, "shard") as stream:
             try:
-                self.tar = tar = Tar(stream, self.shard.bytes if self.headers_only else None)
+                size = self.shard.bytes if self.headers_only else None
+                self.tar = tar = Tar(stream, size, self.place)
                 for member in tar:
                     yield from self._take(tar, member)
                 if self.group is not None:
@@ -72,6 +94,7 @@ class TarSamples:
             yield from self._finish(tar, self.group)
         if self.group is None:
             self.group = Group(key, member.offset, self.shard)
+            self._begins(tar, member)
         kind, fault = self.group.kind_of(extension), member.fault
         limit = limits.MAX_LABEL_BYTES if kind == "label" else limits.MAX_MEMBER_BYTES
         if fault is None and member.size > limit:
@@ -83,7 +106,7 @@ class TarSamples:
             or (kind == "json" and member.size <= limits.MAX_JSON_BYTES)
             or (kind == "image" and self.wanted(self.samples))
         )
-        unread = self.headers_only or fault or not used
+        unread = (self.headers_only and kind != "json") or fault or not used
         data = None
         if unread:
             tar.drop()
@@ -91,9 +114,16 @@ class TarSamples:
             data = tar.read()
         self.group.add(extension, fault, data)
 
+    def _begins(self, tar: Tar, member: Member) -> None:
+        """Take note of where the group's first member is."""
+        if (place := tar.place_of(member)) is not None:
+            state = (self.groups, self.labelled, int(self.behind_zeros))
+            self.start = Start(self.samples, (*place, *state))
+
     def _finish(self, tar: Tar, group: Group, before_zeros: int = 0) -> Iterator[Sample]:
         self.group = None
         again, lacks = group.key in self.seen, False
+        self.repeats = self.repeats or again
         if not group.has_label and (before_zeros or self.behind_zeros):
             all_have = self.labelled == self.groups > 0
             lacks = all_have or (not self.groups and before_zeros == END)
@@ -115,6 +145,7 @@ class TarSamples:
                 error=error,
                 position=min(tar.file_bytes, self.shard.bytes),
                 offset=group.offset,
+                start=None if self.repeats else self.start,
             )
 
     def _broken(self, reason: str, cut: bool) -> Iterator[Sample]:
@@ -140,6 +171,7 @@ class TarSamples:
             offset=whole,
             broken=True,
             lost=lost,
+            start=None if self.repeats else self.start,
         )
 
 
@@ -163,5 +195,9 @@ WEBDATASET = Format(
     files="tar shards (.tar)",
     read=TarSamples,
     count=count_groups,
+    partly=Partly(
+        read=TarSamples,
+        scan=lambda shard: TarSamples(shard, lambda _: False, headers_only=True),
+    ),
     text_files=True,
 )

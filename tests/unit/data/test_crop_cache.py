@@ -33,7 +33,7 @@ KEY = cache_key({"size": 4}, 2, "files")
 def chunk(start: int) -> Chunk:
     rng = np.random.default_rng(start)
     return Chunk(
-        name=f"s-{start}", dataset="set", shard="s.tar", shard_key="s",
+        name=f"s-{start:09d}", dataset="set", shard="s.tar", shard_key="s",
         sample_ids=[f"a{start}", "b"],
         labels=[start, None], images=rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),
         rejects=[Reject("c", "broken", 512, "ab")], bytes=5,
@@ -44,12 +44,12 @@ class Decode:
     """Three chunks, and a record of what was decoded."""
 
     def __init__(self):
-        self.decoded = []
+        self.decoded, self.chunk_size = [], 2
 
-    def __call__(self, shard, skipped=()):
-        for start in (0, 2, 4):
-            if f"s-{start}" not in skipped:
-                self.decoded.append(f"s-{start}")
+    def of(self, part, skipped=()):
+        for ordinal, start in enumerate((0, 2, 4)):
+            if part.holds(ordinal) and f"s-{start:09d}" not in skipped:
+                self.decoded.append(f"s-{start:09d}")
                 yield chunk(start)
 
 
@@ -68,19 +68,22 @@ def cache(tmp_path) -> CropCache:
 
 def test_a_chunk_comes_back_as_it_was(cache):
     assert cache.write(chunk(0))
-    assert same(cache.read("set", "s-0"), chunk(0))
-    assert cache.read("set", "s-2") is None
+    assert same(cache.read("set", "s-000000000"), chunk(0))
+    assert cache.read("set", "s-000000002") is None
 
 
 def test_the_second_reading_decodes_nothing(cache):
     decode = Decode()
     first = list(ReadChunks(decode, cache)(WHOLE))
-    assert decode.decoded == ["s-0", "s-2", "s-4"]
+    assert decode.decoded == ["s-000000000", "s-000000002", "s-000000004"]
     second = list(ReadChunks(decode, cache)(WHOLE))
-    assert decode.decoded == ["s-0", "s-2", "s-4"]
+    assert decode.decoded == ["s-000000000", "s-000000002", "s-000000004"]
     assert all(map(same, first, second))
-    assert [c.name for c in ReadChunks(decode, cache)(WHOLE, ["s-2"])] == ["s-0", "s-4"]
-    assert decode.decoded == ["s-0", "s-2", "s-4"]
+    assert [c.name for c in ReadChunks(decode, cache)(WHOLE, ["s-000000002"])] == [
+        "s-000000000",
+        "s-000000004",
+    ]
+    assert decode.decoded == ["s-000000000", "s-000000002", "s-000000004"]
 
 
 def test_a_part_of_a_shard_is_never_taken_for_the_whole(cache):
@@ -91,13 +94,13 @@ def test_a_part_of_a_shard_is_never_taken_for_the_whole(cache):
     assert cache.chunks(SHARD) is None
     decode = Decode()
     assert len(list(ReadChunks(decode, cache)(WHOLE))) == 3
-    assert decode.decoded == ["s-0", "s-2", "s-4"]
+    assert decode.decoded == ["s-000000000", "s-000000002", "s-000000004"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "other bytes", "another key"])
 def test_a_damaged_or_stale_chunk_is_decoded_again(cache, damage):
     list(ReadChunks(Decode(), cache)(WHOLE))
-    path = cache._folder("set") / "s-2.crops"
+    path = cache._folder("set") / "s-000000002.crops"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "gone":
@@ -107,13 +110,13 @@ def test_a_damaged_or_stale_chunk_is_decoded_again(cache, damage):
     else:
         other = CropCache(cache.root, {"set": cache_key({"size": 5}, 2, "files")})
         other.write(chunk(2))
-        path.write_bytes((other._folder("set") / "s-2.crops").read_bytes())
+        path.write_bytes((other._folder("set") / "s-000000002.crops").read_bytes())
     decode = Decode()
     again = list(ReadChunks(decode, cache)(WHOLE))
-    assert sorted(c.name for c in again) == ["s-0", "s-2", "s-4"]
-    assert decode.decoded[0] == "s-2"
+    assert sorted(c.name for c in again) == ["s-000000000", "s-000000002", "s-000000004"]
+    assert decode.decoded[0] == "s-000000002"
     assert all(same(c, chunk(int(c.name[2:]))) for c in again)
-    assert cache.read("set", "s-2") is not None
+    assert cache.read("set", "s-000000002") is not None
 
 
 def test_the_key_changes_with_all_that_crops_depend_on():
@@ -131,8 +134,8 @@ def test_removal_leaves_what_belongs_to_others(cache):
     for each in (cache, other):
         each.write(chunk(0))
     cache.remove()
-    assert cache.read("set", "s-0") is None
-    assert other.read("set", "s-0") is not None
+    assert cache.read("set", "s-000000000") is None
+    assert other.read("set", "s-000000000") is not None
     other.remove()
     assert not (other._folder("set").parent).exists()
 
@@ -170,7 +173,7 @@ def test_what_is_chosen_and_why(tmp_path, asked, needed, nodes, passes, on, why)
 def written(cache) -> tuple:
     """A cached chunk's path, and its bytes."""
     assert cache.write(chunk(0))
-    path = cache._folder("set") / "s-0.crops"
+    path = cache._folder("set") / "s-000000000.crops"
     return path, path.read_bytes()
 
 
@@ -178,9 +181,9 @@ def test_no_changed_byte_is_taken_for_the_crops(cache):
     path, good = written(cache)
     for at in range(len(good)):
         path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
-        assert cache.read("set", "s-0") is None, at
+        assert cache.read("set", "s-000000000") is None, at
     path.write_bytes(good)
-    assert same(cache.read("set", "s-0"), chunk(0))
+    assert same(cache.read("set", "s-000000000"), chunk(0))
 
 
 def with_header(cache, change) -> None:
@@ -220,7 +223,7 @@ def inner(**other):
         inner(sample_ids=["a"]),
         inner(sample_ids=None),
         inner(labels=[]),
-        inner(name="s-2"),
+        inner(name="s-000000002"),
         inner(dataset="other"),
         inner(rejects=[5]),
         inner(rejects=[["a", "b", 1, "c", False, None, "more"]]),
@@ -229,7 +232,7 @@ def inner(**other):
 )
 def test_a_header_of_another_make_counts_as_missing(cache, change):
     with_header(cache, change)
-    read = cache.read("set", "s-0")
+    read = cache.read("set", "s-000000000")
     assert read is None or same(read, chunk(0))
     assert len(list(ReadChunks(Decode(), cache)(WHOLE))) == 3
 
@@ -239,10 +242,10 @@ def test_an_arrow_file_is_no_cached_chunk_whatever_it_names(cache, tmp_path):
     table, _ = schemas(tmp_path / "mark", b"")["column"]
     folder = cache._folder("set")
     folder.mkdir(parents=True)
-    path = str(folder / "s-0.crops")
+    path = str(folder / "s-000000000.crops")
     with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    assert cache.read("set", "s-0") is None
+    assert cache.read("set", "s-000000000") is None
     assert not (tmp_path / "mark").exists()
 
 
@@ -257,7 +260,7 @@ def test_only_a_plain_file_is_read(cache, tmp_path, what):
         os.mkfifo(path)
     else:
         path.mkdir()
-    assert cache.read("set", "s-0") is None
+    assert cache.read("set", "s-000000000") is None
 
 
 def test_a_link_is_replaced_and_not_written_through(cache, tmp_path):
@@ -273,12 +276,20 @@ def test_a_link_is_replaced_and_not_written_through(cache, tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    ["[1]", '"s-0"', "{}", '["../../../etc/passwd"]', '["s-0", "s-../x"]', '["t-0"]', "[" * 99_999],
+    [
+        "[1]",
+        '"s-000000000"',
+        "{}",
+        '["../../../etc/passwd"]',
+        '["s-000000000", "s-../x"]',
+        '["t-0"]',
+        "[" * 99_999,
+    ],
 )
 def test_a_list_of_chunks_that_no_shard_has_is_not_believed(cache, names):
     list(ReadChunks(Decode(), cache)(WHOLE))
     path = cache._folder("set") / "s.json"
-    assert cache.chunks(SHARD) == ["s-0", "s-2", "s-4"]
+    assert cache.chunks(SHARD) == ["s-000000000", "s-000000002", "s-000000004"]
     path.write_text(names)
     assert cache.chunks(SHARD) is None
     assert len(list(ReadChunks(Decode(), cache)(WHOLE))) == 3

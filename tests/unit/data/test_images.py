@@ -14,7 +14,7 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from dawin_ray.data import decoding, images
+from dawin_ray.data import images, reading
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.datasets import Sample, Shard
@@ -363,7 +363,7 @@ def test_encoded_images_are_not_kept_until_the_chunk_is_full(monkeypatch):
         for i in range(60):
             yield Sample(sample_id=str(i), image=JPEG + bytes(4 << 20), position=i)
 
-    monkeypatch.setattr(decoding, "read_samples", samples)
+    monkeypatch.setattr(reading, "read_samples", samples)
     decode = DecodeImages(preprocessing(), 60, {"set": DatasetClasses(count=2)})
     shard = Shard(dataset="set", name="s", address="", format="parquet", bytes=60, key="s")
     tracemalloc.start()
@@ -376,7 +376,7 @@ def test_encoded_images_are_not_kept_until_the_chunk_is_full(monkeypatch):
 
 def test_what_a_broken_shard_lost_comes_with_its_reject(monkeypatch):
     broken = Sample(sample_id="s/x", image=None, error="cut", position=5, broken=True, lost=7)
-    monkeypatch.setattr(decoding, "read_samples", lambda *_: iter([broken]))
+    monkeypatch.setattr(reading, "read_samples", lambda *_: iter([broken]))
     shard = Shard(dataset="set", name="s", address="", format="parquet", bytes=60, key="s")
     [chunk] = DecodeImages(preprocessing(), 9, {"set": DatasetClasses(count=2)})(shard)
     [reject] = chunk.rejects

@@ -1,9 +1,7 @@
-"""Slices of shards, and which of them share a task."""
-
-import pytest
+"""Slices of shards, and how they travel."""
 
 from dawin_ray.data.datasets import Shard
-from dawin_ray.data.slices import TASK_BYTES, Slice, slices_of, tasks_of, to_text
+from dawin_ray.data.slices import Slice, slices_of, to_text
 
 
 def shards(*sizes: int) -> list[Shard]:
@@ -29,19 +27,3 @@ def test_a_task_travels_as_text():
     first, second = shards(1, 2)
     task = (Slice(shard=first, first=3, last=7, index=1, count=4), Slice(shard=second))
     assert tuple(slices_of(to_text(task))) == task
-
-
-def test_tiny_neighbours_share_a_task_and_every_shard_has_one():
-    found = shards(*[10] * 1000, 5000, *[10] * 1000)
-    tasks = tasks_of(found, 4)
-    assert [part.shard for task in tasks for part in task] == found
-    assert all(part.is_whole for task in tasks for part in task)
-    assert [len(task) for task in tasks if any(p.shard.bytes == 5000 for p in task)] == [1]
-    assert 4 * 10 < len(tasks) < 100
-
-
-@pytest.mark.parametrize("size", [10, TASK_BYTES])
-def test_readers_are_not_left_idle_for_the_sake_of_few_tasks(size):
-    """Few shards have a task each, and large ones in any case."""
-    assert len(tasks_of(shards(*[size] * 64), 4)) == 64
-    assert tasks_of([], 4) == []

@@ -1,5 +1,6 @@
 """Versions: what storages call them, and files that change between listing and reading."""
 
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -165,3 +166,54 @@ def test_a_storage_that_tells_nothing_is_hashed_or_refused_for_growing_data(tmp_
     assert len(list(read_samples(shard))) == 3
     with pytest.raises(UserError, match=r"neither an etag nor a time.*'s\.tar'.*mode: append"):
         list_files(config, may_be_empty=True)
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    """A shard of images whose storage has MD5s for versions, and what it was asked for again."""
+    fs = fsspec.filesystem("memory")
+    fs.rm("/md5", recursive=True) if fs.exists("/md5") else None
+    for i, image in enumerate(IMAGES):
+        fs.pipe_file(f"/md5/a/{i}.png", image)
+    asked = []
+    again = versions._ask_again
+
+    def noted(fs, path):
+        asked.append(path.rsplit("/", 1)[1])
+        return again(fs, path)
+
+    monkeypatch.setattr(versions, "_ask_again", noted)
+    etags = tuple(hashlib.md5(image, usedforsecurity=False).hexdigest() for image in IMAGES)
+    return fs, dataclasses.replace(shard_of("memory://md5"), versions=etags), asked
+
+
+def test_remote_images_that_are_what_their_md5_says_are_not_asked_for(remote):
+    _, shard, asked = remote
+    assert [sample.image for sample in read_samples(shard)] == IMAGES
+    assert asked == []
+
+
+def test_a_remote_image_of_another_md5_is_asked_for_and_stops_the_run(remote):
+    fs, shard, asked = remote
+    fs.pipe_file("/md5/a/1.png", IMAGES[1][::-1])
+    with pytest.raises(UserError, match=r"'set' has changed.*a/1\.png.*its version was"):
+        list(read_samples(shard))
+    assert asked == ["1.png"]
+
+
+def test_an_etag_that_is_no_hash_of_the_content_is_asked_for(remote, monkeypatch):
+    """As where S3 encrypts with a key of its own, or a file came in several parts."""
+    fs, shard, asked = remote
+    etags = {f"{i}.png": "0" * 31 + str(i) for i in range(3)}
+    shard = dataclasses.replace(shard, versions=("0" * 31 + "0", "0" * 31 + "1", "0" * 30 + "-2"))
+    etags["2.png"] = shard.versions[2]
+    monkeypatch.setattr(
+        type(fs), "info",
+        lambda self, path, **_: {"size": self.store[f"/{path.strip('/')}"].size,
+                                 "type": "file", "ETag": etags[path.rsplit("/", 1)[1]]},
+    )  # fmt: skip
+    assert [sample.image for sample in read_samples(shard)] == IMAGES
+    assert sorted(asked) == ["0.png", "1.png", "2.png"]
+    etags["0.png"] = "another"
+    with pytest.raises(UserError, match=r"0\.png"):
+        list(read_samples(shard))

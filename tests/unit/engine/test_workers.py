@@ -1,6 +1,9 @@
 """Readers and model actors whose processes died before, without Ray: what they do the next time."""
 
 import dataclasses
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +21,7 @@ from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute, workers
 from dawin_ray.engine.ray_stream import RayWorker
+from dawin_ray.engine.workers import message_bytes
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
@@ -58,8 +62,8 @@ def on(attempts):
     )  # fmt: skip
 
 
-def packed(chunk: Chunk) -> pa.Table:
-    return pa.table({name: [value] for name, value in pack(chunk).items()})
+def packed(*chunks: Chunk) -> pa.Table:
+    return pa.Table.from_pylist([pack(chunk) for chunk in chunks])
 
 
 CHUNK = Chunk(
@@ -74,8 +78,12 @@ def actor_of(on, tmp_path, **errors):
 
 
 def score(on, tmp_path, chunk=CHUNK, **errors) -> ChunkSummary:
-    found = actor_of(on, tmp_path, **errors)(packed(chunk))
-    return from_row({name: value for name, (value,) in found.items()})
+    (found,) = summaries(actor_of(on, tmp_path, **errors), chunk)
+    return found
+
+
+def summaries(actor: RayWorker, *chunks: Chunk) -> list[ChunkSummary]:
+    return from_row({name: value for name, (value,) in actor(packed(*chunks)).items()})
 
 
 def test_rejects_are_committed_first_and_the_last_table_last(on, tmp_path, monkeypatch):
@@ -90,6 +98,115 @@ def test_rejects_are_committed_first_and_the_last_table_last(on, tmp_path, monke
     chunk = dataclasses.replace(CHUNK, rejects=[Reject("c", "no image")])
     RayWorker(stage, RunDirectory(str(tmp_path)), on)(packed(chunk))
     assert written == ["rejects", "experts", "predictions"]
+
+
+def chunk_of(name: str) -> Chunk:
+    return dataclasses.replace(CHUNK, name=name)
+
+
+class _Slow:
+    """Stands for a run's work, whose files take a while; `held` lets them go on."""
+
+    def __init__(self):
+        self.held, self.log = threading.Event(), []
+
+    def read(self, kind, dataset, shard, name):
+        self.log.append(f"read {name}")
+        return name
+
+    def commit(self, kind, dataset, shard, name, table):
+        assert self.held.wait(10)
+        self.log.append(f"committed {name}")
+
+
+def slow_actor(on, tmp_path, monkeypatch, scorer):
+    work = _Slow()
+    monkeypatch.setattr(RunDirectory, "work", work)
+    stage = Pass(
+        name="merged", spec=_Spec(), tables=("predictions",), make=scorer, reads=("experts",)
+    )
+    return RayWorker(stage, RunDirectory(str(tmp_path)), on), work
+
+
+def test_files_pass_beside_forwards_and_nothing_is_told_before_it_is_committed(
+    on, tmp_path, monkeypatch
+):
+    """No commit ends before the last forward; the next block is scored meanwhile too."""
+    forwards, all_scored = [], threading.Event()
+
+    class Scorer(_Scorer):
+        def __call__(self, chunk, read):
+            assert read("experts") == chunk.name
+            forwards.append(chunk.name)
+            if len(forwards) == 4:
+                all_scored.set()
+            return {"predictions": None}
+
+    actor, work = slow_actor(on, tmp_path, monkeypatch, Scorer)
+    with ThreadPoolExecutor() as pool:
+        blocks = ("ab", "cd")
+        told = [pool.submit(summaries, actor, *map(chunk_of, block)) for block in blocks]
+        assert all_scored.wait(10)
+        assert sorted(forwards) == list("abcd")
+        assert {"".join(forwards[:2]), "".join(forwards[2:])} == {"ab", "cd"}  # one by one
+        assert not any(line.startswith("committed") for line in work.log)
+        assert not any(future.done() for future in told)
+        work.held.set()
+        assert [s.chunk for future in told for s in future.result()] == list("abcd")
+    assert sum(line.startswith("committed") for line in work.log) == 4
+
+
+def test_what_waits_for_files_is_no_work_of_the_models(on, tmp_path, monkeypatch):
+    class Scorer(_Scorer):
+        def __call__(self, chunk, read):
+            read("experts")
+            time.sleep(0.01)
+            return {"predictions": None}
+
+    actor, work = slow_actor(on, tmp_path, monkeypatch, Scorer)
+    work.held.set()
+    monkeypatch.setattr(work, "read", lambda *where: time.sleep(0.5))
+    (found,) = summaries(actor, CHUNK)
+    assert 0.01 <= found.seconds < 0.4
+
+
+def test_what_was_scored_before_an_error_is_committed(on, tmp_path, monkeypatch):
+    class Scorer(_Scorer):
+        def __call__(self, chunk, read):
+            if chunk.name == "b":
+                raise ValueError("a fault")
+            return {"predictions": None}
+
+    actor, work = slow_actor(on, tmp_path, monkeypatch, Scorer)
+    work.held.set()
+    with pytest.raises(StageError, match=r"chunk b of data set 'set'.*a fault"):
+        summaries(actor, chunk_of("a"), chunk_of("b"), chunk_of("c"))
+    assert "committed a" in work.log
+    assert "committed c" not in work.log
+
+
+def test_an_error_of_a_commit_names_its_chunk(on, tmp_path, monkeypatch):
+    actor, work = slow_actor(on, tmp_path, monkeypatch, lambda: _Scorer(made={"predictions": None}))
+    monkeypatch.setattr(work, "commit", lambda *where: [][0])
+    with pytest.raises(StageError, match=r"pass 2 of chunk key-0.*IndexError"):
+        summaries(actor, CHUNK)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "chunk_bytes", "actors", "together"),
+    [
+        (100, 1000, 4, 1),  # few chunks: each goes alone
+        (4 * 32 * 3, 1000, 4, 3),
+        (10**6, 1000, 4, 32),
+        (10**6, 300 << 20, 4, 2),
+        (10**6, 10 << 30, 4, 1),
+        (0, 1000, 1, 1),
+    ],
+)
+def test_a_message_has_as_many_chunks_as_leave_many_messages(chunks, chunk_bytes, actors, together):
+    message = message_bytes(chunks, chunk_bytes, actors)
+    assert message >= 1
+    assert (together - 1) * chunk_bytes <= message < together * chunk_bytes
 
 
 def test_what_is_scored_of_a_chunk_is_told_meanwhile(on, attempts, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ def test_a_plan_tells_what_tars_hold_that_cannot_be_used(small, tmp_path):
     assert "rejects set: 1 x # images under one key, jpg, webp" in output
     assert "rejects set: 1 x no image member" in output
     assert "broken" not in output
+    assert "reading with 1 readers: each shard by one reader" in output
 
 
 def test_a_plan_names_a_few_of_many_broken_tars(small, tmp_path):
@@ -52,3 +53,12 @@ def test_a_plan_of_the_exact_mode_tells_its_price_and_its_memory(small, tmp_path
     # two experts and two parts of them, in float32
     assert f"up to {4 * 4 * parameters / 1e9:.2g} GB of weights" in output
     assert "2 experts and P = 2 parts" in output
+
+
+def test_a_plan_says_what_is_read_in_parts(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("dawin_ray.data.splitting.MIN_SPLIT_BYTES", 10_000)
+    write_tar(tmp_path / "data" / "large.tar", make_images(60), [0] * 60)
+    write_tar(tmp_path / "data" / "small.tar", make_images(1), [0])
+    output = plan_of(small, tmp_path, tmp_path / "data", "compute.engine=ray")
+    assert "reading with 4 readers: 1 shards of more than 0 MB in parts" in output

@@ -14,6 +14,6 @@ def shard(key: str, count: int) -> Shard:
 
 def test_work_is_in_images_where_they_are_counted_and_without_the_chunks_that_are_there():
     shards, counts = [shard("a", 20), shard("b", 16)], {("set", "a"): 20, ("set", "b"): 16}
-    there = {"a": {"a-000000000"}, "b": set()}
-    assert work_left(shards, lambda s: there[s.key], counts, 16) == 4 + 16
-    assert work_left(shards, lambda s: there[s.key], None, 16) == 360
+    there = {("set", "a"): {"a-000000000"}}
+    assert work_left(shards, there, counts, 16) == 4 + 16
+    assert work_left(shards, there, None, 16) == 360

@@ -1,15 +1,18 @@
 """The ledger marks a shard when its end and all its chunks are known, and counts every row."""
 
 import dataclasses
+import time
+from contextlib import suppress
 
 import pytest
 
 from dawin_ray import tables
 from dawin_ray.data.chunks import ChunkSummary
 from dawin_ray.data.datasets import Shard
+from dawin_ray.errors import UserError
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.ledger import PassLedger, RowsLostError
-from dawin_ray.runs.work import Mark
+from dawin_ray.runs.work import Mark, Work
 
 SHARD = Shard(dataset="set", name="s.tar", address="", format="webdataset", bytes=9, key="s")
 OTHER = Shard(dataset="set", name="t.tar", address="", format="webdataset", bytes=9, key="t")
@@ -57,8 +60,8 @@ def test_a_shard_is_marked_with_its_last_summary_whatever_it_is(run, order):
     with pytest.raises(RowsLostError, match=r"1 shards of .* did not"):
         ledger.check_complete()
     ledger.add(order[-1])
-    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 0), "b": (1, 1)})
     ledger.check_complete()
+    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 0), "b": (1, 1)})
     assert not ledger.open  # nothing is remembered of a shard that is complete
 
 
@@ -69,10 +72,11 @@ def test_a_shard_is_marked_when_all_its_slices_are_read(run):
     ledger = PassLedger(run, ["experts"], [SHARD])
     for summary in [chunk("a", 1), chunk("c", 3), *ends]:
         ledger.add(summary)
-        assert run.work.marks("experts", "set") == set()
+        assert ledger.open
     ledger.add(end({"c": 3}, cut=(1, 3)))
+    ledger.check_complete()
     marked = run.work.read_mark("experts", "set", "s").chunks
-    assert marked == {"a": (1, 0), "b": (2, 0), "c": (3, 0)}
+    assert marked == {"a": (1, 0), "b": None, "c": (3, 0)}
 
 
 def test_marked_shards_do_not_remain(run):
@@ -80,13 +84,63 @@ def test_marked_shards_do_not_remain(run):
     assert PassLedger(run, ["experts"], [SHARD, OTHER]).remaining == [SHARD]
 
 
-def test_chunks_of_an_earlier_try_are_counted_from_their_files(run):
+def test_chunks_of_an_earlier_try_are_named_and_not_counted(run):
+    """Who reads them for their part counts them."""
     commit(run, "experts", "a", ["1", "2"])
     commit(run, "rejects", "a", ["3"])
     ledger = PassLedger(run, ["experts"], [SHARD])
+    assert ledger.chunks == {("set", "s"): {"a"}}
     ledger.add(end({"b": 1}, before=("a",)))
     ledger.add(chunk("b", 1))
-    assert run.work.read_mark("experts", "set", "s").chunks == {"a": (2, 1), "b": (1, 0)}
+    ledger.check_complete()
+    assert run.work.read_mark("experts", "set", "s").chunks == {"a": None, "b": (1, 0)}
+    commit(run, "experts", "b", ["4"])
+    again = PassLedger(run, ["experts"], [SHARD])
+    assert (again.remaining, again.chunks) == ([], {})
+
+
+def test_what_goes_wrong_with_a_mark_is_told_and_no_mark_is_written_behind_the_ledger(
+    run, monkeypatch
+):
+    def full(*_):
+        time.sleep(0.1)
+        raise UserError("no space is left")
+
+    monkeypatch.setattr(Work, "mark", full)
+    with PassLedger(run, ["experts"], [SHARD]) as one:
+        one.add(end({}))
+        with pytest.raises(UserError, match="no space"):
+            one.check_complete()
+    noted = []
+    monkeypatch.setattr(Work, "mark", lambda *_: [time.sleep(0.1), noted.append(1)])
+    with suppress(KeyboardInterrupt), PassLedger(run, ["experts"], [SHARD]) as other:
+        other.add(end({}))
+        raise KeyboardInterrupt
+    assert noted == [1]
+
+
+def test_a_resume_reads_by_shard_and_not_by_chunk(run, monkeypatch):
+    """One listing for each kind, and a mark for each shard; of chunks nothing but their names."""
+    keys = [f"s{i}" for i in range(50)]
+    shards = [dataclasses.replace(SHARD, name=key, key=key) for key in keys]
+    table = tables.table(tables.EXPERTS, {"sample_id": ["1"]})
+    for key in keys:
+        for name in "abcd":
+            run.work.commit("experts", "set", key, name, table)
+        if key < "s3":
+            run.work.mark("experts", "set", key, Mark(chunks=dict.fromkeys("abcd", (1, 0))))
+    fs, _ = run.path()
+    listed, opened = [], []
+    find, read = fs.find, fs.cat_file
+    monkeypatch.setattr(fs, "find", lambda *a, **b: listed.append(a) or find(*a, **b))
+    monkeypatch.setattr(fs, "cat_file", lambda path, **b: opened.append(path) or read(path, **b))
+    monkeypatch.setattr(Work, "_opened", None)  # no chunk is read
+    ledger = PassLedger(run, ["experts"], shards)
+    assert len(ledger.remaining) == sum(key >= "s3" for key in keys)
+    assert all(names == set("abcd") for names in ledger.chunks.values())
+    assert len(listed) <= 2  # experts and rejects
+    assert len(opened) == sum(key < "s3" for key in keys)
+    assert all("/marks/" in path for path in opened)
 
 
 def test_a_task_that_ran_twice_changes_nothing(run):

@@ -13,7 +13,8 @@ import pytest
 
 from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.formats import tars
-from dawin_ray.data.formats.registry import count_samples, read_samples
+from dawin_ray.data.formats.compressed import is_compressed
+from dawin_ray.data.formats.registry import FORMATS, count_samples, read_samples
 from dawin_ray.names import MADE
 
 BLOCK = 512
@@ -52,18 +53,33 @@ def shard_of(folder: Path, data: bytes, name: str = "s.tar", **settings) -> Shar
 
 
 def read(folder: Path, data: bytes, **settings) -> list[Sample]:
-    """What reading yields; the headers alone count the same."""
+    """What reading yields; the headers alone count the same, and reading goes on at any start."""
     shard = shard_of(folder, data, **settings)
     samples = list(read_samples(shard))
     assert len({sample.sample_id for sample in samples}) == len(samples)
     broken = [sample for sample in samples if sample.broken]
     assert len(broken) <= 1
     told = []
-    if not tars.is_compressed(data):
+    if not is_compressed(data):
         count = count_samples(shard, told.append)
         assert count == (None if broken else len(samples))
         assert [s.sample_id for s in told if s.broken] == [s.sample_id for s in broken]
+    check_starts(shard, samples)
     return samples
+
+
+def check_starts(shard: Shard, samples: list[Sample]) -> None:
+    """From the start of each sample, the same ones come; a scan tells the same starts."""
+    starts = [sample.start for sample in samples]
+    partly = FORMATS[shard.format].partly
+    assert [(s.start, s.position, s.broken) for s in partly.scan(shard)] == [
+        (s.start, s.position, s.broken) for s in samples
+    ]
+    if None in starts:
+        return
+    for ordinal in {0, 1, len(samples) // 2, len(samples) - 1} & set(range(len(samples))):
+        rest = list(read_samples(shard, start=starts[ordinal]))
+        assert rest[ordinal - starts[ordinal].samples :] == samples[ordinal:]
 
 
 def scored(samples: list[Sample]) -> list[tuple[bytes, int | None]]:
