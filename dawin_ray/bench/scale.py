@@ -119,7 +119,7 @@ def _requests(found: Sequence[Measured]) -> Iterator[Figure]:
 def _of_grid(where: str, found: Sequence[Measured], latency: float) -> Iterator[Figure]:
     """Each phase's model, and its time at the sizes that are extrapolated to."""
     models = models_of([(point.shape, point.phases) for point in found])
-    models.pop(STARTING)
+    models.pop(STARTING, None)
     for name, model in models.items():
         called, most = f"{where}: {name}", SIZES[-1]
         if model.driver(most) + model.tasks(most, latency, 1, 1) < SHOWN_SECONDS:

@@ -19,7 +19,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,7 +87,7 @@ class Processes:
     @contextmanager
     def session(self, say: Say, storage: StorageOptions | None = None) -> Iterator[Resources]:
         """Starts the processes, and ends them."""
-        with ProcessPoolExecutor(self.count, mp_context=_context()) as pool:
+        with _pool(self.count) as pool:
             self.meter.between(STARTING)
             for started in [pool.submit(_warm) for _ in range(self.count)]:
                 started.result()
@@ -136,11 +135,18 @@ class _Score:
         return list(self.engine.run(self.stage, [task], self.wiring))
 
 
-def _context() -> ForkServerContext:
+def _pool(count: int) -> ProcessPoolExecutor:
     """Processes are copies of one that has imported everything and has done nothing yet."""
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return context
+    # that one has the environment of the time when it began
+    return ProcessPoolExecutor(
+        count, mp_context=context, initializer=_settle, initargs=(dict(os.environ),)
+    )
+
+
+def _settle(environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
 
 
 def _warm() -> None:
@@ -161,7 +167,7 @@ def _call(
 
 def measured(shape: Shape, store: Store | None = None, processes: int = 2) -> Measured:
     """A job of this shape, in a process of its own; local, or with its run directory in a store."""
-    with ProcessPoolExecutor(1, mp_context=_context()) as pool:
+    with _pool(1) as pool:
         return pool.submit(_measured, shape, store, processes).result()
 
 

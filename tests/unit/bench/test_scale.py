@@ -91,7 +91,7 @@ def test_a_whole_job_is_measured():
 
 
 def test_the_section_extrapolates_what_it_measured(monkeypatch):
-    """A driver that takes 6 us a row, and tasks that take 24: three GPUs' cores are no help."""
+    """A driver that takes 6 us a row, and tasks that take 24; there are 1,907 parts, not 2,048."""
 
     def stub(shape: Shape) -> Measured:
         of_rows = {"cpu": 6e-6 * shape.all_rows, "driver_requests": 0, "waited": 0.0}
@@ -104,7 +104,7 @@ def test_the_section_extrapolates_what_it_measured(monkeypatch):
     assert by_name["4,003,840 rows: peak memory of the driver"].ratio == 1
     found = by_name["disk: write_page, 1e+09 rows"]
     assert found.value == pytest.approx(100)
-    assert "tasks 50 (1), 3.12 (16), 0.4 (256) min" in found.note
+    assert "tasks 50 (1), 3.12 (16), 0.21 (256) min" in found.note
     assert "bound by the driver from 1 GPUs on" in found.note
     assert by_name["disk: all phases, 1e+08 rows"].value == pytest.approx(10)
 
