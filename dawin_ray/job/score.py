@@ -243,6 +243,8 @@ def _score(
         session.precision,
     )
     manifest.write(run)
+    for _ in session.engine.map(run.work.remove, run.work.folders(), on):
+        pass  # of chunks there may be millions
     run.work.remove()
     return report
 

@@ -202,13 +202,21 @@ class Work:
             delete(fs, root, [posixpath.relpath(path, root) for path in found])
             self.remove_mark(kind, dataset, shard)
 
-    def remove(self) -> None:
-        """Delete the files of chunks and marks; the manifest must be there."""
+    def folders(self) -> list[str]:
+        """Those that hold the chunks of a data set, which may be very many."""
+        return [
+            join(WORK, kind, dataset)
+            for kind in TABLES
+            for dataset in self.folder.folders(WORK, kind)
+        ]
+
+    def remove(self, folder: str = WORK) -> None:
+        """Delete the files of chunks and marks, all or in a folder; the manifest must be there."""
         fs, root = self.folder.path()
-        if not fs.exists(join(root, WORK)):
+        if not fs.exists(join(root, folder)):
             return
         self.folder.guard(closely=True)
-        found = [join(WORK, path) for path in files_below(fs, join(root, WORK))]
+        found = [join(folder, path) for path in files_below(fs, join(root, folder))]
         delete(fs, root, filter(is_ours, found))
 
     @contextmanager

@@ -97,6 +97,16 @@ def test_work_that_is_not_ours_stays(tmp_path, run):
     assert files_below(tmp_path / "run" / "work") == {"experts/set/s/notes.txt"}
 
 
+def test_folders_of_chunks_are_removed_one_by_one(tmp_path, run):
+    fill(run)
+    run.work.mark("experts", "set", "s", Mark(chunks={"a": (3, 1)}))
+    folders = run.work.folders()
+    assert "work/experts/set" in folders
+    for folder in folders:
+        run.work.remove(folder)
+    assert files_below(tmp_path / "run" / "work") == {"marks/experts/set/s.json"}
+
+
 def test_a_chunk_that_is_missing_or_damaged_is_told_and_can_be_made_again(address):
     run = RunDirectory(address)
     run.work.commit("experts", "set", "s", "a", scored(0))
