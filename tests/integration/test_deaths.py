@@ -67,8 +67,8 @@ class _MortalDecoder(ImageDecoder):
 
 
 class _MortalImages(DecodeImages):
-    def __init__(self, preprocessing, chunk_size, classes):
-        super().__init__(preprocessing, chunk_size, classes)
+    def __init__(self, preprocessing, *others):
+        super().__init__(preprocessing, *others)
         self.image = _MortalDecoder(preprocessing)
 
 
