@@ -144,11 +144,11 @@ def test_about_the_asked_share_is_drawn_each_shard_and_row_group_read_once(run_d
     reading = rescoring._read
     monkeypatch.setattr(rescoring, "_read", shards)
     assert verify(run_dir, sample=0.3).exit_code == 0
-    assert drawn == [1]  # 16 of 41 samples
+    assert drawn in ([1], [2])  # 13 of 41 samples: a chunk of 16, or that of 9 and another one
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
     monkeypatch.setattr(verify_module, "faults_of_outputs", lambda *_: [])
     assert verify(run_dir).exit_code == 0
-    assert drawn == [1, 3]
+    assert drawn[1:] == [3]
     assert read == [0]
 
 
