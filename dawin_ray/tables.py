@@ -73,7 +73,7 @@ REJECTS = pa.schema(
     ]
 )
 
-# What a chunk is made into. Commit, compaction, manifest and verification go by these entries: a
+# What a chunk is made into. Commit, parts, manifest and verification go by these entries: a
 # new table is one here, and the pass that makes it.
 Kind = Literal["experts", "predictions", "rejects"]
 TABLES: dict[Kind, pa.Schema] = {

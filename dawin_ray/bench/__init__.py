@@ -26,7 +26,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("models", "rank", "data", "mixture", "job", "saved", "memory", "scale")
+SECTIONS = (
+    "models", "rank", "data", "mixture", "job", "saved", "memory", "scale", "scale_stream",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

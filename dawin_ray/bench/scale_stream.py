@@ -153,7 +153,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
                 scaled = load.of(actors, lasting)
                 found = stream(scaled, replace(on, actors=actors), engine)
                 yield Figure(
-                    section="scale",
+                    section="scale_stream",
                     name=f"{load.name}: {actors} actors of {load.seconds:g} s a chunk",
                     value=100 * found.ideal,
                     unit="% of ideal",
@@ -163,7 +163,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
                 )
         found = stream(SHORT, replace(on, actors=2), engine)
         yield Figure(
-            section="scale",
+            section="scale_stream",
             name=f"{SHORT.shards:,} {SHORT.name}",
             value=1000 * found.cpu / SHORT.shards,
             unit="ms",

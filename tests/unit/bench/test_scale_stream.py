@@ -1,7 +1,9 @@
 """The stream's load, run in this process; no time is asserted."""
 
 from dataclasses import replace
+from importlib import import_module
 
+from dawin_ray.bench import SECTIONS
 from dawin_ray.bench.scale_stream import CROPS, TINY, stream
 from dawin_ray.engine import ComputeConfig, engine_of
 
@@ -20,3 +22,9 @@ def test_every_chunk_is_counted_and_the_share_is_one_of_the_ideal():
     assert 0 < found.ideal <= 1
     assert found.chunks <= 1 / 0.01
     assert found.cpu > 0
+
+
+def test_every_section_has_figures():
+    assert "scale_stream" in SECTIONS
+    for section in SECTIONS:
+        assert callable(import_module(f"dawin_ray.bench.{section}").figures)
