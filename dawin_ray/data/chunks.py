@@ -91,13 +91,16 @@ def from_text(text: str, pixels: Any) -> Chunk:
     return Chunk(images=np.frombuffer(pixels, dtype=np.uint8).reshape(shape), **rest)
 
 
-def pack(chunk: Chunk) -> dict[str, Any]:
-    """A chunk as a row of a table: its pixels as they lie in memory, all else as JSON."""
-    return {"chunk": to_text(chunk), "images": chunk.images.tobytes()}
+def pack(chunk: Chunk) -> pa.Table:
+    """A chunk as a table of one row: its pixels, which are not copied, and all else as JSON."""
+    pixels = pa.py_buffer(np.ascontiguousarray(chunk.images))
+    bounds = pa.py_buffer(np.array([0, pixels.size], np.int64))
+    images = pa.Array.from_buffers(pa.large_binary(), 1, [None, bounds, pixels])
+    return pa.table({"chunk": [to_text(chunk)], "images": images})
 
 
 def unpack(packed: pa.Table) -> list[Chunk]:
-    """The chunks in a table whose rows `pack` made; their pixels are not copied."""
+    """The chunks in one or more tables of `pack`, put together; their pixels are not copied."""
     rows = zip(packed["chunk"], packed["images"], strict=True)
     return [from_text(text.as_py(), pixels.as_buffer()) for text, pixels in rows]
 
