@@ -33,6 +33,14 @@ def test_chunks_come_out_of_a_table_as_they_went_in():
         assert one.images.shape == other.images.shape
 
 
+def test_part_of_a_table_is_part_of_its_chunks():
+    """As Ray cuts blocks that are too large for it."""
+    table = pa.concat_tables(pack(chunk_of(i, 2)) for i in (0, 2, 4)).combine_chunks()
+    assert [chunk.name for chunk in unpack(table.slice(1, 2))] == ["key-000000002", "key-000000004"]
+    for one, other in zip(unpack(table.slice(1)), unpack(table)[1:], strict=True):
+        assert np.array_equal(one.images, other.images)
+
+
 def test_pixels_are_not_copied():
     chunk = chunk_of(0, 2)
     packed = pack(chunk)
