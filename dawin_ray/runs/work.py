@@ -81,9 +81,14 @@ class Work:
         self.folder.write(where, table_bytes(table))
 
     def chunks(self, kind: Kind, dataset: str, shard: str) -> list[str]:
-        """Names of a shard's committed chunks, sorted."""
-        found = files_in(*self.folder.path(WORK, kind, dataset, shard), ".parquet")
-        return [posixpath.basename(path).removesuffix(".parquet") for path in found]
+        """Names of a shard's committed chunks, sorted.
+
+        One listing, also where there are none: fsspec's `ls` would list the folder above as well.
+        """
+        paths = itertools.chain.from_iterable(
+            pages_below(*self.folder.path(WORK, kind, dataset, shard))
+        )
+        return [path.removesuffix(".parquet") for path in paths if path.endswith(".parquet")]
 
     def all_chunks(self, kind: Kind, dataset: str) -> dict[str, str]:
         """Names of the committed chunks of each shard of a data set, by one listing.

@@ -13,14 +13,13 @@ from importlib import import_module
 import fsspec
 import pytest
 
+from dawin_ray.bench import scale_stubs
 from dawin_ray.bench.scale_stubs import Shape, StubReader, stub_of
 from dawin_ray.config import make_job
 from dawin_ray.engine.local import LocalEngine
 from dawin_ray.job import Prepared, prepare, score
-from tests.conftest import make_images, write_tar
+from tests.conftest import CLASSES, make_images, write_tar
 from tests.integration.requests import CHUNK, Requests
-
-SHARDS = 200
 
 FEW, MANY = 2, 6  # chunks of a shard, of which the last one is left to do
 
@@ -81,14 +80,19 @@ class Interrupted:
 
 
 @pytest.fixture
-def interrupted(small, tmp_path):
+def interrupted(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(scale_stubs, "CLASSES", CLASSES)
+
     def interrupting(shards: int, chunks: int, dies_in: str) -> Interrupted:
         root = tmp_path / f"{shards}"
         first = write_tar(root / "0.tar", make_images(1), None)
         for tar in range(1, shards):
             shutil.copyfile(first, root / f"{tar}.tar")
         address = f"memory://{tmp_path.name}/{shards}-{chunks}-{dies_in}"
-        job = small.job(address, [{"name": "set", "path": str(root)}], compute={"chunk_size": 2})
+        job = small.job(
+            address, [{"name": "set", "path": str(root)}], compute={"chunk_size": 2},
+            mixture={"clusters": scale_stubs.CLUSTERS},
+        )  # fmt: skip
         prepared = prepare(make_job(job, ""), print)
         shape = Shape(shards=shards, chunks=chunks, rows=2)
         engine = Stubbed(prepared.job.compute, shape, prepared.preprocessing, dies_in)
@@ -116,15 +120,15 @@ def of_old_chunks(requests: Requests) -> Counter:
     )
 
 
+@pytest.mark.parametrize("shards", [20, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dies_in", PASSES)
-def test_a_resume_asks_by_shard_and_the_driver_does_not_wait(interrupted, dies_in):
-    few, many = (interrupted(SHARDS, chunks, dies_in).resume() for chunks in (FEW, MANY))
-    assert by_shard(few) == by_shard(many)
-    fewer = by_shard(interrupted(SHARDS // 2, FEW, dies_in).resume())
-    a_shard = {key: (count - fewer[key]) / (SHARDS - SHARDS // 2)
-               for key, count in by_shard(few).items() if count != fewer[key]}  # fmt: skip
-    print(a_shard, "a shard, and", by_shard(few) - Counter())
-    assert a_shard == A_SHARD[dies_in]
+def test_a_resume_asks_by_shard_and_the_driver_does_not_wait(interrupted, dies_in, shards):
+    few, many = (by_shard(interrupted(shards, n, dies_in).resume()) for n in (FEW, MANY))
+    assert few == many
+    half = by_shard(interrupted(shards // 2, FEW, dies_in).resume())
+    more = {key: (few[key] - half[key]) / (shards - shards // 2) for key in few}
+    print(more, "a shard")
+    assert {key: count for key, count in more.items() if count} == A_SHARD[dies_in]
 
 
 @pytest.mark.parametrize("dies_in", PASSES)
