@@ -5,6 +5,7 @@ The driver has a plan and a record of each part, and of no row.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -19,10 +20,12 @@ from dawin_ray.runs import (
     Part,
     PartPlan,
     PredictionsPart,
+    count_chunks,
     make_experts,
     make_predictions,
     merge_summaries,
     part_name,
+    plan_counting,
     plan_merging,
     plan_parts,
     read_summary,
@@ -41,7 +44,10 @@ def experts_parts(passes: Passes, shards: Mapping[str, Sequence[Shard]]) -> Firs
     """
     run, parts = passes.run, FirstParts()
     with step(passes.progress.say, "tables of pass 1") as found:
-        plans = plan_parts(run, shards, passes.chunk_size)
+        uncounted = plan_counting(shards)
+        counted = passes.engine.map(partial(count_chunks, run), uncounted, passes.on)
+        counts = itertools.chain.from_iterable(counted)
+        plans = plan_parts(shards, counts, passes.chunk_size)
         made = passes.engine.map(partial(make_experts, run), plans, passes.on)
         for plan, part in zip(plans, made, strict=True):
             parts.setdefault(plan.dataset, []).append((plan, part))

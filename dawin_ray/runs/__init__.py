@@ -28,7 +28,7 @@ from dawin_ray.runs.making import log_expertise_of, make_experts, make_predictio
 from dawin_ray.runs.manifest import Manifest, SeriesManifest, manifest_of, reseal
 from dawin_ray.runs.part_records import ExpertsPart, PredictionsPart
 from dawin_ray.runs.parts import Parts, part_name
-from dawin_ray.runs.planning import PartPlan, plan_parts
+from dawin_ray.runs.planning import PartPlan, count_chunks, plan_counting, plan_parts
 from dawin_ray.runs.scored import Compared, rows_of
 from dawin_ray.runs.row_ranges import rows_between
 from dawin_ray.runs.seals import (
@@ -48,9 +48,10 @@ __all__ = [
     "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts",
     "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig",
     "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_of", "changed_files",
-    "check_usable", "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason",
-    "load_saved", "log_expertise_of", "make_experts", "make_predictions", "manifest_of",
-    "merge_summaries", "part_name", "plan_merging", "plan_parts", "read_class_names",
-    "read_summary", "reseal", "rows_between", "rows_of", "saved_reference", "sent_of", "shards_of",
-    "summary_of", "text_of", "unlisted_files", "words_of_broken", "write_class_names",
+    "check_usable", "count_chunks", "faults_of_manifest", "faults_of_outputs", "files_of",
+    "kind_of_reason", "load_saved", "log_expertise_of", "make_experts", "make_predictions",
+    "manifest_of", "merge_summaries", "part_name", "plan_counting", "plan_merging", "plan_parts",
+    "read_class_names", "read_summary", "reseal", "rows_between", "rows_of", "saved_reference",
+    "sent_of", "shards_of", "summary_of", "text_of", "unlisted_files", "words_of_broken",
+    "write_class_names",
 ]  # fmt: skip

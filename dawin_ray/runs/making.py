@@ -170,7 +170,6 @@ def _rows_of(
         rows = 0
         for chunk in of_piece:
             table, rejects = next(found), refused.get(chunk.file, REJECTS.empty_table())
-            assert table is not None, "it was not optional"
             counts = table.num_rows, rejects.num_rows
             if chunk.counts is not None and counts != tuple(chunk.counts):
                 raise RowsLostError(
@@ -199,13 +198,11 @@ def _rejects_of(
     run: RunDirectory, plan: PartPlan, chunks: Sequence[_Chunk]
 ) -> dict[tuple[str, str], pa.Table]:
     """The rejects of each chunk that has some, in the order of chunks."""
-    found: dict[tuple[str, str], pa.Table] = {}
     known = [chunk.file for chunk in chunks if chunk.counts is not None and chunk.counts[1]]
     unknown = [chunk.file for chunk in chunks if chunk.counts is None]
-    for files, some in ((known, False), (unknown, True)):
-        made = run.work.read_many("rejects", plan.dataset, files, some=some)
-        found |= {file: table for file, table in zip(files, made, strict=True) if table is not None}
-    return {chunk.file: found[chunk.file] for chunk in chunks if chunk.file in found}
+    there = {*known, *run.work.committed("rejects", plan.dataset, unknown)}
+    files = [chunk.file for chunk in chunks if chunk.file in there]
+    return dict(zip(files, run.work.read_many("rejects", plan.dataset, files), strict=True))
 
 
 def _counted(
@@ -214,7 +211,6 @@ def _counted(
     """The predictions of each chunk, as many as pass 1 had rows."""
     found = run.work.read_many("predictions", plan.dataset, [chunk.file for chunk in chunks])
     for chunk, rows, table in zip(chunks, first.rows_of_chunks, found, strict=True):
-        assert table is not None, "it was not optional"
         if table.num_rows != rows:
             raise RowsLostError(
                 f"{_name_of(run, plan, chunk.piece)}: of chunk {chunk.name} {rows} samples were "
