@@ -5,8 +5,8 @@ nothing, gives its instructions, and a machine of our own follows those that tor
 name is a `Name` and nothing more; an object, or the result of a call, is a record `Made` of what
 would have been called and with which arguments; storages are records of where their bytes lie. So
 there is no value in the machine that could be called, whatever the file says, and the names that
-are not allowed are all found, for the message. One name is allowed in one place alone, `getattr` where
-a member of a known enum is called for: it is refused wherever else it is taken off the stack.
+are not allowed are all found, for the message. One name is allowed in one place alone: `getattr`,
+where a member of a known enum is called for. Wherever else it leaves the stack, it is refused.
 
 Against files that only mean to fill memory: there is no instruction here that makes more than
 what the file holds, dictionary keys are plain (a deeply nested key would overflow the stack when
