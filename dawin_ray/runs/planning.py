@@ -1,9 +1,10 @@
 """From a file a chunk to the tables of a run: which parts there are, and of what chunks.
 
 A part has whole shards while they are small, or a piece of a large one: consecutive chunks in the
-order of shards and of names. Where parts begin follows from how many chunks each shard has and
-from nothing else, so that a run that was killed plans the same ones. Marks are read, and their
-chunks counted, in tasks; the driver has a number of each shard.
+order of shards and of names. A large shard begins a part, so that no part has pieces of two. Where
+parts begin follows from how many chunks each shard has and from nothing else, so that a run that
+was killed plans the same ones. Marks are read, and their chunks counted, in tasks; the driver has a
+number of each shard.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ class Piece:
     shard: str  # its name
     first: int
     last: int
+    of: int  # chunks that the shard has
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the shard lies in this part alone."""
+        return self.last - self.first == self.of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +107,7 @@ def _cut(counts: Iterator[tuple[Shard, int]], most: int) -> Iterator[tuple[Piece
             pending, held, cut = [], 0, True
         for first in range(0, max(count, 1), most):
             last = min(first + most, count)
-            pending.append(Piece(key=shard.key, shard=shard.name, first=first, last=last))
+            pending.append(Piece(key=shard.key, shard=shard.name, first=first, last=last, of=count))
             held += last - first
             if last < count:
                 yield tuple(pending)

@@ -166,25 +166,6 @@ class Work:
         paths = itertools.chain.from_iterable(pages)
         return {path.removesuffix(".json") for path in paths if path.endswith(".json")}
 
-    def read_mark(self, kind: Kind, dataset: str, shard: str) -> Mark:
-        """What `mark` noted.
-
-        Raises:
-            UserError: it is missing or damaged.
-        """
-        mark = self.find_mark(kind, dataset, shard)
-        if mark is None:
-            raise self._lost(_mark(kind, dataset, shard))
-        return mark
-
-    def find_mark(self, kind: Kind, dataset: str, shard: str) -> Mark | None:
-        """What `mark` noted; None where it is missing or damaged."""
-        name = _mark(kind, dataset, shard)
-        try:
-            return read_record(Mark, self.folder.read_bytes(name), name)
-        except (FileNotFoundError, UserError):
-            return None
-
     def read_marks(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark]:
         """The mark of each shard, in this order; AT_ONCE of them are read at a time.
 

@@ -45,7 +45,13 @@ def pieces(plans) -> list[list[tuple[str, int, int]]]:
 def test_parts_are_whole_shards_or_pieces_of_one(run, monkeypatch, counts, expected):
     monkeypatch.setattr(planning, "PART_ROWS", 40)
     shards = mark(run, "set", counts)
-    assert pieces(planned(run, {"set": shards}, 10)) == expected
+    plans = planned(run, {"set": shards}, 10)
+    assert pieces(plans) == expected
+    for plan in plans:
+        large = [piece for piece in plan.pieces if not piece.is_whole]
+        assert len(large) <= 1  # whose names are compared with those of other parts
+        assert all(counts[piece.key] > piece.last - piece.first for piece in large)
+        assert all(piece.of == counts[piece.key] for piece in plan.pieces)
 
 
 def test_parts_are_numbered_within_their_data_set_and_in_all(run, monkeypatch):
