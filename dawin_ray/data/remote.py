@@ -73,7 +73,7 @@ def _by_prefix(found: Found) -> Iterator[dict[str, Info]]:
 
 
 def _found(found: Found, prefix: str) -> dict[str, Info]:
-    """All below the root whose names begin with a prefix, which ends with a folder's name or "/"."""
+    """All below the root whose names begin with a prefix; it may be a folder and "/"."""
     fs, path = found.fs, join(found.root, prefix)
     try:
         infos: dict[str, Info]
@@ -92,14 +92,14 @@ def prefixes_of(folders: list[str], most: int) -> list[str]:
     Those of many folders are divided first. That of one is its whole name with a "/".
     """
     groups = {"": folders} if folders else {}
-    while len(groups) < most:
+    while groups and len(groups) < most:
         prefix = max(groups, key=lambda name: len(groups[name]))
         if len(groups[prefix]) == 1:
             break
         of_group = groups.pop(prefix)
-        common = posixpath.commonprefix(of_group)
-        for begin, names in itertools.groupby(of_group, lambda name: f"{name}/"[: len(common) + 1]):
-            groups[begin] = [*names]
+        length = len(posixpath.commonprefix(of_group)) + 1
+        for name in of_group:
+            groups.setdefault(f"{name}/"[:length], []).append(name)
     return sorted(f"{names[0]}/" if len(names) == 1 else name for name, names in groups.items())
 
 

@@ -1,8 +1,8 @@
 """Many names in little memory: blocks of their bytes, packed.
 
 A name is a Python text, and as such takes some 60 bytes beside its letters; names of files differ
-little from their neighbours, and here take some 5 bytes each. Lone surrogates, which stand for bytes
-that are no UTF-8, are kept. The order of the bytes is that of the texts.
+little from their neighbours, and here take some 5 bytes each. Lone surrogates, which stand for
+bytes that are no UTF-8, are kept. The order of the bytes is that of the texts.
 """
 
 from __future__ import annotations

@@ -28,5 +28,8 @@ class Lookup:
             return None
         if number != self.number:
             rows = self.files[number * BLOCK : (number + 1) * BLOCK].rows()
-            self.number, self.block = number, {name: (size, version) for name, size, version in rows}
+            self.number, self.block = (
+                number,
+                {name: (size, version) for name, size, version in rows},
+            )
         return self.block.get(name)
