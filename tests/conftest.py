@@ -24,8 +24,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Files stay together (`--dist loadfile`), and so do all whose tests share one Ray."""
+    """Files stay together (`--dist loadfile`), and so do all whose tests share one Ray.
+
+    They begin in their order, Ray and integration first: xdist would begin with the files of most
+    tests, and end with those of few and long ones, for which other workers wait.
+    """
     from xdist.scheduler import LoadFileScheduling  # not where tests run alone
+
+    config.option.loadscopereorder = False
 
     class WithOneRay(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
