@@ -131,9 +131,7 @@ def test_a_batch_is_normalised_like_its_images():
 def test_preprocessing_is_the_architectures_with_the_jobs_changes(small):
     kept = load(small.config, *small.checkpoints).preprocessing
     assert kept.size == (32, 32)
-    assert as_values(kept.config) == asdict(
-        PreprocessCfg(size=(32, 32))
-    )  # open_clip's own for CLIP
+    assert as_values(kept.config) == asdict(PreprocessCfg(size=(32, 32)))  # open_clip's own
     changes = {"mean": (0.1, 0.2, 0.3), "resize_mode": "squash"}
     changed = load(small.config, *small.checkpoints, preprocess=changes).preprocessing
     assert changed.config.mean == (0.1, 0.2, 0.3)
