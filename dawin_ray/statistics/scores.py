@@ -1,8 +1,7 @@
 """Intervals, tests and scores of predictions: plain arrays in, plain numbers out.
 
 Intervals are two-sided at LEVEL. What scipy has is scipy's; what is here is what it lacks, and the
-conventions that a reader of a report must know. Its statistics are imported where they are used:
-they take 0.6 s, for which no process that only scores should wait.
+conventions that a reader of a report must know.
 
 Shapes: N samples, G groups.
 """
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 LEVEL = 0.95
 
@@ -47,8 +47,6 @@ def accuracy(right: int, n: int) -> Interval:
     Raises:
         ValueError: n is 0.
     """
-    from scipy import stats
-
     found = stats.binomtest(int(right), int(n)).proportion_ci(LEVEL, method="wilson")
     return Interval(value=right / n, low=float(found.low), high=float(found.high), n=int(n))
 
@@ -60,8 +58,6 @@ def mean(n: int, total: float, squares: float) -> Interval:
     """
     if not n:
         return Interval(value=math.nan, low=math.nan, high=math.nan, n=0)
-    from scipy import stats
-
     value = total / n
     variance = max(0.0, squares - total * value) / (n - 1) if n > 1 else 0.0
     reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(variance / n)
@@ -72,8 +68,6 @@ def mcnemar(better: int, worse: int) -> float:
     """Exact two-sided p-value of McNemar's test from the discordant counts; 1 without any."""
     if better + worse == 0:
         return 1.0
-    from scipy import stats
-
     return float(stats.binomtest(int(better), int(better + worse), 0.5).pvalue)
 
 
@@ -183,6 +177,4 @@ def rank_correlation(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
     """Spearman's; None where one of them is constant."""
     if len(a_N) < 2 or np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
         return None
-    from scipy import stats
-
     return float(stats.spearmanr(a_N, b_N).statistic)

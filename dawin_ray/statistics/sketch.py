@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
+from scipy import stats
 
 from dawin_ray.statistics.bits import MANTISSA, keys_of, level_of, values_of
 
@@ -215,8 +216,6 @@ def distance(a: Sketch, b: Sketch) -> float | None:
     """
     if not a.count or not b.count:
         return None
-    from scipy import stats  # 0.6 s, for which no process that only scores should wait
-
     weights = (a.n.astype(np.float64), b.n.astype(np.float64))
     return float(stats.wasserstein_distance(a.values, b.values, *weights))
 
