@@ -202,6 +202,18 @@ def test_models_are_built_without_waiting_elsewhere():
     assert result.stdout.strip() == "set()"
 
 
+def test_a_plan_holds_no_library_that_it_has_no_use_for():
+    """Beside a million files it is to stay below a GB, and these take 100 MB."""
+    code = (
+        "import sys, dawin_ray.cli, dawin_ray.config, dawin_ray.job, dawin_ray.runs\n"
+        "print({'pandas', 'matplotlib', 'scipy.stats', 'sklearn', 'ray'} & sys.modules.keys())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
 def test_the_process_that_counts_tries_is_small():
     """An actor of each run, for all its time."""
     code = "import sys, dawin_ray.attempts; print({'torch', 'pandas'} & sys.modules.keys())"
