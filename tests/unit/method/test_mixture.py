@@ -350,8 +350,8 @@ def test_predict_takes_any_number_of_rows(N):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_auto_finds_the_number_of_clusters(estimator):
     settings = config("auto", estimator=estimator, max_clusters=4, restarts=1)
-    assert len(fit_mixture(three_betas(N=1000), settings).weights) == 3
-    one = simulate([[5.0, 8.0]], [1.0], 1000)
+    assert len(fit_mixture(three_betas(N=2000), settings).weights) == 3
+    one = simulate([[5.0, 8.0]], [1.0], 2000)
     assert len(fit_mixture(one, settings).weights) == 1
 
 
