@@ -21,6 +21,7 @@ import pytest
 import torch
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from dawin_ray import cli, tables
 from dawin_ray.config import Job, load_job, make_job
@@ -179,6 +180,29 @@ def test_the_command_that_checks_everything_is_the_one_that_ci_runs(tmp_path):
     assert done.stdout == block("bash", "pytest -m 'not slow'").rstrip("\n")
 
 
+@pytest.mark.parametrize("fails", ["", "ruff check", "ruff format", "mypy", "pytest", "pip"])
+def test_whatever_fails_fails_the_command_that_checks_everything(tmp_path, fails):
+    """With programs that do nothing in the place of those that it calls; some run side by side."""
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("ruff", "mypy", "pytest", "pip", "python3"):
+        (programs / name).write_text(
+            f'#!/bin/sh\necho "{name} $*" >> called\n'
+            f'case "{name} $*" in "{fails or "nothing"}"*) exit 1;; esac\n'
+        )
+        (programs / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-euc", block("bash", "pytest -m 'not slow'")], cwd=tmp_path,
+        env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert bool(done.returncode) == bool(fails)
+    if not fails:
+        called = (tmp_path / "called").read_text().splitlines()
+        assert sorted(line.split()[0] for line in called) == sorted(
+            ("python3", "pip", "ruff", "ruff", "mypy", "pytest")
+        )
+
+
 def test_what_runs_before_a_commit_is_part_of_the_check():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert len(hooks) == 3
@@ -216,20 +240,17 @@ def test_passes_and_faults_that_the_tests_are_said_to_have():
     assert FAULTS["reset"] == resets / 100
 
 
-def test_models_are_measured_without_ray(small, tmp_path):
+def test_models_are_measured_without_ray(small, tmp_path, monkeypatch):
     """By the sections that are said to need none."""
     sections = re.search(r"`dawin-ray bench --device cuda\s+--sections (\w+) [^`]*`", ALL)[1]
-    code = "import sys; sys.modules['ray'] = None; from dawin_ray.cli import main; main()"
+    monkeypatch.setitem(sys.modules, "ray", None)  # whoever imports it now fails
     arguments = [
         "bench",
         "--sections", sections, "--architecture", small.config, "--rounds", "1", "--batch", "2",
-        "--precisions", "float32", "--out", tmp_path / "bench.json",
+        "--precisions", "float32", "--out", str(tmp_path / "bench.json"),
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
     assert "float32 exact forward" in (tmp_path / "bench.json").read_text()
 
 

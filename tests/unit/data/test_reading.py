@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.attempts import UNCOUNTED, Tries
 from dawin_ray.data import reading
@@ -40,7 +39,7 @@ def look(encoded: bytes, border: int) -> np.ndarray | str:
 
 
 def decode_with(indexes: Indexes | None) -> DecodeImages:
-    preprocessing = Preprocessing(config=PreprocessCfg(size=2))
+    preprocessing = Preprocessing.of({"size": 2})
     decode = DecodeImages(preprocessing, SIZE, {"set": DatasetClasses(count=CLASSES)}, indexes)
     decode.image = look
     return decode

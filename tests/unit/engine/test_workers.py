@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.attempts import UNCOUNTED, Attempts, loading, together
 from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
@@ -342,9 +341,7 @@ def test_errors_are_messages_that_can_be_encoded(on, tmp_path, errors, kind, mes
 
 @pytest.fixture
 def read(attempts):
-    decode = DecodeImages(
-        Preprocessing(config=PreprocessCfg(size=(32, 32))), 8, {"set": DatasetClasses(count=6)}
-    )
+    decode = DecodeImages(Preprocessing.of({"size": (32, 32)}), 8, {"set": DatasetClasses(count=6)})
     return ReadChunks(decode).counted(tries_of(attempts))
 
 
