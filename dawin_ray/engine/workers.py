@@ -7,6 +7,8 @@ start that kills every process ends in a message.
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -101,11 +103,14 @@ class Worker:
         self.scorer: Scorer | None = None
         self.fault: UserError | None = None
         self.under_way, self.told = "", 0.0  # the chunk, and when its progress was told
+        self.name = f"{socket.gethostname()}/{os.getpid()}"  # see `ChunkSummary.actor`
+        self.idle_since = 0.0  # seconds since the epoch: when models or a chunk were done
         self.forwards, self.beside = Lock(), Beside(threads)
         try:
             with on.tries.of(loading(stage.stage), "") as before:
                 self._check_starts(before)
                 self.scorer = self.load()
+                self.idle_since = time.time()
         except UserError as error:
             self.fault = error
         except Exception as error:  # noqa: BLE001  (the run ends with it, whatever it is)
@@ -178,7 +183,12 @@ class Worker:
                     made = self.scorer(chunk, waited)
                 begun += waited.seconds
                 merges = self.scorer.merges - before
-        return chunk, made, summary_of(chunk, begun, merges)
+        summary = summary_of(chunk, begun, merges)
+        if chunk.end is None:
+            waited_for = max(0.0, begun - self.idle_since)  # a clock may be set back
+            summary = replace(summary, actor=self.name, wait_seconds=waited_for)
+            self.idle_since = summary.done
+        return chunk, made, summary
 
     def _begin_commit(
         self, chunk: Chunk, made: Tables, summary: ChunkSummary
@@ -232,7 +242,8 @@ class Worker:
         if died > 0:
             self.on.tries.tell(
                 f"a model actor of {stage} died while it loaded its models "
-                f"({nth(died)} time); another one is started"
+                f"({nth(died)} time); another one is started",
+                again="loading",
             )
 
     def _tell(self, died: int, chunk: Chunk) -> None:
@@ -246,7 +257,8 @@ class Worker:
             )
         self.on.tries.tell(
             f"a model actor of {stage} died ({nth(died)} time) at {_place(chunk)}: it is "
-            "scored again"
+            "scored again",
+            again="scoring",
         )
 
     def _out_of_memory(self, where: str, error: BaseException) -> UserError:
@@ -291,6 +303,8 @@ def summary_of(chunk: Chunk, begun: float, merges: int = 0) -> ChunkSummary:
         begun=begun,
         done=time.time(),
         merges=merges,
+        read_seconds=chunk.read_seconds,
+        decode_seconds=chunk.decode_seconds,
         end=chunk.end,
     )
 
