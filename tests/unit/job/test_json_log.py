@@ -108,7 +108,7 @@ def test_a_run_is_told_as_json_from_its_start_to_its_end(job, tmp_path):
     name = "s\\xe9t"
     report = json.loads((tmp_path / "secret" / "run" / "report.json").read_text())
     assert told["rows_total"] == {"experts": {name: 20}, "merged": {name: 20}}
-    assert report["datasets"]["sét"]["rows"] == 20
+    assert [(one["dataset"], one["rows"]) for one in report["datasets"]] == [("sét", 20)]
     assert told["rejects_total"]["experts"] == {name: 1}
     for key in ("model_seconds", "read_seconds", "decode_seconds", "bytes"):
         assert told[f"{key}_total"]["experts"][name] > 0
