@@ -129,7 +129,7 @@ class Meter:
         self.at, self.moved = PHASES[0], time.time()
         self.passes: dict[str, _Counted] = {}
         self.tries, self.retries = UNCOUNTED, dict[str, int]()
-        self.telling = threading.RLock()
+        self.telling, self.asking = threading.RLock(), threading.Lock()
 
     def enter(self, phase: str) -> None:
         """The run is at another of PHASES from now on."""
@@ -162,24 +162,26 @@ class Meter:
     def shown(self, sink: Sink | None, tries: Tries) -> Iterator[None]:
         """One more sink while an engine's session lasts, whose workers count their tries."""
         added = [] if sink is None else [sink]
+        self.tries = tries
         with self.telling:
             self.sinks += added
-            self.tries = tries
         try:
             yield
             self.ask()
             self.tell("progress", self.figures())
         finally:
+            with self.asking:  # nobody may ask a Ray that has ended: that would start another
+                self.tries = UNCOUNTED
             with self.telling:
                 self.sinks = [kept for kept in self.sinks if kept not in added]
-                self.tries = UNCOUNTED
 
     def ask(self) -> None:
         """Ask how often work was begun again."""
-        try:
-            self.retries |= self.tries.retries()
-        except Exception:
-            logger.debug("the workers cannot be asked", exc_info=True)
+        with self.asking:
+            try:
+                self.retries |= self.tries.retries()
+            except Exception:
+                logger.debug("the workers cannot be asked", exc_info=True)
 
     def keep_telling(self, done: threading.Event) -> None:
         """Tell the figures every second until `done`."""
