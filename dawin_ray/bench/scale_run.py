@@ -116,8 +116,9 @@ class Processes:
             if item is not None:
                 waiting.append(self.pool.submit(_call, task, item, on.storage))
             if waiting and (item is None or len(waiting) > 2 * self.count):
+                begin = time.perf_counter()
                 result, cpu, peak = waiting.popleft().result()
-                self.meter.add_task(cpu, peak)
+                self.meter.add_task(cpu, peak, time.perf_counter() - begin)
                 yield result
 
     def sink(self) -> Sink | None:

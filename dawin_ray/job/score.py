@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -325,6 +326,7 @@ def _cache(
 def _noted(run: RunDirectory) -> str | None:
     """Where an earlier start of the run had its crop cache, if it was in a temporary folder."""
     try:
-        return str(run.read_json(CACHE_NOTE)) if run.exists(CACHE_NOTE) else None
+        found = json.loads(run.read_text(CACHE_NOTE)) if run.exists(CACHE_NOTE) else None
     except ValueError:  # damaged: then the crops are made again
         return None
+    return found if isinstance(found, str) else None

@@ -22,7 +22,7 @@ from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.heat import of_weights
 from dawin_ray.report.tally import Report
 from dawin_ray.report.tasks import task_table
-from dawin_ray.report.thumbnails import Sheet, sheet
+from dawin_ray.report.thumbnails import FIRST, Sheet, sheet
 from dawin_ray.report.words import (
     shown_number,
     shown_p,
@@ -87,7 +87,7 @@ def write_page(
         run.write_text(join(CSV, f"{name}.csv"), csv_of(frame))
     configure(finished.job.storage_options)
     sheets = {
-        d.name: sheet(d, finished.columns(d.name), finished.experts, thumbnails)
+        d.name: sheet(d, *finished.first_rows(d.name, FIRST), thumbnails)
         for d in finished.job.datasets
         if thumbnails and d.name in finished.datasets
     }

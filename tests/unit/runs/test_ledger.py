@@ -61,7 +61,7 @@ def test_a_shard_is_marked_with_its_last_summary_whatever_it_is(run, order):
         ledger.check_complete()
     ledger.add(order[-1])
     ledger.check_complete()
-    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 0), "b": (1, 1)})
+    assert run.work.find_marks("experts", "set")["s"] == Mark(chunks={"a": (3, 0), "b": (1, 1)})
     assert not ledger.open  # nothing is remembered of a shard that is complete
 
 
@@ -75,7 +75,7 @@ def test_a_shard_is_marked_when_all_its_slices_are_read(run):
         assert ledger.open
     ledger.add(end({"c": 3}, cut=(1, 3)))
     ledger.check_complete()
-    marked = run.work.read_mark("experts", "set", "s").chunks
+    marked = run.work.find_marks("experts", "set")["s"].chunks
     assert marked == {"a": (1, 0), "b": None, "c": (3, 0)}
 
 
@@ -93,7 +93,7 @@ def test_chunks_of_an_earlier_try_are_named_and_not_counted(run):
     ledger.add(end({"b": 1}, before=("a",)))
     ledger.add(chunk("b", 1))
     ledger.check_complete()
-    assert run.work.read_mark("experts", "set", "s").chunks == {"a": None, "b": (1, 0)}
+    assert run.work.find_marks("experts", "set")["s"].chunks == {"a": None, "b": (1, 0)}
     commit(run, "experts", "b", ["4"])
     again = PassLedger(run, ["experts"], [SHARD])
     assert (again.remaining, again.chunks) == ([], {})
@@ -148,7 +148,7 @@ def test_a_task_that_ran_twice_changes_nothing(run):
     for summary in [*ORDERS[0], *ORDERS[0]]:
         ledger.add(summary)
     ledger.check_complete()
-    assert run.work.read_mark("experts", "set", "s").chunks == {"a": (3, 0), "b": (1, 1)}
+    assert run.work.find_marks("experts", "set")["s"].chunks == {"a": (3, 0), "b": (1, 1)}
 
 
 def test_a_chunk_that_lost_a_row_is_named(run):
