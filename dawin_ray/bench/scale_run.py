@@ -34,6 +34,7 @@ from dawin_ray.config import Job
 from dawin_ray.data import ChunkSummary, Task
 from dawin_ray.engine import Engine, Resources, Say, StorageOptions, Wiring, engine_of
 from dawin_ray.job import prepare, score
+from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
@@ -119,6 +120,10 @@ class Processes:
                 result, cpu, peak = waiting.popleft().result()
                 self.meter.add_task(cpu, peak, time.perf_counter() - begin)
                 yield result
+
+    def sink(self) -> Sink | None:
+        """There are no metrics here."""
+        return None
 
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """There are no metrics here."""

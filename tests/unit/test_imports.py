@@ -24,6 +24,7 @@ storage
 method statistics
 models
 data
+metrics
 passes runs
 engine
 config

@@ -34,6 +34,7 @@ from dawin_ray.method.coefficients import CoefficientConfig
 from dawin_ray.method.expertise import Metric, Target
 from dawin_ray.method.mixture import MixtureConfig
 from dawin_ray.method.streams import MAX_SAMPLES
+from dawin_ray.metrics import METRICS
 from dawin_ray.models.checkpoints import folder
 from dawin_ray.models.spec import ModelConfig
 from dawin_ray.statistics.drift import DriftConfig
@@ -487,7 +488,7 @@ def test_a_run_that_joined_a_cluster_stays_for_its_metrics():
 
 def test_rays_metrics_have_the_names_that_are_shown():
     shown = re.search(r"\(`(dawin_ray_drift)_value`, `_threshold`, `_alarm`", ALL)[1]
-    assert f'f"{shown}_{{key}}"' in SOURCES
+    assert {f"{shown}_{key}" for key in ("value", "threshold", "alarm")} <= METRICS.keys()
     assert "`ray_dawin_ray_drift_alarm`" in CLUSTER
 
 
