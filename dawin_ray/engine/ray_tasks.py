@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from dawin_ray.engine.compute import Resources, StorageOptions
 from dawin_ray.engine.ray_errors import encodable, told_plainly
+from dawin_ray.engine.ray_resources import TASK_CPUS
 from dawin_ray.storage import configure
 
 Item = TypeVar("Item")
@@ -28,8 +29,8 @@ def map_tasks(
     """
     import ray
 
-    # as for readers, no CPU is reserved, and their number is bounded instead
-    remote: Any = ray.remote(_call).options(num_cpus=0, scheduling_strategy="SPREAD")
+    # as for readers, next to no CPU is reserved, and their number is bounded instead
+    remote: Any = ray.remote(_call).options(num_cpus=TASK_CPUS, scheduling_strategy="SPREAD")
     run: Any = ray.put(task)
     most, under_way = on.readers * (1 + WAITING), deque[Any]()
     with told_plainly():

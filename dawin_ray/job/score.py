@@ -60,6 +60,7 @@ from dawin_ray.runs import (
     manifest_of,
     write_class_names,
 )
+from dawin_ray.stopping import stoppable, unheeded
 from dawin_ray.storage import Fence, exclusive, join
 
 CACHE_NOTE = "work/cache.json"
@@ -77,14 +78,26 @@ def score(
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
     run is deleted first. `engine` takes the place of the one that the job names.
 
+    SIGTERM and SIGUSR1 raise `stopping.Stopped`, a KeyboardInterrupt, where they would end this
+    process otherwise; the same call resumes.
+
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
             hold what only reading could show.
         RowsLostError: rows are missing at the end.
     """
+    with stoppable(*unheeded()):
+        return _run(
+            prepared,
+            ConsoleProgress() if progress is None else progress,
+            engine or engine_of(prepared.job.compute),
+            restart,
+        )
+
+
+def _run(prepared: Prepared, progress: Progress, engine: Engine, restart: bool) -> Report:
+    """See `score`."""
     job = prepared.job
-    engine = engine or engine_of(job.compute)
-    progress = ConsoleProgress() if progress is None else progress
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
     if restart:
