@@ -30,7 +30,7 @@ from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptio
 from dawin_ray.engine.ray_cluster import publish_drift, ray_session
 from dawin_ray.engine.ray_errors import encodable, told_plainly
 from dawin_ray.engine.ray_resources import TASK_CPUS, resources
-from dawin_ray.engine.ray_tasks import map_tasks
+from dawin_ray.engine.ray_tasks import map_tasks, on_each_node
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
 from dawin_ray.passes import Pass
 from dawin_ray.runs import RunDirectory, sent_of, text_of
@@ -93,6 +93,10 @@ class RayEngine:
             UserError, RayLostError: as `run`.
         """
         return map_tasks(task, items, on)
+
+    def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
+        """What `task` returns on each node that has CPUs. Raises as `run`."""
+        return on_each_node(task, on.storage)
 
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """See `ray_cluster.publish_drift`."""

@@ -34,6 +34,7 @@ from dawin_ray.job.plan import labels_of
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.job.progress import ConsoleProgress, step
 from dawin_ray.job.running import Passes, Progress, counts_of
+from dawin_ray.job.shared import check_shared
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
@@ -177,6 +178,7 @@ def _session(prepared: Prepared, engine: Engine, say: Say) -> Iterator[_Session]
     with ExitStack() as stack:
         with step(say, engine.starting):
             on = stack.enter_context(engine.session(say, prepared.job.storage_options))
+        check_shared(prepared.job.run_dir, engine, on)
         precision = resolve(compute.precision, on.device)
         say(
             f"{on.actors:,} model actor{'s' if on.actors > 1 else ''} on {on.device} "

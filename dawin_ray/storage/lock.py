@@ -298,8 +298,9 @@ class _Lease:
         if owner.get("id") in _held:
             raise _taken(self.run_dir, owner)
         logger.warning(
-            "the run_dir %s was taken by process %s on %s; watching for up to %g s whether that "
-            "one is alive", self.run_dir, owner.get("pid"), owner.get("host"), LEASE_SECONDS,
+            "the run_dir %s is held by process %s on %s: waiting for up to %g s; unless that one "
+            "renews its lease meanwhile it is dead, and this run goes on",
+            self.run_dir, owner.get("pid"), owner.get("host"), LEASE_SECONDS,
         )  # fmt: skip
         return self._stays(self.object, version, renewed_is_fine=False)
 
