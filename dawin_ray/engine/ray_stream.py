@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from dawin_ray.engine.ray_errors import encodable, told_plainly
 from dawin_ray.engine.ray_resources import TASK_CPUS, resources
 from dawin_ray.engine.ray_tasks import map_tasks, on_each_node
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
+from dawin_ray.errors import UserError
 from dawin_ray.passes import Pass
 from dawin_ray.runs import RunDirectory, sent_of, text_of
 from dawin_ray.statistics import DriftReport
@@ -110,6 +112,8 @@ class RayWorker(Worker):
         """Makes its process fit for forwards first."""
         _settle(on)
         super().__init__(stage, run, on, FILES)
+        if self.fault is not None and on.nodes > 1:  # such as a file that only the others have
+            self.fault = UserError(f"On the node {socket.gethostname()}: {self.fault}")
 
     def __call__(self, packed: pa.Table) -> dict[str, list[str]]:
         """Score chunks, commit them, and say how it went."""
