@@ -36,9 +36,9 @@ def test_an_actor_that_could_not_begin_says_why(last, words):
 
 
 def test_a_task_that_could_not_be_unpickled_says_what_is_missing():
-    with pytest.raises(UserError, match="A node has no package that has the module 's3fs'"):
-        with told_plainly():
-            raise RaySystemError("System error: No module named 's3fs'")
+    words = "A node has no package that has the module 's3fs'"
+    with pytest.raises(UserError, match=words), told_plainly():
+        raise RaySystemError("System error: No module named 's3fs'")
 
 
 def test_an_actor_that_died_later_is_rays_loss():
