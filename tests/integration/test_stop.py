@@ -79,7 +79,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_the_same(
 
 
 def test_a_stream_is_closed_before_its_engine_ends(small, datasets, tmp_path, monkeypatch):
-    """One that is left to Python is closed at its end: Ray Data would start a Ray then, and hang."""
+    """One that Python closes at its own end has Ray Data start another Ray, and hang."""
     whole, closed = LocalEngine.run, []
 
     def watched(self, stage, tasks, wiring):
