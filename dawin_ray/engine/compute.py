@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from dawin_ray.attempts import UNCOUNTED, Tries
+from dawin_ray.data import ChunkSummary
 from dawin_ray.models import Precision
 from dawin_ray.settings import Settings
 
 Say = Callable[[str], None]  # takes one line for a person
+# What a pass yields of its chunks; closed, it leaves nothing under way.
+Chunks = Generator[ChunkSummary, None, None]
 StorageOptions = Mapping[str, Mapping[str, Any]]  # of fsspec, by protocol
 
 
@@ -39,6 +42,15 @@ class ComputeConfig(Settings):
     cache: str = "auto"
     keep_cache: bool = False
     address: str | None = None
+    wait_for: Annotated[str, Field(pattern=r"^\d{1,6}(\.\d+)?(s|m|h)$")] | None = None
+    """How long nodes may take to come that the job asks for, such as 15m; else it is refused."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """Of `wait_for`; 0 without it."""
+        if self.wait_for is None:
+            return 0.0
+        return float(self.wait_for[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.wait_for[-1]]
 
     @field_validator("cache")
     @classmethod

@@ -36,6 +36,7 @@ from dawin_ray.job.plan import labels_of
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.job.progress import ConsoleProgress, step
 from dawin_ray.job.running import Passes, Progress, counts_of
+from dawin_ray.job.shared import check_shared
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
@@ -62,6 +63,7 @@ from dawin_ray.runs import (
     manifest_of,
     write_class_names,
 )
+from dawin_ray.stopping import stoppable, unheeded
 from dawin_ray.storage import Fence, exclusive, join
 
 CACHE_NOTE = "work/cache.json"
@@ -81,6 +83,9 @@ def score(
     run is deleted first. `engine` takes the place of the one that the job names. A `meter` is told
     what the run does, and its sinks so; the engine's are told in any case.
 
+    SIGTERM and SIGUSR1 raise `stopping.Stopped`, a KeyboardInterrupt, where they would end this
+    process otherwise; the same call resumes.
+
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
             hold what only reading could show.
@@ -88,10 +93,11 @@ def score(
     """
     progress = ConsoleProgress() if progress is None else progress
     engine = engine or engine_of(prepared.job.compute)
-    if meter is not None:
-        return _run(prepared, engine, Metered(progress, meter), restart)
-    with metered(prepared.job.run_dir) as meter:
-        return _run(prepared, engine, Metered(progress, meter), restart)
+    with stoppable(*unheeded()):
+        if meter is not None:
+            return _run(prepared, engine, Metered(progress, meter), restart)
+        with metered(prepared.job.run_dir) as meter:
+            return _run(prepared, engine, Metered(progress, meter), restart)
 
 
 def _run(prepared: Prepared, engine: Engine, progress: Metered, restart: bool) -> Report:
@@ -176,6 +182,7 @@ def _session(prepared: Prepared, engine: Engine, progress: Metered) -> Iterator[
     with ExitStack() as stack:
         with step(say, engine.starting):
             on = stack.enter_context(engine.session(say, prepared.job.storage_options))
+        check_shared(prepared.job.run_dir, engine, on)
         stack.enter_context(meter.shown(engine.sink(), on.tries))
         precision = resolve(compute.precision, on.device)
         say(
