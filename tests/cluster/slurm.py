@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
+FirstJobId={first}
 ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
@@ -69,6 +71,7 @@ class Slurm:
             "SLURM_CONF": str(folder / "slurm.conf"),
             "PATH": environment["PATH"] + os.pathsep + "/usr/sbin",
         }
+        self.first = random.randrange(1_000, 60_000, 100)  # its jobs share /tmp with other Slurms'
         self.daemons: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -79,7 +82,7 @@ class Slurm:
         (self.folder / "slurm.conf").write_text(
             CONFIG.format(
                 folder=self.folder, host=host, address=address, ctld=_free_port(),
-                slurmd=_free_port(),
+                slurmd=_free_port(), first=self.first,
             )
         )  # fmt: skip
         version = "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1"
@@ -95,12 +98,12 @@ class Slurm:
         self._until(lambda: (self.folder / "munge.socket").exists(), "munge")
         self._daemon("slurmctld", "-i", "-D")
         self._daemon("slurmd", "-N", host, "-D")
-        self._until(lambda: self._ask("sinfo", "-h", "-o", "%T").startswith("idle"), "the node")
+        self._until(lambda: self.ask("sinfo", "-h", "-o", "%T").startswith("idle"), "the node")
 
     def stop(self) -> None:
         """Ends all jobs and daemons."""
-        self._ask("scancel", "--user=root")
-        self._ask("scancel", "--user=root", "--signal=KILL", "--full")
+        self.ask("scancel", "--user=root")
+        self.ask("scancel", "--user=root", "--signal=KILL", "--full")
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in self.daemons:
@@ -120,7 +123,7 @@ class Slurm:
 
     def state(self, job: str) -> dict[str, str]:
         """What `scontrol show job` says of it."""
-        words = self._ask("scontrol", "show", "job", "-o", job).split()
+        words = self.ask("scontrol", "show", "job", "-o", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def ended(self, job: str, seconds: float = 300) -> dict[str, str]:
@@ -138,7 +141,8 @@ class Slurm:
                 subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
             )
 
-    def _ask(self, *command: str) -> str:
+    def ask(self, *command: str) -> str:
+        """What a command of Slurm's prints."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         return done.stdout
 
