@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -19,6 +18,7 @@ import typer
 import dawin_ray
 from dawin_ray.errors import UserError
 from dawin_ray.names import printable
+from dawin_ray.stopping import EXIT_CODES, Stopped, stoppable
 
 if TYPE_CHECKING:
     from dawin_ray.config import Job
@@ -319,36 +319,6 @@ def _print(*parts: Any) -> None:
         console.print(printable(part) if text else part, soft_wrap=text)
 
 
-class _StoppedError(KeyboardInterrupt):
-    """A signal that asks to stop; Ray and Python let it through like a Ctrl-C."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM ends a command as a Ctrl-C does; a second signal ends the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    got: list[int] = []
-
-    def stop(number: int, _: Any) -> None:
-        got.append(number)
-        if len(got) > 1:
-            os._exit(EXIT_SIGNAL + number)
-        raise _StoppedError(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _PlainFormatter(logging.Formatter):
     """Log lines in which names of the data cannot steer a terminal."""
 
@@ -364,7 +334,7 @@ def _friendly(verbose: bool) -> Iterator[None]:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     try:
-        with _signals():
+        with stoppable(*EXIT_CODES):
             yield
     except UserError as error:
         if verbose:
@@ -372,9 +342,9 @@ def _friendly(verbose: bool) -> Iterator[None]:
         _echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt as error:
-        number = error.number if isinstance(error, _StoppedError) else signal.SIGINT
-        _echo("Stopped. The same command resumes the run where it was.", err=True)
-        sys.exit(EXIT_SIGNAL + number)
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        _echo(str(stopped), err=True)
+        sys.exit(stopped.exit_code)
     except BrokenPipeError:
         # whoever read the output has had enough; Python would complain once more at its end
         for stream in (sys.stdout, sys.stderr):

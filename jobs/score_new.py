@@ -7,7 +7,8 @@ Safe to run at any time, twice, or after a week: files that were scored as they 
 alone, and what a killed run had finished is kept. The last line of the output is JSON, for the
 scheduler's log. Exit codes are those of `dawin-ray run --fail-on-drift`: 0, all rows are accounted
 for; 2, something is wrong with the job or its data, and the message says what; 3, all rows are
-scored, but the batch has drifted from its fit.
+scored, but the batch has drifted from its fit; 143, a scheduler asked to stop (SIGTERM), and the
+same command resumes.
 """
 
 import json
@@ -22,6 +23,7 @@ from dawin_ray.job.prepare import prepare
 from dawin_ray.job.progress import ConsoleProgress
 from dawin_ray.job.score import score
 from dawin_ray.report import alarms_of
+from dawin_ray.stopping import Stopped
 
 
 def main() -> int:
@@ -33,6 +35,9 @@ def main() -> int:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.exit_code
     line = {
         "batch": report.batch,
         "rows": {row.dataset: row.rows for row in report.datasets},

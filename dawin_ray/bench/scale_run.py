@@ -119,6 +119,10 @@ class Processes:
                 self.meter.add_task(cpu, peak)
                 yield result
 
+    def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
+        """There is this machine alone."""
+        return {"this machine": task()}
+
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """There are no metrics here."""
 

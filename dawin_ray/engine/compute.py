@@ -39,6 +39,15 @@ class ComputeConfig(Settings):
     cache: str = "auto"
     keep_cache: bool = False
     address: str | None = None
+    wait_for: Annotated[str, Field(pattern=r"^\d{1,6}(\.\d+)?(s|m|h)$")] | None = None
+    """How long nodes may take to come that the job asks for, such as 15m; else it is refused."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """Of `wait_for`; 0 without it."""
+        if self.wait_for is None:
+            return 0.0
+        return float(self.wait_for[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.wait_for[-1]]
 
     @field_validator("cache")
     @classmethod

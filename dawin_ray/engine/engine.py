@@ -45,6 +45,9 @@ class Engine(Protocol):
         between processes, and results should be small; a task may run twice.
         """
 
+    def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
+        """What `task` returns on each node that may do work, by the node's name."""
+
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """Show drift's figures where the engine's metrics are."""
 

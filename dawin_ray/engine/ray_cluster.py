@@ -1,4 +1,4 @@
-"""The Ray that a run joins or starts, and what the job gets of it."""
+"""The Ray that a run joins or starts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from dawin_ray.attempts import nth
-from dawin_ray.engine.compute import ComputeConfig, Resources
+from dawin_ray.engine.compute import Resources, Say
+from dawin_ray.engine.ray_address import ask_once, check_answers, not_joined
 from dawin_ray.errors import RayLostError, UserError
 from dawin_ray.names import first_line, printable
 from dawin_ray.statistics import DriftReport
-
-# More threads than this on one forward gain little on a CPU; several actors do.
-MAX_THREADS = 8
+from dawin_ray.stopping import before_leaving, undisturbed
 
 # Ray collects metrics every 10 s; as long again for whoever reads them there.
 METRICS_SECONDS = 20.0
@@ -47,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ray_session(address: str | None, say: Callable[[str], None] | None = None) -> Iterator[None]:
+def ray_session(address: str | None, say: Say | None = None) -> Iterator[None]:
     """Join a cluster, or start a local Ray that nothing outside this machine can reach.
 
     A Ray that the process has joined already is used, and left as it is. `say` takes a line for a
@@ -61,7 +59,10 @@ def ray_session(address: str | None, say: Callable[[str], None] | None = None) -
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call an outside server
     # its C++ side writes warnings of no use to a person straight to the terminal
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if address is None:
+    if address is not None:
+        check_answers(address)
+        ask_once()
+    else:
         # binds every port of the new Ray to 127.0.0.1; read when Ray is imported
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Rays before 2.60 want none by default
@@ -76,9 +77,11 @@ def ray_session(address: str | None, say: Callable[[str], None] | None = None) -
         return
     with _own_handler_of_sigterm():
         _init(address, say)
-    broken = False
+    broken, own = False, address is None
+    if own:
+        before_leaving.append(_end_processes)
     try:
-        with _watch(own=address is None) as watch:
+        with _watch(own) as watch:
             yield
     except RayLostError:
         broken = True
@@ -89,13 +92,16 @@ def ray_session(address: str | None, say: Callable[[str], None] | None = None) -
         broken = True
         raise watch.error() from None
     finally:
-        if broken:
-            _abandon()
-        else:
-            ray.shutdown()
+        with undisturbed():
+            if broken:
+                _abandon()
+            else:
+                ray.shutdown()
+            if own:
+                before_leaving.remove(_end_processes)
 
 
-def _init(address: str | None, say: Callable[[str], None] | None) -> None:
+def _init(address: str | None, say: Say | None) -> None:
     import ray
 
     for attempt in range(1, STARTS + 1):
@@ -104,6 +110,7 @@ def _init(address: str | None, say: Callable[[str], None] | None) -> None:
                 ray.init(
                     address=address or "local",
                     include_dashboard=False if address is None else None,
+                    num_cpus=_own_cpus() if address is None else None,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
@@ -113,11 +120,7 @@ def _init(address: str | None, say: Callable[[str], None] | None) -> None:
                 ray.shutdown()  # what it has started by now
             words = first_line(error)
             if address is not None:
-                raise UserError(
-                    f"Cannot reach a Ray cluster at {address!r}: {words}. Check the address and "
-                    "the cluster's authentication (RAY_AUTH_MODE=token and its token), start one "
-                    "(see cluster/), or leave compute.address out to run on this machine."
-                ) from error
+                raise not_joined(address, error) from error
             if attempt == STARTS:
                 raise UserError(
                     f"Ray does not start on this machine, tried {STARTS} times: {words}. It needs "
@@ -130,6 +133,12 @@ def _init(address: str | None, say: Callable[[str], None] | None) -> None:
                     f"in {PAUSE_SECONDS:g} s"
                 )
             time.sleep(PAUSE_SECONDS)
+
+
+def _own_cpus() -> int | None:
+    """Cores that this process may use, where they are not all; else Ray knows of containers."""
+    cores = len(os.sched_getaffinity(0))
+    return cores if cores < (os.cpu_count() or cores) else None
 
 
 def keep_token_private(path: Path) -> None:
@@ -170,6 +179,11 @@ def _own_handler_of_sigterm() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as error:
+        if not callable(before) or error.code != signal.SIGTERM:
+            raise
+        # of Ray's handler: Ray had set it, and this one was not back yet
+        before(signal.SIGTERM, None)
     finally:
         # without a handler of this program's, Ray's own is better than a default that ends it
         if callable(before):
@@ -298,57 +312,6 @@ def _without_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def resources(
-    compute: ComputeConfig, storage: Mapping[str, Mapping[str, Any]] | None = None
-) -> Resources:
-    """Fit the job to the cluster; `storage` are its options of file systems.
-
-    Raises:
-        UserError: the cluster has less than the job asks for; the message says what is missing.
-            (Ray itself would wait forever.)
-    """
-    import ray
-
-    total = ray.cluster_resources()
-    cpus, gpus = total.get("CPU", 0), int(total.get("GPU", 0))
-    device = compute.device
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device == "cuda":
-        actors = max(gpus, 1) if compute.actors == "auto" else compute.actors
-        if actors > gpus:
-            raise UserError(
-                f"The job asks for {actors} GPU actors, one GPU each, but the cluster has {gpus} "
-                "GPUs. Lower compute.actors, use device: cpu, or add GPU nodes."
-            )
-        reserved, threads = 1.0, 1
-    else:
-        nodes = [n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]]
-        threads = int(max(1, min(MAX_THREADS, *nodes, max(nodes))))
-        fitting = int(sum(n // threads for n in nodes))
-        actors = max(fitting, 1) if compute.actors == "auto" else compute.actors
-        # Half of an actor's threads stay unreserved: the decoding tasks run there, and should a
-        # node be lost, another one of its size can take its actors.
-        reserved = min(threads / 2, cpus / actors)
-        threads = int(max(1, min(threads, cpus // actors)))
-    if device == "cuda" and actors * reserved > cpus:
-        raise UserError(
-            f"{actors} GPU actors need a CPU each, but the cluster has {cpus:g}. Lower "
-            "compute.actors or add CPUs."
-        )
-    return Resources(
-        device=device,
-        actors=actors,
-        cpus=reserved,
-        gpus=int(device == "cuda"),
-        threads=threads,
-        readers=int(max(1, cpus - actors * reserved)),
-        nodes=sum(node["Alive"] for node in ray.nodes()),
-        joined=bool(compute.address or os.environ.get("RAY_ADDRESS")),
-        storage=storage or {},
-    )
 
 
 def publish_drift(drift: Mapping[str, DriftReport], on: Resources) -> None:

@@ -13,6 +13,8 @@ from dawin_ray.names import first_line, printable
 # What Ray Data puts behind the message of an exception: how often it tried, and its own settings.
 RAYS_WORDS = re.compile(r"\nFailed to [^\n]+ attempts \(total backoff ")
 
+PACKAGE, NODE = re.compile(r"No module named '([\w.]+)'"), re.compile(r"\bip=([\w.:]+)")
+
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
@@ -27,6 +29,8 @@ def told_plainly() -> Iterator[None]:
     except Exception as error:
         if (ours := _user_error(error)) is not None:
             raise UserError(RAYS_WORDS.split(str(ours))[0]) from error
+        if (words := _never_began(error)) is not None:
+            raise UserError(words) from error
         if (words := _words_of_ray(error)) is not None:
             raise RayLostError(
                 f"Ray gave the run up: {words}. As a rule a machine was lost, or ran out of memory "
@@ -68,6 +72,37 @@ def _words_of_ray(error: BaseException | None) -> str | None:
 
 def _user_error(error: BaseException | None) -> UserError | None:
     """The mistake of a person's that a worker found, out of Ray's wrappings."""
+    for current in _wrapped(error):
+        # Ray's wrapping is a subclass of its own, with the traceback in it
+        if isinstance(current, UserError) and type(current).__module__ == UserError.__module__:
+            return current
+    return None
+
+
+def _never_began(error: BaseException) -> str | None:
+    """Why a worker could not even begin, of which Ray keeps no exception but only the text."""
+    from ray.exceptions import RayError
+
+    for current in _wrapped(error):
+        if not isinstance(current, RayError):
+            continue
+        text = printable(str(current))
+        where = f"The node {found[1]}" if (found := NODE.search(text)) else "A node"
+        if found := PACKAGE.search(text):
+            return (
+                f"{where} has no package that has the module {found[1]!r}. Install the same "
+                "packages on all nodes, or send this one with the job (ray job submit "
+                "--working-dir, or a runtime environment)."
+            )
+        if getattr(current, "actor_init_failed", False):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            last = lines[-1].removeprefix(f"{UserError.__module__}.UserError: ")
+            return f"{where} could not start a model actor: {last}"
+    return None
+
+
+def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and all that led to it."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -75,8 +110,5 @@ def _user_error(error: BaseException | None) -> UserError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        # Ray's wrapping is a subclass of its own, with the traceback in it
-        if isinstance(current, UserError) and type(current).__module__ == UserError.__module__:
-            return current
+        yield current
         todo += [getattr(current, "cause", None), current.__cause__, current.__context__]
-    return None

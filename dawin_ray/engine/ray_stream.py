@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,10 +28,12 @@ import torch
 from dawin_ray.attempts import UNCOUNTED, Attempts, Tries
 from dawin_ray.data import ChunkSummary, Task, from_row, pack, slices_of, to_row, to_text, unpack
 from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
-from dawin_ray.engine.ray_cluster import publish_drift, ray_session, resources
+from dawin_ray.engine.ray_cluster import publish_drift, ray_session
 from dawin_ray.engine.ray_errors import encodable, told_plainly
-from dawin_ray.engine.ray_tasks import map_tasks
+from dawin_ray.engine.ray_resources import TASK_CPUS, resources
+from dawin_ray.engine.ray_tasks import map_tasks, on_each_node
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
+from dawin_ray.errors import UserError
 from dawin_ray.passes import Pass
 from dawin_ray.runs import RunDirectory, sent_of, text_of
 from dawin_ray.statistics import DriftReport
@@ -70,9 +73,9 @@ class RayEngine:
 
     @contextmanager
     def session(self, say: Say, storage: StorageOptions | None = None) -> Iterator[Resources]:
-        """See `ray_cluster.ray_session` and `ray_cluster.resources`."""
+        """See `ray_cluster.ray_session` and `ray_resources.resources`."""
         with ray_session(self.compute.address, say):
-            yield replace(resources(self.compute, storage), tries=count_tries())
+            yield replace(resources(self.compute, storage, say), tries=count_tries())
 
     def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
         """A pass over the tasks; a summary of each chunk as it is committed, in any order.
@@ -93,6 +96,10 @@ class RayEngine:
         """
         return map_tasks(task, items, on)
 
+    def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
+        """What `task` returns on each node that has CPUs. Raises as `run`."""
+        return on_each_node(task, on.storage)
+
     def publish(self, drift: Mapping[str, DriftReport], on: Resources) -> None:
         """See `ray_cluster.publish_drift`."""
         publish_drift(drift, on)
@@ -105,6 +112,8 @@ class RayWorker(Worker):
         """Makes its process fit for forwards first."""
         _settle(on)
         super().__init__(stage, run, on, FILES)
+        if self.fault is not None and on.nodes > 1:  # such as a file that only the others have
+            self.fault = UserError(f"On the node {socket.gethostname()}: {self.fault}")
 
     def __call__(self, packed: pa.Table) -> dict[str, list[str]]:
         """Score chunks, commit them, and say how it went."""
@@ -165,13 +174,13 @@ def stream(
             [{"task": task} for task in sent],
             override_num_blocks=len(tasks),
         )
-        # No CPU is reserved for reading: where actors of a lost node move to the last free CPUs,
-        # readers that had to wait for one would wait forever. Their number is bounded instead. A
-        # byte of memory is, as Ray fuses operators of equal resources: decoding inside a model
-        # actor would make the model wait.
+        # Next to no CPU is reserved for reading: where actors of a lost node move to the last free
+        # CPUs, readers that had to wait for one would wait forever. Their number is bounded
+        # instead. A byte of memory is, as Ray fuses operators of equal resources: decoding inside
+        # a model actor would make the model wait.
         .flat_map(
             partial(_read, wiring),
-            num_cpus=0,
+            num_cpus=TASK_CPUS,
             memory=1,
             compute=TaskPoolStrategy(size=on.readers),
         )

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from dawin_ray.attempts import Tries, loading
+from dawin_ray.attempts import loading
 from dawin_ray.data import ChunkSummary
-from dawin_ray.engine import Say
+from dawin_ray.engine import Resources, Say
 from dawin_ray.names import printable
 from dawin_ray.passes import LABELS
 
@@ -66,11 +66,12 @@ def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def told(tries: Tries, say: Say, label: str, stage: str) -> Iterator[Callable[[], None]]:
+def told(on: Resources, say: Say, label: str, stage: str) -> Iterator[Callable[[], None]]:
     """Shows what workers tell while a pass runs, and until its first chunk what is waited for.
 
     Its value is called when the first chunk is there.
     """
+    tries, all_of_them = on.tries, f"{on.actors:,} model actor{'s' if on.actors > 1 else ''}"
     begin, first, done = time.monotonic(), threading.Event(), threading.Event()
 
     def look(last: float) -> float:
@@ -82,9 +83,12 @@ def told(tries: Tries, say: Say, label: str, stage: str) -> Iterator[Callable[[]
         if total:
             words = f"{scored:,} of {total:,} images of the first chunks are scored"
         elif loaded:
-            words = "the models are loaded; waiting for the first chunk to be read and scored"
+            words = (
+                f"{min(loaded, on.actors):,} of {all_of_them} loaded; waiting for the first chunk "
+                "to be read and scored"
+            )
         else:
-            words = "waiting for the model actors to load"
+            words = f"waiting for {all_of_them} to be placed and load their models"
         say(f"{label}: {words}, {time.monotonic() - begin:.0f} s")
         return time.monotonic()
 

@@ -85,12 +85,15 @@ class Passes:
             message=self._message(ledger.remaining),
         )
         tasks = self._tasks(ledger.remaining)
+        if tasks:
+            actors = f"{self.on.actors:,} model actor{'s' if self.on.actors > 1 else ''}"
+            self.progress.say(f"{stage.label}: starting {actors}")
         chunks = self.engine.run(stage, tasks, wiring)
         with (
             ledger,
             self.progress.phase(stage.name, total) as advance,
             Timing.of(self.timings, stage.name) as timing,
-            told(self.on.tries, self.progress.say, stage.label, stage.stage) as first_is_there,
+            told(self.on, self.progress.say, stage.label, stage.stage) as first_is_there,
         ):
             for chunk in chunks:
                 first_is_there()

@@ -34,6 +34,7 @@ from dawin_ray.job.plan import labels_of
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.job.progress import ConsoleProgress, step
 from dawin_ray.job.running import Passes, Progress, counts_of
+from dawin_ray.job.shared import check_shared
 from dawin_ray.method import Fit
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
@@ -60,6 +61,7 @@ from dawin_ray.runs import (
     manifest_of,
     write_class_names,
 )
+from dawin_ray.stopping import stoppable, unheeded
 from dawin_ray.storage import Fence, exclusive, join
 
 CACHE_NOTE = "work/cache.json"
@@ -77,14 +79,26 @@ def score(
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
     run is deleted first. `engine` takes the place of the one that the job names.
 
+    SIGTERM and SIGUSR1 raise `stopping.Stopped`, a KeyboardInterrupt, where they would end this
+    process otherwise; the same call resumes.
+
     Raises:
         UserError: the run directory is another job's, the cluster lacks something, or the data
             hold what only reading could show.
         RowsLostError: rows are missing at the end.
     """
+    with stoppable(*unheeded()):
+        return _run(
+            prepared,
+            ConsoleProgress() if progress is None else progress,
+            engine or engine_of(prepared.job.compute),
+            restart,
+        )
+
+
+def _run(prepared: Prepared, progress: Progress, engine: Engine, restart: bool) -> Report:
+    """See `score`."""
     job = prepared.job
-    engine = engine or engine_of(job.compute)
-    progress = ConsoleProgress() if progress is None else progress
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
     if restart:
@@ -164,6 +178,7 @@ def _session(prepared: Prepared, engine: Engine, say: Say) -> Iterator[_Session]
     with ExitStack() as stack:
         with step(say, engine.starting):
             on = stack.enter_context(engine.session(say, prepared.job.storage_options))
+        check_shared(prepared.job.run_dir, engine, on)
         precision = resolve(compute.precision, on.device)
         say(
             f"{on.actors:,} model actor{'s' if on.actors > 1 else ''} on {on.device} "

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from dawin_ray.errors import UserError
+from dawin_ray.stopping import undisturbed
 from dawin_ray.storage.files import filesystem, is_local, join, write_whole
 from dawin_ray.storage.objects import StoredObject, objects_of
 
@@ -208,7 +209,12 @@ class _Lease:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Take it, renew it meanwhile, and give it back."""
-        self._take()
+        try:
+            self._take()
+        except KeyboardInterrupt:
+            with undisturbed():
+                self._give_back()
+            raise
         _held[self.owner["id"]] = self
         done = threading.Event()
 
@@ -224,10 +230,11 @@ class _Lease:
         try:
             yield
         finally:
-            done.set()
-            thread.join()
-            del _held[self.owner["id"]]
-            self._give_back()
+            with undisturbed():
+                done.set()
+                thread.join()
+                del _held[self.owner["id"]]
+                self._give_back()
         if self.lost:
             raise _lost(self.run_dir)
 
@@ -291,8 +298,9 @@ class _Lease:
         if owner.get("id") in _held:
             raise _taken(self.run_dir, owner)
         logger.warning(
-            "the run_dir %s was taken by process %s on %s; watching for up to %g s whether that "
-            "one is alive", self.run_dir, owner.get("pid"), owner.get("host"), LEASE_SECONDS,
+            "the run_dir %s is held by process %s on %s: waiting for up to %g s; unless that one "
+            "renews its lease meanwhile it is dead, and this run goes on",
+            self.run_dir, owner.get("pid"), owner.get("host"), LEASE_SECONDS,
         )  # fmt: skip
         return self._stays(self.object, version, renewed_is_fine=False)
 

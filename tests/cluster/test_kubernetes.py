@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from dawin_ray import cli
-from dawin_ray.config import load_job
+from dawin_ray.config import Job, load_job
 from dawin_ray.errors import UserError
 from tests.cluster.manifests import containers, errors, pods, rendered
 
@@ -43,6 +43,24 @@ def command_of(manifest: dict) -> list[str]:
         (container,) = containers(manifest)
         return container["args"]
     return shlex.split(spec["entrypoint"])
+
+
+def job_of(manifest: dict, manifests: list[dict], tmp_path: Path) -> Job:
+    """The command parses, its file is where the command looks, and every key is one."""
+    program, name, *arguments = command_of(manifest)
+    assert (program, name) == ("dawin-ray", "run")
+    given = RUN.make_context("run", list(arguments)).params
+    (mount,) = {
+        mount["mountPath"]
+        for container in containers(manifest)
+        for mount in container.get("volumeMounts", ())
+        if mount["name"] == "job"
+    }
+    config = one(manifests, "ConfigMap")
+    folder, _, file = given["job_file"].rpartition("/")
+    assert folder == mount
+    (tmp_path / "job.yaml").write_text(config["data"][file])
+    return load_job(str(tmp_path / "job.yaml"), given["overrides"] or ())
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -130,23 +148,9 @@ def test_a_typo_in_an_overlay_is_found(right, wrong, tmp_path):
 
 @pytest.mark.parametrize(("manifest", "manifests"), jobs())
 def test_what_it_runs_is_a_job_of_ours(manifest, manifests, tmp_path):
-    """The command parses, its file is where the command looks, and every key is one."""
-    program, name, *arguments = command_of(manifest)
-    assert (program, name) == ("dawin-ray", "run")
-    given = RUN.make_context("run", list(arguments)).params
-    (mount,) = {
-        mount["mountPath"]
-        for container in containers(manifest)
-        for mount in container.get("volumeMounts", ())
-        if mount["name"] == "job"
-    }
-    config = one(manifests, "ConfigMap")
-    folder, _, file = given["job_file"].rpartition("/")
-    assert folder == mount
-    (tmp_path / "job.yaml").write_text(config["data"][file])
-    job = load_job(str(tmp_path / "job.yaml"), given["overrides"] or ())
+    job = job_of(manifest, manifests, tmp_path)
     assert (job.mode == "append") == ("daily" in manifest["metadata"]["name"])
-    assert not given["fail_on_drift"] or job.saved_fit
+    assert job.saved_fit or "--fail-on-drift" not in command_of(manifest)
     places = [job.run_dir, *(d.path for d in job.datasets), *(e.checkpoint for e in job.experts)]
     assert all(place.startswith("s3://") for place in places)
     wants = [c for c in containers(manifest) if GPU in c["resources"]["limits"]]
@@ -187,7 +191,7 @@ def test_no_pod_may_more_than_it_must(manifest, manifests):
 @pytest.mark.parametrize(
     ("manifest", "manifests"), [p for p in jobs() if p.values[0]["kind"].startswith("Ray")]
 )
-def test_a_ray_cluster_wants_its_token_is_resumed_and_goes(manifest, manifests):
+def test_a_ray_cluster_wants_its_token_is_resumed_and_goes(manifest, manifests, tmp_path):
     spec = manifest["spec"].get("jobTemplate", manifest["spec"])
     cluster = spec["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
@@ -198,9 +202,16 @@ def test_a_ray_cluster_wants_its_token_is_resumed_and_goes(manifest, manifests):
     assert spec["ttlSecondsAfterFinished"] > 0
     assert "--fail-on-drift" not in spec["entrypoint"]  # it would be tried again for nothing
     (group,) = cluster["workerGroupSpecs"]
-    assert 1 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     asks = cluster["headGroupSpec"]["template"]["spec"]["automountServiceAccountToken"]
     assert asks == cluster["enableInTreeAutoscaling"] == ("autoscalerOptions" in cluster)
+    compute = job_of(manifest, manifests, tmp_path).compute
+    if asks and compute.device == "cuda":
+        assert 1 <= compute.actors <= group["maxReplicas"]
+        assert compute.wait_seconds
+    else:  # one that nobody asks for must be there
+        assert group["minReplicas"] == group["replicas"] > 0
+        assert compute.actors in ("auto", group["replicas"])
     queued = "kueue.x-k8s.io/queue-name" in manifest["metadata"].get("labels", {})
     assert queued == spec.get("suspend", False) == (not asks)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -115,6 +116,38 @@ def test_tasks_run_elsewhere_in_order_and_a_mistake_is_told(local_ray):
     assert os.getpid() not in {pid for _, pid in found}
     with pytest.raises(UserError, match="-1 is below 0"):
         list(engine.map(_where, [1, -1], on))
+
+
+def test_every_node_is_asked(local_ray):
+    on = compute.Resources(device="cpu", actors=1, cpus=0.1, gpus=0, threads=1, readers=1)
+    found = RayEngine(compute.ComputeConfig()).each_node(os.getpid, on)
+    ((name, pid),) = found.items()
+    assert name.startswith(f"node {socket.gethostname()} (")
+    assert pid != os.getpid()
+
+
+def _import_it():
+    import no_such_package  # noqa: F401
+
+
+class _Absent:
+    """What a worker cannot unpickle, as it lacks the package that it is of."""
+
+    def __reduce__(self):
+        return _import_it, ()
+
+
+@pytest.mark.parametrize("where", ["task", "node", "actor"])
+def test_a_package_that_workers_lack_is_one_message(local_ray, tmp_path, where):
+    engine = RayEngine(compute.ComputeConfig())
+    on = compute.Resources(device="cpu", actors=1, cpus=0.1, gpus=0, threads=1, readers=1)
+    work = {
+        "task": lambda: list(engine.map(partial(print, _Absent()), [1], on)),
+        "node": lambda: engine.each_node(partial(print, _Absent()), on),
+        "actor": lambda: stream(tmp_path, 1, cpus=0.1, fault=_Absent()),
+    }[where]
+    with pytest.raises(UserError, match=r"has no package that has the module 'no_such_package'"):
+        work()
 
 
 def test_a_local_ray_listens_on_loopback_alone():

@@ -15,6 +15,51 @@ pytestmark = pytest.mark.slow
 NO_DUMP = ("Traceback", "*** SIG", "Stack trace", "Fatal", "core dumped", "C  [")
 
 
+# Sends itself SIGTERM at the given call, in place of killing itself.
+ASKED = DRIVER.replace(
+    "os.kill(os.getpid(), signal.SIGKILL)",
+    "print('ASKED', time.time(), flush=True); os.kill(os.getpid(), signal.SIGTERM)",
+).replace("import importlib, os,", "import importlib, time, os,")
+
+EXIT_SECONDS = 30.0  # after which Kubernetes and Slurm kill what they have asked to stop
+
+# One after the other in one run directory, so that what one leaves the next one takes up.
+MOMENTS = [
+    ("Ray starts", "dawin_ray.engine.ray_cluster:_init", 1),
+    ("Ray is there", "dawin_ray.engine.ray_stream:resources", 1),
+    ("first chunk of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 1),
+    ("middle of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 3),
+    ("a shard's mark of pass 1", "dawin_ray.runs.work:Work.mark", 1),
+    ("tables of pass 1", "dawin_ray.job.parts:plan_parts", 1),
+    ("fit", "dawin_ray.job.fitting:fit", 1),
+    ("first chunk of pass 2", "dawin_ray.runs.ledger:PassLedger.add", 1),
+    ("tables of predictions", "dawin_ray.job.score:predictions_parts", 1),
+    ("manifest", "dawin_ray.job.score:manifest_of", 1),
+]
+
+
+def test_a_run_that_is_asked_to_stop_at_ten_moments_ends_the_same(
+    small, datasets, tries, undisturbed, tmp_path
+):
+    job, run_dir = job_file(small, tmp_path, datasets, engine="ray"), tmp_path / "run"
+    for moment, target, call in MOMENTS:
+        process = tries.start(ASKED, target, call, job)
+        output, _ = process.communicate(timeout=300)
+        ended = time.time()
+        assert process.returncode == 143, f"{moment}: {output}"
+        asked = float(output.split("ASKED ")[1].split()[0])
+        print(f"{moment}: {ended - asked:.1f} s")
+        assert ended - asked < EXIT_SECONDS, moment
+        assert output.count("Stopped. The same command resumes the run") == 1, f"{moment}: {output}"
+        assert not any(words in output for words in NO_DUMP), f"{moment}: {output}"
+        assert not (run_dir / ".lock").exists(), moment
+        _, left = psutil.wait_procs(tries.ours(), timeout=30)
+        assert not left, moment
+    code, output = tries.run(DRIVER, "", 0, job)
+    assert code == 0, output
+    assert_equal_runs(undisturbed, run_dir)
+
+
 def started(small, datasets, tries, tmp_path) -> subprocess.Popen:
     """A run that has committed its first chunk."""
     process = tries.start(DRIVER, "", 0, job_file(small, tmp_path, datasets, engine="ray"))
@@ -31,7 +76,9 @@ def children_of(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)],
+    ids=["TERM", "INT", "USR1"],
 )
 def test_a_run_that_is_asked_to_stop_does(
     small, datasets, tries, undisturbed, tmp_path, number, code

@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
 
 import dawin_ray
 from dawin_ray.cli import app
+from dawin_ray.stopping import EXIT_CODES, SAME_SECONDS
 
 WAITING = """
 import time
@@ -41,12 +43,12 @@ def test_the_version():
     assert module.stdout == result.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", EXIT_CODES)
 def test_a_signal_is_a_message_and_a_code(number):
     process = waiting()
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == (130 if number == signal.SIGINT else 143)
     assert errors == "Stopped. The same command resumes the run where it was.\n"
 
 
@@ -55,6 +57,7 @@ def test_a_second_signal_ends_at_once_whatever_is_being_cleaned(second):
     process = waiting("print('cleaning', flush=True); [time.sleep(0.1) for _ in range(600)]")
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "cleaning\n"
+    time.sleep(SAME_SECONDS + 0.2)
     process.send_signal(second)
     assert process.wait(timeout=30) == 128 + second
 

@@ -16,7 +16,7 @@ ROOT = Path(dawin_ray.__file__).parent
 # import each other either: passes know no files, runs know no models.
 ORDER = """
 moved
-errors settings names
+errors settings names stopping
 attempts
 records
 tables

@@ -1,5 +1,6 @@
 """Ray's start, its token, and what it does to signals; nothing here starts Ray."""
 
+import os
 import signal
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from dawin_ray.engine import ray_cluster
 from dawin_ray.engine.ray_cluster import keep_token_private
 from dawin_ray.errors import UserError
+from dawin_ray.stopping import Stopped
 
 
 @pytest.fixture
@@ -133,6 +135,33 @@ def test_the_handler_of_sigterm_is_kept():
         assert signal.getsignal(signal.SIGTERM) is ours
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_rays_handler_gets_first_is_still_ours():
+    """It has `sys.exit(signum)` from the beginning of ray.init to its end."""
+
+    def ours(number, frame):
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with pytest.raises(Stopped), ray_cluster._own_handler_of_sigterm():
+            raise SystemExit(signal.SIGTERM)
+        with pytest.raises(SystemExit), ray_cluster._own_handler_of_sigterm():
+            raise SystemExit(3)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_ray_of_its_own_has_the_cores_of_its_process(starts, monkeypatch):
+    calls, _ = starts
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    for cores, told in (({1}, 1), ({0, 1, 2, 3}, None)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
+        ray_cluster._init(None, None)
+        assert calls[-1]["num_cpus"] == told
+    ray_cluster._init("auto", None)
+    assert calls[-1]["num_cpus"] is None
 
 
 def test_a_main_thread_that_no_signal_reaches_is_no_silent_end():

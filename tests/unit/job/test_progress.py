@@ -7,8 +7,9 @@ import time
 import pytest
 from rich.console import Console
 
-from dawin_ray.attempts import Attempts, loading
+from dawin_ray.attempts import Attempts, Tries, loading
 from dawin_ray.data.chunks import ChunkSummary
+from dawin_ray.engine import Resources
 from dawin_ray.job import progress
 from dawin_ray.job.progress import ConsoleProgress, Forecast, step, told
 from tests.unit.test_attempts import tries_of
@@ -17,6 +18,10 @@ from tests.unit.test_attempts import tries_of
 def console(**options) -> tuple[ConsoleProgress, io.StringIO]:
     out = io.StringIO()
     return ConsoleProgress(Console(file=out, width=200, **options)), out
+
+
+def having(tries: Tries, actors: int) -> Resources:
+    return Resources(device="cpu", actors=actors, cpus=1, gpus=0, threads=1, readers=1, tries=tries)
 
 
 @pytest.mark.parametrize("name", ["[/bold]", "[red]x[/red]", "a[b", ":smile:", "[link=http://x]y"])
@@ -77,11 +82,11 @@ def test_what_workers_tell_is_said_and_what_is_waited_for(monkeypatch):
         while not any(words in line for line in lines):
             time.sleep(0.005)
 
-    with told(tries, lines.append, "pass 1, experts", "pass 1") as first_is_there:
-        wait_for("pass 1, experts: waiting for the model actors to load")
+    with told(having(tries, 4), lines.append, "pass 1, experts", "pass 1") as first_is_there:
+        wait_for("pass 1, experts: waiting for 4 model actors to be placed and load their models")
         with tries.of(loading("pass 1"), ""):
             pass
-        wait_for("the models are loaded")
+        wait_for("1 of 4 model actors loaded; waiting for the first chunk")
         with tries.of("pass 1", "chunk"):
             tries.reached("pass 1", "chunk", 64, 512)
             wait_for("64 of 512 images of the first chunks are scored")
@@ -99,7 +104,7 @@ def test_lines_of_a_broken_ray_are_no_error():
     def broken(method, *arguments, timeout=None):
         raise ConnectionError
 
-    with told(progress.Tries(broken, broken), print, "pass 1", "pass 1"):
+    with told(having(Tries(broken, broken), 1), print, "pass 1", "pass 1"):
         pass
 
 

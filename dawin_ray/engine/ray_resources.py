@@ -1,0 +1,185 @@
+"""What a job gets of a cluster, and how long it waits for what it asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dawin_ray.engine.compute import ComputeConfig, Resources, Say
+from dawin_ray.errors import UserError
+
+# More threads than this on one forward gain little on a CPU; several actors do.
+MAX_THREADS = 8
+
+# CPUs that a reading task or one of the tables reserves: so many that it runs on no node without
+# CPUs, such as a head that is kept free.
+TASK_CPUS = 0.001
+
+# Of a CPU that an actor could reserve. The rest is the readers': where actors of a lost node move
+# to the last free CPUs, readers that found none would wait for ever.
+ACTORS_SHARE = 0.98
+
+# An actor is no smaller, or all of them would lie on the first node.
+LEAST_CPUS = 0.5
+
+# Between two looks at what has come, and between two lines about it.
+LOOK_SECONDS, LINE_SECONDS = 1.0, 10.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is at a moment: CPUs of each node, and GPUs in all."""
+
+    nodes: tuple[float, ...]
+    gpus: int
+
+    @classmethod
+    def now(cls) -> Cluster:
+        """The one that this process has joined."""
+        import ray
+
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return cls(
+            tuple(float(resources.get("CPU", 0)) for resources in alive),
+            int(sum(resources.get("GPU", 0) for resources in alive)),
+        )
+
+    @property
+    def cpus(self) -> float:
+        """Of all nodes."""
+        return sum(self.nodes)
+
+
+def resources(
+    compute: ComputeConfig,
+    storage: Mapping[str, Mapping[str, Any]] | None = None,
+    say: Say = logger.info,
+) -> Resources:
+    """Fit the job to the cluster; `storage` are its options of file systems.
+
+    With `compute.wait_for`, what the job asks for is waited for as long, and asked of an
+    autoscaler; `say` is told of it.
+
+    Raises:
+        UserError: the cluster has less than the job asks for; the message says what is missing.
+            (Ray itself would wait forever.)
+    """
+    cluster = _awaited(compute, say)
+    joined = bool(compute.address or os.environ.get("RAY_ADDRESS"))
+    device = _device_of(compute, cluster)
+    if device == "cpu" and compute.device == "auto" and joined:
+        say(
+            "no node has a GPU: this run is on cpu, in a precision for it, and stays so; for GPUs "
+            "that are still to come say device: cuda and how long compute.wait_for"
+        )
+    if device == "cuda":
+        actors = max(cluster.gpus, 1) if compute.actors == "auto" else compute.actors
+        cpus, threads = ACTORS_SHARE, 1
+    else:
+        actors, threads = _on_cpus(compute, cluster)
+        cpus = ACTORS_SHARE * max(LEAST_CPUS, threads / 2)
+        threads = int(max(1, min(threads, cluster.cpus // actors)))
+    return Resources(
+        device=device,
+        actors=actors,
+        cpus=round(cpus, 4),  # as fine as Ray counts
+        gpus=int(device == "cuda"),
+        threads=threads,
+        readers=int(max(1, cluster.cpus - actors * cpus)),
+        nodes=len(cluster.nodes),
+        joined=joined,
+        storage=storage or {},
+    )
+
+
+def _device_of(compute: ComputeConfig, cluster: Cluster) -> str:
+    if compute.device != "auto":
+        return compute.device
+    return "cuda" if cluster.gpus else "cpu"
+
+
+def _on_cpus(compute: ComputeConfig, cluster: Cluster) -> tuple[int, int]:
+    """How many actors, and what threads each could have; nodes without CPUs get none."""
+    nodes = [node for node in cluster.nodes if node > 0] or [1.0]
+    threads = int(max(1, min(MAX_THREADS, *nodes, max(nodes))))
+    fitting = int(sum(node // threads for node in nodes))
+    actors = max(fitting, 1) if compute.actors == "auto" else compute.actors
+    while threads > 1 and actors > _places(nodes, threads / 2):
+        threads -= 1  # each reserves half of its threads, so that readers run and nodes may be lost
+    return actors, threads
+
+
+def _places(nodes: list[float], cpus: float) -> int:
+    """Actors that find room where each reserves so many CPUs."""
+    return int(sum(node // (ACTORS_SHARE * max(LEAST_CPUS, cpus)) for node in nodes))
+
+
+def missing(compute: ComputeConfig, cluster: Cluster) -> str | None:
+    """What the cluster lacks of what the job asks for, in words; None where nothing."""
+    if not cluster.cpus:
+        return "no node has a CPU for the models and readers"
+    if _device_of(compute, cluster) == "cuda":
+        actors = max(cluster.gpus, 1) if compute.actors == "auto" else compute.actors
+        if actors > cluster.gpus:
+            return (
+                f"the job asks for {actors} GPU actors, one GPU each, but the cluster has "
+                f"{cluster.gpus} GPUs"
+            )
+        if actors * ACTORS_SHARE > cluster.cpus:
+            return f"{actors} GPU actors need a CPU each, but the cluster has {cluster.cpus:g}"
+        return None
+    actors, _ = _on_cpus(compute, cluster)
+    places = _places(list(cluster.nodes), LEAST_CPUS)
+    if actors > places:
+        return (
+            f"{actors} actors need half a CPU each, but the cluster's {cluster.cpus:g} CPUs are "
+            f"room for {places}"
+        )
+    return None
+
+
+def _awaited(compute: ComputeConfig, say: Say) -> Cluster:
+    """The cluster, once it has what the job asks for."""
+    begin, told = time.monotonic(), -LINE_SECONDS
+    cluster, asked = Cluster.now(), False
+    while (lack := missing(compute, cluster)) is not None:
+        waited = time.monotonic() - begin
+        if waited >= compute.wait_seconds:
+            raise UserError(_refusal(lack, compute, waited))
+        if not asked:
+            asked = _ask_autoscaler(compute, say)
+        if waited - told >= LINE_SECONDS:
+            told = waited
+            say(f"waiting for the cluster: {lack}; {waited:.0f} of {compute.wait_seconds:.0f} s")
+        time.sleep(LOOK_SECONDS)
+        cluster = Cluster.now()
+    return cluster
+
+
+def _refusal(lack: str, compute: ComputeConfig, waited: float) -> str:
+    after = f", after {waited:.0f} s of compute.wait_for" if compute.wait_seconds else ""
+    gpu = ", use device: cpu" if compute.device == "cuda" else ""
+    longer = "a longer compute.wait_for" if compute.wait_seconds else "compute.wait_for"
+    return (
+        f"{lack[0].upper()}{lack[1:]}{after}. Lower compute.actors{gpu}, add nodes, or say with "
+        f"{longer} how long to wait for what is still to come."
+    )
+
+
+def _ask_autoscaler(compute: ComputeConfig, say: Say) -> bool:
+    """Ask for what the job wants, where a cluster grows on demand; True, as once is enough."""
+    from ray.autoscaler.sdk import request_resources
+
+    each = {"CPU": 1, "GPU": 1} if compute.device == "cuda" else {"CPU": 1}
+    count = 1 if compute.actors == "auto" else compute.actors
+    try:
+        request_resources(bundles=[each] * count)
+    except Exception:  # of a cluster that has none, whatever it says
+        logger.debug("no autoscaler was asked", exc_info=True)
+    return True

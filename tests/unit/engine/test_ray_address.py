@@ -1,0 +1,131 @@
+"""Whether anybody answers, and what is said of a cluster that was not joined."""
+
+import socket
+import time
+
+import pytest
+
+from dawin_ray.engine import ray_address, ray_cluster
+from dawin_ray.engine.ray_address import check_answers, not_joined
+from dawin_ray.errors import UserError
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def test_an_address_that_answers_is_asked_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for scheme in ("", "ray://"):
+            check_answers(f"{scheme}127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "anyscale://cluster", "host:port"])
+def test_what_is_no_host_and_port_is_left_to_ray(address):
+    check_answers(address)
+
+
+def test_nobody_is_said_soon(monkeypatch, free_port):
+    assert ray_address.PROBE_SECONDS + ray_address.CONNECT_SECONDS < 15 + 4
+    monkeypatch.setattr(ray_address, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(ray_address, "PROBE_PAUSE_SECONDS", 0.1)
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=rf"Nobody answers.*127\.0\.0\.1:{free_port}.*refused"):
+        check_answers(f"127.0.0.1:{free_port}")
+    assert time.monotonic() - begin < 2
+
+
+def test_a_head_that_is_starting_is_waited_for(monkeypatch, free_port):
+    monkeypatch.setattr(ray_address, "PROBE_PAUSE_SECONDS", 0.05)
+    tries = []
+
+    def connect(address, timeout):
+        tries.append(timeout)
+        if len(tries) < 3:
+            raise ConnectionRefusedError
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    check_answers(f"127.0.0.1:{free_port}")
+    assert len(tries) == 3
+    assert all(timeout <= ray_address.CONNECT_SECONDS for timeout in tries)
+
+
+@pytest.mark.parametrize("address", ["no-such-host.invalid:6379", "127.0.0.1:99999"])
+def test_an_address_that_cannot_be_is_said_at_once(address, monkeypatch):
+    def connect(address, timeout):
+        if address[1] > 65535:
+            raise OverflowError("port must be 0-65535")
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=r"There is no host|Nobody answers"):
+        check_answers(address)
+    assert time.monotonic() - begin < 1
+
+
+def test_the_run_asks_before_ray_does(monkeypatch, free_port):
+    import ray
+
+    def never(**options):
+        raise AssertionError("Ray would wait for 15 minutes")
+
+    monkeypatch.setattr(ray, "init", never)
+    monkeypatch.setattr(ray_address, "PROBE_SECONDS", 0.0)
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")
+    with (
+        pytest.raises(UserError, match=r"Nobody answers"),
+        ray_cluster.ray_session(f"127.0.0.1:{free_port}"),
+    ):
+        pass
+
+
+def raised(words: str, cause: str = "") -> Exception:
+    try:
+        try:
+            raise RuntimeError(cause)
+        except RuntimeError as error:
+            raise ConnectionError(words) from error
+    except ConnectionError as error:
+        return error
+
+
+MISMATCH = (
+    "Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n    Python: 3.12.1\n"
+    "This process on node 10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.2\n"
+)
+TOKEN = "ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: Authentication token is"
+
+
+def test_other_versions_are_named():
+    words = str(not_joined("h:1", RuntimeError(MISMATCH)))
+    assert "has Ray 2.50.0 and Python 3.12.1, this process Ray 2.60.0 and Python 3.11.2" in words
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "another token than ~/.ray/auth_token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE is disabled here"),
+        ({"RAY_AUTH_TOKEN": "x"}, "the token in RAY_AUTH_TOKEN is not its token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/t"}, r"the token in /t \(RAY_AUTH_TOKEN_PATH\)"),
+    ],
+)
+def test_a_token_that_is_refused_is_told_with_where_it_is_from(monkeypatch, environment, words):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    error = not_joined("h:1", raised("Failed to connect to Ray cluster at h:1", TOKEN))
+    with pytest.raises(UserError, match=words):
+        raise error
+    assert "refuses this process" in str(error)
+
+
+def test_what_else_ray_says_is_told():
+    words = str(not_joined("h:1", Exception("The current node timed out during startup.")))
+    assert words.startswith("Cannot join the Ray cluster at 'h:1': Exception: The current node")

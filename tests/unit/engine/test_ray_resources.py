@@ -1,0 +1,126 @@
+"""What a job gets of a cluster; nothing here starts Ray."""
+
+import pytest
+from pydantic import ValidationError
+
+from dawin_ray.engine import ComputeConfig, ray_resources
+from dawin_ray.engine.ray_resources import ACTORS_SHARE, LEAST_CPUS, TASK_CPUS, Cluster, resources
+from dawin_ray.errors import UserError
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Stands for Ray's nodes; each look sees the next state, and the last one for ever."""
+    for name in ("LOOK_SECONDS", "LINE_SECONDS"):
+        monkeypatch.setattr(ray_resources, name, 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def of(*states: Cluster) -> None:
+        left = list(states)
+        monkeypatch.setattr(Cluster, "now", lambda: left.pop(0) if len(left) > 1 else left[0])
+
+    return of
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list:
+    found = []
+    monkeypatch.setattr(
+        "ray.autoscaler.sdk.request_resources", lambda bundles: found.append(bundles)
+    )
+    return found
+
+
+def test_a_head_without_cpus_gives_no_threads_and_takes_none(cluster):
+    cluster(Cluster((0.0, 4.0, 4.0), 0))
+    on = resources(ComputeConfig())
+    assert (on.actors, on.threads, on.nodes) == (2, 4, 3)
+    assert on.cpus == ACTORS_SHARE * 2
+
+
+@pytest.mark.parametrize("nodes", [(1.0,), (2.0,), (2.0, 2.0), (4.0, 8.0), (0.0, 1.0)])
+@pytest.mark.parametrize("actors", ["auto", 1, 2])
+def test_there_is_always_room_for_readers(cluster, nodes, actors):
+    cluster(Cluster(nodes, 0))
+    on = resources(ComputeConfig(actors=actors))
+    assert on.cpus >= ACTORS_SHARE * LEAST_CPUS
+    assert sum(int(node // on.cpus) for node in nodes) >= on.actors
+    for node in nodes:
+        if node:  # whatever number of actors lies on it, a reader finds room too
+            assert node - int(node // on.cpus) * on.cpus >= TASK_CPUS
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "threads"),
+    [
+        ((2.0,), "auto", 2), ((2.0,), 2, 1), ((16.0,), "auto", 8),
+        ((4.0,), 3, 1), ((3.0, 3.0), 3, 2), ((8.0, 2.0), 2, 2),
+    ],
+)  # fmt: skip
+def test_threads_share_the_cpus(cluster, nodes, actors, threads):
+    cluster(Cluster(nodes, 0))
+    assert resources(ComputeConfig(actors=actors)).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("state", "compute", "words"),
+    [
+        (Cluster((0.0,), 0), {}, "No node has a CPU"),
+        (Cluster((1.0,), 0), {"actors": 4}, "4 actors need half a CPU each.*room for 2"),
+        (Cluster((8.0,), 1), {"device": "cuda", "actors": 3}, "asks for 3 GPU actors.*has 1 GPUs"),
+    ],
+)
+def test_what_is_missing_is_refused_at_once_and_said(cluster, state, compute, words):
+    cluster(state)
+    with pytest.raises(UserError, match=rf"{words}.*compute\.wait_for how long"):
+        resources(ComputeConfig(**compute))
+
+
+def test_what_is_to_come_is_waited_for_with_a_line_and_asked_for(cluster, asked):
+    empty = Cluster((0.0,), 0)
+    cluster(empty, empty, Cluster((0.0, 8.0), 1), Cluster((0.0, 8.0, 8.0), 2))
+    said = []
+    compute = ComputeConfig(device="cuda", actors=2, wait_for="15m")
+    on = resources(compute, say=said.append)
+    assert (on.device, on.actors, on.nodes) == ("cuda", 2, 3)
+    assert said[0].startswith("waiting for the cluster: no node has a CPU")
+    assert said[0].endswith("of 900 s")
+    assert "has 1 GPUs" in said[-1]
+    assert asked == [[{"CPU": 1, "GPU": 1}] * 2]
+
+
+def test_waiting_ends(cluster, asked):
+    cluster(Cluster((1.0,), 0))
+    with pytest.raises(UserError, match=r"has 0 GPUs, after \d+ s of compute.wait_for"):
+        resources(ComputeConfig(device="cuda", wait_for="0.01s"), say=lambda line: None)
+
+
+def test_no_autoscaler_is_no_error(cluster, monkeypatch):
+    def broken(bundles):
+        raise RuntimeError("no autoscaler")
+
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", broken)
+    cluster(Cluster((0.0,), 0), Cluster((2.0,), 0))
+    assert resources(ComputeConfig(wait_for="1h"), say=lambda line: None).actors == 1
+
+
+def test_a_cluster_without_gpus_says_that_it_stays_so(cluster):
+    cluster(Cluster((2.0,), 0))
+    said = []
+    resources(ComputeConfig(address="auto"), say=said.append)
+    assert "compute.wait_for" in said[0]
+    resources(ComputeConfig(), say=said.append)  # this machine's own Ray gets no more
+    resources(ComputeConfig(address="auto", device="cpu"), say=said.append)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("15m", 900), ("90s", 90), ("1.5h", 5400)])
+def test_times_are_in_seconds_minutes_or_hours(text, seconds):
+    assert ComputeConfig(wait_for=text).wait_seconds == seconds
+    assert ComputeConfig().wait_seconds == 0
+
+
+@pytest.mark.parametrize("text", ["15", "15 m", "-1s", "m", "1d"])
+def test_other_times_are_refused(text):
+    with pytest.raises(ValidationError):
+        ComputeConfig(wait_for=text)
