@@ -6,6 +6,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -116,6 +117,21 @@ def whole(slurm, small, datasets, tmp_path_factory) -> Path:
     job_file(small, folder, datasets, engine="ray")
     completed(slurm, folder, submitted(slurm, folder))
     return folder / "run"
+
+
+@pytest.mark.parametrize("name", ["job.sbatch", "array.sbatch"])
+def test_slurm_would_take_a_script_and_none_with_a_typo(slurm, tmp_path, name):
+    text = (SCRIPTS / name).read_text().replace("=32G", "=4G").replace("=8\n", "=2\n")
+
+    def taken(text: str) -> int:
+        (tmp_path / name).write_text(text)
+        command = ["sbatch", "--test-only", str(tmp_path / name), "job.yaml"]
+        return subprocess.run(command, env=slurm.environment, capture_output=True).returncode
+
+    assert taken(text) == 0
+    for right, wrong in (("--requeue", "--requeu"), ("=12:00:00", "=12h"), ("=append", "=apend")):
+        assert right in text
+        assert taken(text.replace(right, wrong, 1)) != 0, wrong
 
 
 @pytest.mark.parametrize("kind", ["experts", "predictions"])
