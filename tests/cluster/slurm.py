@@ -102,8 +102,10 @@ class Slurm:
 
     def stop(self) -> None:
         """Ends all jobs and daemons."""
-        self.ask("scancel", "--user=root")
-        self.ask("scancel", "--user=root", "--signal=KILL", "--full")
+        deadline = time.monotonic() + 30
+        while self.ask("squeue", "--noheader") and time.monotonic() < deadline:
+            self.ask("scancel", "--user=root")
+            time.sleep(1)
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in self.daemons:
