@@ -24,6 +24,8 @@ SAME_SECONDS = 1.0
 
 AGAIN_SECONDS = 0.1  # until a signal that was lost in a finaliser is raised again
 
+END = b"\0"  # to the thread that listens: no signal has this number
+
 MESSAGE = "Stopped. The same command resumes the run where it was."
 
 # What is done before a second signal ends this process at once: it must be quick.
@@ -118,8 +120,9 @@ class _Wishes:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             _Wishes.current, sys.unraisablehook = last, hook
-            os.close(mouth)  # the thread ends
+            os.write(mouth, END)
             thread.join()
+            os.close(mouth)
             os.close(ears)
 
     def due(self) -> None:
@@ -136,7 +139,7 @@ class _Wishes:
     def _listen(self, ears: int, numbers: tuple[signal.Signals, ...]) -> None:
         """Ends the process at a second wish, also where the main thread is in a long call."""
         first: tuple[int, float] | None = None
-        while heard := os.read(ears, 1):
+        while (heard := os.read(ears, 1)) != END:
             number, now = heard[0], time.monotonic()
             if number not in numbers:
                 continue

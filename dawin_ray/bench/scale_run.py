@@ -32,7 +32,7 @@ from dawin_ray.bench.scale_proxy import DOORS, KINDS, CountingProxy, Counts, cou
 from dawin_ray.bench.scale_stubs import CLUSTERS, Shape, StubReader, stub_of
 from dawin_ray.config import Job
 from dawin_ray.data import ChunkSummary, Task
-from dawin_ray.engine import Engine, Resources, Say, StorageOptions, Wiring, engine_of
+from dawin_ray.engine import Chunks, Engine, Resources, Say, StorageOptions, Wiring, engine_of
 from dawin_ray.job import prepare, score
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
@@ -98,7 +98,7 @@ class Processes:
             )  # fmt: skip
             self.meter.between(STARTING)
 
-    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Chunks:
         """The pass with stubs."""
         self.meter.between(f"pass {stage.name}")
         work = _Score(self.local, self.stub(stage), replace(wiring, read=self.reader))

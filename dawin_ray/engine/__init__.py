@@ -5,13 +5,13 @@ import Ray), and `local.py` in this process. What a worker does with a chunk is 
 (`workers.py`). Imports data, passes and runs; job/ is what uses it.
 """
 
-from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
+from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.engine import Engine, engine_of
 from dawin_ray.engine.local import gpus_here
 from dawin_ray.engine.timing import Timing
 from dawin_ray.engine.workers import Finished, Wiring, message_bytes
 
 __all__ = [
-    "ComputeConfig", "Engine", "Finished", "Resources", "Say", "StorageOptions", "Timing", "Wiring",
-    "engine_of", "gpus_here", "message_bytes",
+    "Chunks", "ComputeConfig", "Engine", "Finished", "Resources", "Say", "StorageOptions",
+    "Timing", "Wiring", "engine_of", "gpus_here", "message_bytes",
 ]  # fmt: skip

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from dawin_ray.attempts import UNCOUNTED, Tries
+from dawin_ray.data import ChunkSummary
 from dawin_ray.models import Precision
 from dawin_ray.settings import Settings
 
 Say = Callable[[str], None]  # takes one line for a person
+# What a pass yields of its chunks; closed, it leaves nothing under way.
+Chunks = Generator[ChunkSummary, None, None]
 StorageOptions = Mapping[str, Mapping[str, Any]]  # of fsspec, by protocol
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from dawin_ray.data import ChunkSummary, Task
-from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
+from dawin_ray.data import Task
+from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.local import LocalEngine
 from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
@@ -30,10 +30,11 @@ class Engine(Protocol):
     ) -> AbstractContextManager[Resources]:
         """Start, and end afterwards; the value is what the job gets. `say` takes a line."""
 
-    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Chunks:
         """A pass over slices of shards; yields a summary of each chunk as it is committed.
 
-        In any order; a summary may come twice, and a slice's end before its last chunk.
+        In any order; a summary may come twice, and a slice's end before its last chunk. Whoever
+        leaves before the end closes it: what is left to Python is closed when Ray is gone.
         """
 
     def map(

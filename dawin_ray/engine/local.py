@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import torch
 
 from dawin_ray.attempts import Attempts, Tries
-from dawin_ray.data import ChunkSummary, Task
-from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
+from dawin_ray.data import Task
+from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
 from dawin_ray.errors import UserError
 from dawin_ray.passes import Pass
@@ -69,7 +69,7 @@ class LocalEngine:
             tries=Tries(call, call),
         )
 
-    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Chunks:
         """A pass over the tasks; a summary of each chunk as it is committed."""
         if not tasks:
             return

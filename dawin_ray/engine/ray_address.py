@@ -13,7 +13,7 @@ import time
 from dawin_ray.errors import UserError
 from dawin_ray.names import first_line
 
-# A head that is being started may refuse a connection for some seconds.
+# A head that is being started may refuse a connection for some seconds, or have no name yet.
 PROBE_SECONDS, PROBE_PAUSE_SECONDS, CONNECT_SECONDS = 12.0, 1.0, 4.0
 
 VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
@@ -48,12 +48,7 @@ def check_answers(address: str) -> None:
             timeout = max(0.1, min(CONNECT_SECONDS, left))
             with socket.create_connection((host.strip("[]"), int(port)), timeout):
                 return
-        except socket.gaierror as error:
-            raise UserError(
-                f"There is no host {host!r}, of the Ray address {address!r}: {error.strerror}. "
-                + HOW_TO_JOIN
-            ) from error
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError) as error:  # an OverflowError is of a port
             if left <= PROBE_PAUSE_SECONDS or isinstance(error, OverflowError):
                 raise UserError(
                     f"Nobody answers at the Ray address {address!r}, tried for "

@@ -60,7 +60,6 @@ def ray_session(address: str | None, say: Say | None = None) -> Iterator[None]:
     # its C++ side writes warnings of no use to a person straight to the terminal
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address is not None:
-        check_answers(address)
         ask_once()
     else:
         # binds every port of the new Ray to 127.0.0.1; read when Ray is imported
@@ -75,6 +74,8 @@ def ray_session(address: str | None, say: Say | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if address is not None:
+        check_answers(address)
     with _own_handler_of_sigterm():
         _init(address, say)
     broken, own = False, address is None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,19 +148,21 @@ def missing(compute: ComputeConfig, cluster: Cluster) -> str | None:
 
 def _awaited(compute: ComputeConfig, say: Say) -> Cluster:
     """The cluster, once it has what the job asks for."""
-    begin, told = time.monotonic(), -LINE_SECONDS
-    cluster, asked = Cluster.now(), False
-    while (lack := missing(compute, cluster)) is not None:
-        waited = time.monotonic() - begin
-        if waited >= compute.wait_seconds:
-            raise UserError(_refusal(lack, compute, waited))
-        if not asked:
-            asked = _ask_autoscaler(compute, say)
-        if waited - told >= LINE_SECONDS:
-            told = waited
-            say(f"waiting for the cluster: {lack}; {waited:.0f} of {compute.wait_seconds:.0f} s")
-        time.sleep(LOOK_SECONDS)
-        cluster = Cluster.now()
+    begin, told = time.monotonic(), -math.inf
+    with ExitStack() as asking:
+        while (lack := missing(compute, cluster := Cluster.now())) is not None:
+            waited = time.monotonic() - begin
+            if waited >= compute.wait_seconds:
+                raise UserError(_refusal(lack, compute, waited))
+            if told < 0:
+                _ask_autoscaler(_bundles(compute))
+                # or its nodes would stay for ever; the actors will hold what they use
+                asking.callback(_ask_autoscaler, [])
+            if waited - told >= LINE_SECONDS:
+                told = waited
+                bound = f"{waited:.0f} of {compute.wait_seconds:.0f} s"
+                say(f"waiting for the cluster: {lack}; {bound}")
+            time.sleep(LOOK_SECONDS)
     return cluster
 
 
@@ -172,14 +176,17 @@ def _refusal(lack: str, compute: ComputeConfig, waited: float) -> str:
     )
 
 
-def _ask_autoscaler(compute: ComputeConfig, say: Say) -> bool:
-    """Ask for what the job wants, where a cluster grows on demand; True, as once is enough."""
+def _bundles(compute: ComputeConfig) -> list[dict[str, int]]:
+    """What each actor wants at least."""
+    each = {"CPU": 1, "GPU": 1} if compute.device == "cuda" else {"CPU": 1}
+    return [each] * (1 if compute.actors == "auto" else compute.actors)
+
+
+def _ask_autoscaler(bundles: list[dict[str, int]]) -> None:
+    """Ask for so much, where a cluster grows on demand; each call takes the place of the last."""
     from ray.autoscaler.sdk import request_resources
 
-    each = {"CPU": 1, "GPU": 1} if compute.device == "cuda" else {"CPU": 1}
-    count = 1 if compute.actors == "auto" else compute.actors
     try:
-        request_resources(bundles=[each] * count)
+        request_resources(bundles=bundles)
     except Exception:  # of a cluster that has none, whatever it says
         logger.debug("no autoscaler was asked", exc_info=True)
-    return True

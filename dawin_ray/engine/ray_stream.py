@@ -27,7 +27,7 @@ import torch
 
 from dawin_ray.attempts import UNCOUNTED, Attempts, Tries
 from dawin_ray.data import ChunkSummary, Task, from_row, pack, slices_of, to_row, to_text, unpack
-from dawin_ray.engine.compute import ComputeConfig, Resources, Say, StorageOptions
+from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.ray_cluster import publish_drift, ray_session
 from dawin_ray.engine.ray_errors import encodable, told_plainly
 from dawin_ray.engine.ray_resources import TASK_CPUS, resources
@@ -77,14 +77,14 @@ class RayEngine:
         with ray_session(self.compute.address, say):
             yield replace(resources(self.compute, storage, say), tries=count_tries())
 
-    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Iterator[ChunkSummary]:
+    def run(self, stage: Pass, tasks: Sequence[Task], wiring: Wiring) -> Chunks:
         """A pass over the tasks; a summary of each chunk as it is committed, in any order.
 
         Raises:
             UserError: a mistake of a person's that a worker found.
             RayLostError: Ray gave up.
         """
-        return stream(stage, tasks, wiring, RayWorker)
+        yield from stream(stage, tasks, wiring, RayWorker)
 
     def map(
         self, task: Callable[[Item], Result], items: Sequence[Item], on: Resources

@@ -61,13 +61,12 @@ def on_each_node(task: Callable[[], Result], storage: StorageOptions) -> dict[st
 
     alive = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
     run: Any = ray.put(partial(_without_item, task))
-    under_way = {
-        f"node {node['NodeManagerHostname']} ({node['NodeID'][:8]})": ray.remote(_call)
-        .options(
+    remote: Any = ray.remote(_call)
+    under_way: dict[str, Any] = {
+        f"node {node['NodeManagerHostname']} ({node['NodeID'][:8]})": remote.options(
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        )
-        .remote(run, None, storage)
+        ).remote(run, None, storage)
         for node in alive
     }
     found: dict[str, Result] = {}

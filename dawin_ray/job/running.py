@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -88,9 +88,9 @@ class Passes:
         if tasks:
             actors = f"{self.on.actors:,} model actor{'s' if self.on.actors > 1 else ''}"
             self.progress.say(f"{stage.label}: starting {actors}")
-        chunks = self.engine.run(stage, tasks, wiring)
         with (
             ledger,
+            closing(self.engine.run(stage, tasks, wiring)) as chunks,
             self.progress.phase(stage.name, total) as advance,
             Timing.of(self.timings, stage.name) as timing,
             told(self.on, self.progress.say, stage.label, stage.stage) as first_is_there,

@@ -87,17 +87,13 @@ def score(
             hold what only reading could show.
         RowsLostError: rows are missing at the end.
     """
+    progress = ConsoleProgress() if progress is None else progress
+    engine = engine or engine_of(prepared.job.compute)
     with stoppable(*unheeded()):
-        return _run(
-            prepared,
-            ConsoleProgress() if progress is None else progress,
-            engine or engine_of(prepared.job.compute),
-            restart,
-        )
+        return _run(prepared, engine, progress, restart)
 
 
-def _run(prepared: Prepared, progress: Progress, engine: Engine, restart: bool) -> Report:
-    """See `score`."""
+def _run(prepared: Prepared, engine: Engine, progress: Progress, restart: bool) -> Report:
     job = prepared.job
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)

@@ -49,6 +49,7 @@ def cut(path: Path) -> None:
     [
         ("predictions_pass", "experts", Path.unlink),
         ("predictions_parts", "predictions", cut),
+        ("experts_parts", "experts", Path.unlink),  # as where a node wrote it on a disk of its own
         pytest.param("predictions_pass", "experts", cut, marks=pytest.mark.slow),
         pytest.param("predictions_parts", "predictions", Path.unlink, marks=pytest.mark.slow),
         pytest.param("experts_parts", "experts", cut, marks=pytest.mark.slow),
@@ -73,6 +74,8 @@ def test_a_chunk_that_is_lost_is_made_again(
         output = invoke(job, code=2)
     assert spoilt[0].name in output.replace(" ", "")
     assert "Run the same command again" in output
+    if before == "experts_parts":
+        assert not (tmp_path / "run" / "mixture.json").exists()  # nothing is fitted to less
     kept = {p: p.stat().st_mtime_ns for k in ("experts", "predictions")
             for p in chunks(tmp_path / "run", k)}  # fmt: skip
     seen = []

@@ -12,6 +12,7 @@ import fsspec
 import pytest
 
 from dawin_ray import load_job, prepare, score
+from dawin_ray.engine.local import LocalEngine
 from dawin_ray.job.progress import ConsoleProgress
 from dawin_ray.runs.ledger import PassLedger
 from dawin_ray.stopping import Stopped, stoppable
@@ -75,6 +76,24 @@ def test_a_run_that_is_stopped_again_and_again_ends_the_same(
         monkeypatch.undo()
     run(job)
     assert_equal_runs(whole, run_dir)
+
+
+def test_a_stream_is_closed_before_its_engine_ends(small, datasets, tmp_path, monkeypatch):
+    """One that Python closes at its own end has Ray Data start another Ray, and hang."""
+    whole, closed = LocalEngine.run, []
+
+    def watched(self, stage, tasks, wiring):
+        try:
+            yield from whole(self, stage, tasks, wiring)
+        finally:
+            closed.append((tmp_path / "run" / LOCK).exists())
+
+    monkeypatch.setattr(LocalEngine, "run", watched)
+    stop_at(monkeypatch, "dawin_ray.runs.ledger:PassLedger.add", 1, signal.SIGTERM)
+    with pytest.raises(Stopped) as stopped:
+        run(job_file(small, tmp_path, datasets[:1]))
+    assert stopped.traceback  # which holds what was not closed
+    assert closed == [True]
 
 
 def test_a_call_from_another_thread_is_left_alone(small, datasets, tmp_path, monkeypatch):

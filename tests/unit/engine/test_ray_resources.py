@@ -86,13 +86,14 @@ def test_what_is_to_come_is_waited_for_with_a_line_and_asked_for(cluster, asked)
     assert said[0].startswith("waiting for the cluster: no node has a CPU")
     assert said[0].endswith("of 900 s")
     assert "has 1 GPUs" in said[-1]
-    assert asked == [[{"CPU": 1, "GPU": 1}] * 2]
+    assert asked == [[{"CPU": 1, "GPU": 1}] * 2, []]  # and is asked for no longer
 
 
 def test_waiting_ends(cluster, asked):
     cluster(Cluster((1.0,), 0))
     with pytest.raises(UserError, match=r"has 0 GPUs, after \d+ s of compute.wait_for"):
         resources(ComputeConfig(device="cuda", wait_for="0.01s"), say=lambda line: None)
+    assert asked[-1] == []
 
 
 def test_no_autoscaler_is_no_error(cluster, monkeypatch):
