@@ -129,7 +129,8 @@ def test_slurm_would_take_a_script_and_none_with_a_typo(slurm, tmp_path, name):
         return subprocess.run(command, env=slurm.environment, capture_output=True).returncode
 
     assert taken(text) == 0
-    for right, wrong in (("--requeue", "--requeu"), ("=12:00:00", "=12h"), ("=append", "=apend")):
+    # it takes beginnings of words for the words, so that test_scripts.py is stricter
+    for right, wrong in (("--requeue", "--reqeue"), ("=12:00:00", "=12h"), ("TERM@", "TREM@")):
         assert right in text
         assert taken(text.replace(right, wrong, 1)) != 0, wrong
 
