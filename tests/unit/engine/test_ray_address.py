@@ -79,6 +79,7 @@ def test_the_run_asks_before_ray_does(monkeypatch, free_port):
         raise AssertionError("Ray would wait for 15 minutes")
 
     monkeypatch.setattr(ray, "init", never)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # by another test
     monkeypatch.setattr(ray_address, "PROBE_SECONDS", 0.0)
     monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")
     with (
