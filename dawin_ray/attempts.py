@@ -24,7 +24,7 @@ MOST_DEATHS_SCORING = 3
 # Of actors while they load, beyond one start of each.
 MOST_DEATHS_LOADING = 3
 
-ASK_SECONDS = 10.0  # that the driver waits for an answer; Ray may be gone
+ASK_SECONDS = 5.0  # that the driver waits for an answer; Ray may be gone
 
 
 class Attempts:
