@@ -111,6 +111,7 @@ def commands(text: str) -> list[list[str]]:
     for code in code_of(text):
         if "dawin-ray " in code:
             rest = code.split("dawin-ray ", 1)[1].split("&&")[0].split(">>")[0]
+            rest = rest.split("' ")[0].rstrip("'")  # of a command that is given to another
             found.append(shlex.split(re.sub(r"[\[\]]|\.\.\.", "", rest)))
     return found
 
@@ -503,11 +504,11 @@ def test_ray_refuses_a_second_node_with_the_variable_of_a_single_one():
 
 
 def test_the_table_of_promises_names_tests_that_there_are():
-    folders = {"U": "unit", "I": "integration", "P": "parity"}
+    folders = {"U": "unit", "I": "integration", "P": "parity", "C": "cluster"}
     tests, unknown = Path(__file__).parents[1], []
     for line in (tests / "promises.md").read_text().splitlines():
         text = ""
-        for file, name in re.findall(r"\b([UIP]/(?:\w+/)*test_\w+)|::(test_\w+)", line):
+        for file, name in re.findall(r"\b([UIPC]/(?:\w+/)*test_\w+)|::(test_\w+)", line):
             if file:
                 path = tests / folders[file[0]] / f"{file[2:]}.py"
                 text = path.read_text() if path.exists() else ""
