@@ -16,6 +16,8 @@ from dawin_ray.names import first_line
 # A head that is being started may refuse a connection for some seconds, or have no name yet.
 PROBE_SECONDS, PROBE_PAUSE_SECONDS, CONNECT_SECONDS = 12.0, 1.0, 4.0
 
+MOST_PORT = 65535
+
 VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 
 REFUSED_TOKEN = ("AuthenticationError", "InvalidAuthToken", "Unauthenticated")
@@ -35,12 +37,17 @@ def check_answers(address: str) -> None:
     """Nothing, where somebody listens at `host:port`; addresses of other forms are not asked.
 
     Raises:
-        UserError: nobody does, for PROBE_SECONDS.
+        UserError: nobody does, for PROBE_SECONDS, or the port is none.
     """
     place = address.removeprefix("ray://")
     host, colon, port = place.rpartition(":")
     if not colon or not port.isdigit():
         return  # such as auto, of which Ray knows more
+    if not 0 < int(port) <= MOST_PORT:  # which some C libraries take modulo 65536
+        raise UserError(
+            f"Nobody can answer at the Ray address {address!r}: a port is one of 1 to {MOST_PORT}. "
+            f"{HOW_TO_JOIN}"
+        )
     begin = time.monotonic()
     while True:
         left = PROBE_SECONDS - (time.monotonic() - begin)
@@ -48,8 +55,8 @@ def check_answers(address: str) -> None:
             timeout = max(0.1, min(CONNECT_SECONDS, left))
             with socket.create_connection((host.strip("[]"), int(port)), timeout):
                 return
-        except (OSError, OverflowError) as error:  # an OverflowError is of a port
-            if left <= PROBE_PAUSE_SECONDS or isinstance(error, OverflowError):
+        except OSError as error:
+            if left <= PROBE_PAUSE_SECONDS:
                 raise UserError(
                     f"Nobody answers at the Ray address {address!r}, tried for "
                     f"{time.monotonic() - begin:.0f} s: {first_line(error)}. {HOW_TO_JOIN}"
