@@ -18,8 +18,9 @@ import torch
 from dawin_ray.attempts import Attempts, Tries
 from dawin_ray.data import Task
 from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
-from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
+from dawin_ray.engine.workers import Wiring, Worker, chunks_of
 from dawin_ray.errors import UserError
+from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
@@ -73,7 +74,7 @@ class LocalEngine:
         """A pass over the tasks; a summary of each chunk as it is committed."""
         if not tasks:
             return
-        worker, wiring = Worker(stage, wiring.run, wiring.on), counted(wiring)
+        worker = Worker(stage, wiring.run, wiring.on)
         for part in itertools.chain.from_iterable(tasks):
             for chunk in chunks_of(part, wiring):
                 yield from worker.score([chunk])
@@ -83,6 +84,10 @@ class LocalEngine:
     ) -> Iterator[Result]:
         """One after the other, as they are asked for."""
         return map(task, items)
+
+    def sink(self) -> Sink | None:
+        """There are no metrics here."""
+        return None
 
     def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
         """In this process, which is all there is."""

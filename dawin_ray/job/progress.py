@@ -52,13 +52,13 @@ def step(say: Say, what: str) -> Iterator[Callable[[str], None]]:
             say(line(" so far"))
             pause = LINE_SECONDS
 
-    with _beside(tell, done):
+    with beside(tell, done):
         yield found.append
     say(line(""))
 
 
 @contextmanager
-def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
+def beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
     """Runs `work` in a thread until `done`, which is set behind the block."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -105,7 +105,7 @@ def told(on: Resources, say: Say, label: str, stage: str) -> Iterator[Callable[[
             except Exception:
                 logger.debug("the workers of %s cannot be asked", stage, exc_info=True)
 
-    with _beside(work, done):
+    with beside(work, done):
         yield first.set
 
 

@@ -1,6 +1,7 @@
 """Readers and model actors whose processes died before, without Ray: what they do the next time."""
 
 import dataclasses
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from open_clip.transform import PreprocessCfg
 
-from dawin_ray.attempts import Attempts, loading
+from dawin_ray.attempts import UNCOUNTED, Attempts, loading, together
 from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.crop_cache import ReadChunks
@@ -21,7 +21,7 @@ from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute, workers
 from dawin_ray.engine.ray_stream import RayWorker
-from dawin_ray.engine.workers import message_bytes
+from dawin_ray.engine.workers import Wiring, chunks_of, message_bytes
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
@@ -62,8 +62,12 @@ def on(attempts):
     )  # fmt: skip
 
 
+def shard_of_set() -> Shard:
+    return Shard(dataset="set", name="a.tar", address="", format="webdataset", bytes=1, key="key")
+
+
 def packed(*chunks: Chunk) -> pa.Table:
-    return pa.Table.from_pylist([pack(chunk) for chunk in chunks])
+    return pa.concat_tables(map(pack, chunks))
 
 
 CHUNK = Chunk(
@@ -179,6 +183,33 @@ def test_what_waits_for_files_is_no_work_of_the_models(on, tmp_path, monkeypatch
     monkeypatch.setattr(work, "read", lambda *where: time.sleep(0.5))
     (found,) = summaries(actor, CHUNK)
     assert 0.01 <= found.seconds < 0.4
+    assert found.wait_seconds >= 0.4
+
+
+def test_models_and_waits_are_all_of_an_actors_time(on, tmp_path):
+    class Scorer(_Scorer):
+        def __call__(self, chunk, read):
+            time.sleep(0.02)
+            return {}
+
+    begin = time.time()
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=Scorer)
+    actor = RayWorker(stage, RunDirectory(str(tmp_path)), on)
+    timed = dataclasses.replace(CHUNK, read_seconds=3.0, decode_seconds=4.0)
+    ended = end_of(Slice(shard=shard_of_set()), {}, ())
+    found = summaries(actor, timed, ended)
+    time.sleep(0.1)
+    found += summaries(actor, timed)
+    first, end, second = found
+    assert second.wait_seconds >= 0.1
+    assert 0 <= first.wait_seconds < 0.1
+    assert (end.actor, end.wait_seconds) == ("", 0)
+    total = sum(summary.seconds + summary.wait_seconds for summary in (first, second))
+    assert total == pytest.approx(second.done - first.begun + first.wait_seconds, abs=0.01)
+    assert total < time.time() - begin
+    assert first.actor == second.actor
+    assert first.actor.endswith(f"/{os.getpid()}")
+    assert (first.read_seconds, first.decode_seconds) == (3, 4)
 
 
 def test_what_was_scored_before_an_error_is_committed(on, tmp_path, monkeypatch):
@@ -249,6 +280,7 @@ def test_a_death_or_two_at_a_chunk_are_told(on, attempts, tmp_path, deaths):
         attempts.begin("pass 1", "set/key-0")
     actor_of(on, tmp_path)(packed(CHUNK))
     (line,) = attempts.told()
+    assert attempts.retries() == {"scoring": 1}
     assert f"died ({deaths}{'st' if deaths == 1 else 'nd'} time) at chunk key-0" in line
 
 
@@ -257,6 +289,41 @@ def test_the_third_death_at_a_chunk_ends_the_run(on, attempts, tmp_path):
         attempts.begin("pass 1", "set/key-0")
     with pytest.raises(UserError, match=r"3 model actors.*'a' to 'b'.*batch_size \(now 64\)"):
         actor_of(on, tmp_path)(packed(CHUNK))
+
+
+def test_chunks_of_a_message_are_one_try(on, attempts, tmp_path, monkeypatch):
+    """Asked for once, and told of while they are under way."""
+    asked, told = [], []
+    monkeypatch.setattr(workers, "REPORT_SECONDS", 0.0)
+
+    class Scorer(_Scorer):
+        def __call__(self, chunk, read):
+            self.feed.reached(1, 2)
+            told.append(attempts.state(loading("pass 1"), "pass 1")[1:])
+            return {}
+
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=Scorer)
+    actor = RayWorker(stage, RunDirectory(str(tmp_path)), on)
+    begin_all = attempts.begin_all
+    monkeypatch.setattr(attempts, "begin_all", lambda *a: asked.append(a) or begin_all(*a))
+    monkeypatch.setattr(attempts, "begin", lambda *a: 1 / 0 if asked == [] else 0)
+    assert [s.chunk for s in summaries(actor, *map(chunk_of, "abc"))] == list("abc")
+    assert asked == [(together("pass 1"), ["set/a", "set/b", "set/c"])]
+    assert told == [(1, 2), (2, 4), (3, 6)]
+    assert attempts.state(loading("pass 1"), "pass 1") == (1, 0, 0)
+
+
+def test_chunks_at_which_an_actor_died_are_tried_one_by_one(on, attempts, tmp_path):
+    """One that kills every actor is found among those that went with it, and named."""
+    attempts.begin_all(together("pass 1"), ["set/a", "set/b", "set/c"])
+    actor = actor_of(on, tmp_path)
+    assert [s.chunk for s in summaries(actor, *map(chunk_of, "abc"))] == list("abc")
+    (line,) = attempts.told()
+    assert "died at one of the chunks set/a to set/c" in line
+    for _ in range(3):
+        attempts.begin("pass 1", "set/b")
+    with pytest.raises(UserError, match=r"3 model actors.*at chunk b of data set 'set'"):
+        summaries(actor, *map(chunk_of, "abc"))
 
 
 def test_the_end_of_a_shard_is_no_try(on, attempts, tmp_path):
@@ -307,9 +374,7 @@ def test_errors_are_messages_that_can_be_encoded(on, tmp_path, errors, kind, mes
 
 @pytest.fixture
 def read(attempts):
-    decode = DecodeImages(
-        Preprocessing(config=PreprocessCfg(size=(32, 32))), 8, {"set": DatasetClasses(count=6)}
-    )
+    decode = DecodeImages(Preprocessing.of({"size": (32, 32)}), 8, {"set": DatasetClasses(count=6)})
     return ReadChunks(decode).counted(tries_of(attempts))
 
 
@@ -339,10 +404,27 @@ def test_chunks_whose_reader_died_are_the_same(read, shard, attempts):
         attempts.begin("read", "set/k-000000008")
     assert_equal_chunks(list(read(Slice(shard=shard))), undisturbed)
     first, second = attempts.told()
+    assert attempts.retries() == {"reading": 2}
     assert "samples 0 to 7 of shard 'a.tar' of data set 'set': it is read again" in first
     assert "(2nd time) at samples 8 to 15" in second
     assert "one by one in a process of their own" in second
     assert_equal_chunks([next(iter(read.decode.alone()(shard)))], undisturbed[:1])
+
+
+def test_chunks_are_tries_of_their_own_where_a_reader_died_at_their_slice(
+    read, shard, on, attempts, tmp_path
+):
+    run = RunDirectory(str(tmp_path / "run"))
+    uncounted = ReadChunks(read.decode.counted(UNCOUNTED))
+    wiring = Wiring(read=uncounted, finished=lambda shard: (), run=run, on=on)
+    undisturbed = list(chunks_of(Slice(shard=shard), wiring))
+    assert attempts.ended == {"slices": 1}
+    assert [chunk.end is not None for chunk in undisturbed] == [False, False, True]
+    attempts.begin("slices", "set/k/0")
+    assert_equal_chunks(list(chunks_of(Slice(shard=shard), wiring)), undisturbed)
+    assert attempts.ended == {"slices": 2, "read": 2}
+    (line,) = attempts.told()
+    assert line == "a reader died at shard 'a.tar' of data set 'set': it is read again"
 
 
 def test_chunks_that_are_there_are_not_read(read, shard):
