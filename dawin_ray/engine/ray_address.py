@@ -16,7 +16,7 @@ from dawin_ray.names import first_line
 # A head that is being started may refuse a connection for some seconds, or have no name yet.
 PROBE_SECONDS, PROBE_PAUSE_SECONDS, CONNECT_SECONDS = 12.0, 1.0, 4.0
 
-MOST_PORT = 65535
+MAX_PORT = 65_535
 
 VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 
@@ -37,17 +37,14 @@ def check_answers(address: str) -> None:
     """Nothing, where somebody listens at `host:port`; addresses of other forms are not asked.
 
     Raises:
-        UserError: nobody does, for PROBE_SECONDS, or the port is none.
+        UserError: nobody does, for PROBE_SECONDS.
     """
     place = address.removeprefix("ray://")
     host, colon, port = place.rpartition(":")
     if not colon or not port.isdigit():
         return  # such as auto, of which Ray knows more
-    if not 0 < int(port) <= MOST_PORT:  # which some C libraries take modulo 65536
-        raise UserError(
-            f"Nobody can answer at the Ray address {address!r}: a port is one of 1 to {MOST_PORT}. "
-            f"{HOW_TO_JOIN}"
-        )
+    if not 0 < int(port) <= MAX_PORT:
+        raise UserError(f"The Ray address {address!r} has no port of 1 to {MAX_PORT}.")
     begin = time.monotonic()
     while True:
         left = PROBE_SECONDS - (time.monotonic() - begin)
