@@ -8,7 +8,7 @@ what it begins and ends. Nothing here imports Ray; the Ray engine runs one `Atte
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,8 +47,19 @@ class Attempts:
     def end(self, kind: str, name: str) -> None:
         """Note that a try came to its end, with success or an error."""
         self.open[kind, name] -= 1
+        if not self.open[kind, name]:
+            del self.open[kind, name]
         self.ended[kind] += 1
         self.images.pop((kind, name), None)
+
+    def begin_all(self, kind: str, names: Sequence[str]) -> int:
+        """Note a try of work that is done together; how many of any of it have not ended."""
+        return max(self.begin(kind, name) for name in names)
+
+    def end_all(self, kind: str, names: Sequence[str]) -> None:
+        """Note the end of what `begin_all` noted."""
+        for name in names:
+            self.end(kind, name)
 
     def reached(self, kind: str, name: str, done: int, total: int) -> None:
         """Note how many images of a chunk under way are scored."""
@@ -67,7 +78,8 @@ class Attempts:
 
     def state(self, loading: str, scoring: str) -> tuple[int, int, int]:
         """Actors that have loaded, and images scored of how many in the chunks under way."""
-        under_way = [found for (kind, _), found in self.images.items() if kind == scoring]
+        kinds = (scoring, together(scoring))
+        under_way = [found for (kind, _), found in self.images.items() if kind in kinds]
         done, total = (sum(column) for column in zip(*under_way, strict=True)) if under_way else (
             0, 0,
         )  # fmt: skip
@@ -88,15 +100,29 @@ class Tries:
     @contextmanager
     def of(self, kind: str, name: str) -> Iterator[int]:
         """A try, whose value is how many died before it. Ends unless this process dies."""
+        with self._counted("begin", "end", kind, name) as before:
+            yield before
+
+    @contextmanager
+    def of_all(self, kind: str, names: Sequence[str]) -> Iterator[int]:
+        """One try of several things, for the price of one.
+
+        Its value is how many died before with any of them under way; none says which.
+        """
+        with self._counted("begin_all", "end_all", kind, names) as before:
+            yield before
+
+    @contextmanager
+    def _counted(self, begin: str, end: str, *what: Any) -> Iterator[int]:
         if self._call is None:
             yield 0
             return
-        before = self._call("begin", kind, name)
+        before = self._call(begin, *what)
         try:
             yield before
         finally:
             if self._send is not None:
-                self._send("end", kind, name)
+                self._send(end, *what)
 
     def tell(self, line: str) -> None:
         """Have the driver show a line."""
@@ -126,6 +152,11 @@ UNCOUNTED = Tries()
 def loading(stage: str) -> str:
     """The kind of tries that are starts of a stage's actors."""
     return f"loading of {stage}"
+
+
+def together(stage: str) -> str:
+    """The kind of tries that are a stage's chunks of one message."""
+    return f"messages of {stage}"
 
 
 def nth(count: int) -> str:

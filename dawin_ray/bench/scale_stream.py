@@ -1,7 +1,8 @@
 """How many model actors the stream keeps busy: actors that only sleep, readers that only allocate.
 
-The share of the ideal is the time that the actors sleep over the time from the first chunk to the
-last. What one machine of few cores can show is the driver's work: CPU seconds a chunk and a shard.
+The share of the ideal is the time that the actors sleep over the time that they have: from when all
+of them have begun, as what precedes is the start of processes, to the end of the last chunk. What
+one machine of few cores can show is the driver's work: CPU seconds a chunk and a shard.
 """
 
 from __future__ import annotations
@@ -104,7 +105,26 @@ class Streamed:
 
     ideal: float  # share, of the actors' time
     chunks: float  # a second
-    cpu: float  # seconds of the driver, in all
+    cpu: float  # seconds of the driver, a chunk
+
+    @classmethod
+    def of(cls, begun: np.ndarray, done: np.ndarray, told: np.ndarray, actors: int) -> Streamed:
+        """Of chunks [n] that began and ended then (seconds since the epoch), by so many actors.
+
+        `told` [n + 1, 2] has when the driver learnt of each, and of the end, and its CPU by then.
+        """
+        times = np.concatenate([done, begun])  # where one chunk follows another, it ends first
+        order = np.argsort(times, kind="stable")
+        at_work = np.cumsum(np.repeat([-1, 1], len(begun))[order])
+        start = times[order][np.argmax(at_work >= min(actors, at_work.max()))]
+        seconds = max(done.max() - start, 1e-9)
+        asleep = np.clip(done - np.maximum(begun, start), 0, None).sum()
+        first = min(np.searchsorted(told[:, 0], start), len(begun) - 1)
+        return cls(
+            ideal=float(asleep / actors / seconds),
+            chunks=float((done > start).sum() / seconds),
+            cpu=float((told[-1, 1] - told[first, 1]) / (len(begun) - first)),
+        )
 
 
 def stream(load: Load, on: Resources, engine: Engine) -> Streamed:
@@ -115,7 +135,7 @@ def stream(load: Load, on: Resources, engine: Engine) -> Streamed:
     ]
     make = cast("Any", partial(_Sleeper, load.seconds))
     stage = Pass(name="experts", spec=cast("ScoringSpec", _Spec()), tables=(), make=make)
-    first, last, count = float("inf"), 0.0, 0
+    begun, done, told = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory(folder)
         pixels = load.rows * load.side**2 * 3
@@ -127,20 +147,17 @@ def stream(load: Load, on: Resources, engine: Engine) -> Streamed:
             on=on,
             message=message,
         )
-        cpu, tasks = 0.0, tasks_of(shards, on.readers)
+        tasks = tasks_of(shards, on.readers)
         with PassLedger(run, ("experts",), shards) as ledger:
             for summary in engine.run(stage, tasks, wiring):
-                cpu = cpu or time.process_time()  # actors have started
                 ledger.add(summary)
                 if summary.chunk:
-                    first, last = min(first, summary.begun), max(last, summary.done)
-                    count += 1
+                    begun.append(summary.begun)
+                    done.append(summary.done)
+                    told.append((time.time(), time.process_time()))
             ledger.check_complete()
-        cpu = time.process_time() - cpu
-    seconds = max(last - first, 1e-9)
-    return Streamed(
-        ideal=count * load.seconds / on.actors / seconds, chunks=count / seconds, cpu=cpu
-    )
+        told.append((time.time(), time.process_time()))
+    return Streamed.of(np.array(begun), np.array(done), np.array(told), on.actors)
 
 
 def figures(config: BenchConfig) -> Iterator[Figure]:
@@ -158,14 +175,13 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
                     value=100 * found.ideal,
                     unit="% of ideal",
                     note=f"{found.chunks:.1f} chunks/s, "
-                    f"{1000 * found.cpu / (scaled.shards * scaled.chunks):.2f} ms driver CPU a "
-                    "chunk",
+                    f"{1000 * found.cpu:.2f} ms driver CPU a chunk",
                 )
         found = stream(SHORT, replace(on, actors=2), engine)
         yield Figure(
             section="scale_stream",
             name=f"{SHORT.shards:,} {SHORT.name}",
-            value=1000 * found.cpu / SHORT.shards,
+            value=1000 * found.cpu,
             unit="ms",
             note=f"driver CPU a shard; {found.chunks:.1f} shards/s",
         )

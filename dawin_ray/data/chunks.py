@@ -6,8 +6,9 @@ Shapes: n samples of a chunk, H x W pixels.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -91,15 +92,28 @@ def from_text(text: str, pixels: Any) -> Chunk:
     return Chunk(images=np.frombuffer(pixels, dtype=np.uint8).reshape(shape), **rest)
 
 
-def pack(chunk: Chunk) -> dict[str, Any]:
-    """A chunk as a row of a table: its pixels as they lie in memory, all else as JSON."""
-    return {"chunk": to_text(chunk), "images": chunk.images.tobytes()}
+def pack(chunk: Chunk) -> pa.Table:
+    """A chunk as a table of one row: its pixels, which are not copied, and all else as JSON."""
+    pixels = pa.py_buffer(np.ascontiguousarray(chunk.images))
+    bounds = pa.py_buffer(np.array([0, pixels.size], np.int64))
+    images = pa.Array.from_buffers(pa.large_binary(), 1, [None, bounds, pixels])
+    return pa.table({"chunk": [to_text(chunk)], "images": images})
 
 
 def unpack(packed: pa.Table) -> list[Chunk]:
-    """The chunks in a table whose rows `pack` made; their pixels are not copied."""
-    rows = zip(packed["chunk"], packed["images"], strict=True)
-    return [from_text(text.as_py(), pixels.as_buffer()) for text, pixels in rows]
+    """The chunks in one or more tables of `pack`, put together; their pixels are not copied."""
+    rows = zip(packed["chunk"].to_pylist(), _values(packed["images"]), strict=True)
+    return [from_text(text, pixels) for text, pixels in rows]
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[pa.Buffer]:
+    """The values of a column of large_binary where they lie; as scalars they would be copied."""
+    for array in column.chunks:
+        _, bounds, values = array.buffers()
+        first = array.offset
+        ends = np.frombuffer(bounds, np.int64)[first : first + len(array) + 1].tolist()
+        for begin, end in itertools.pairwise(ends):
+            yield pa.py_buffer(b"") if begin == end else values.slice(begin, end - begin)
 
 
 @dataclass(frozen=True, kw_only=True)

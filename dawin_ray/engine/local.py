@@ -18,7 +18,7 @@ import torch
 from dawin_ray.attempts import Attempts, Tries
 from dawin_ray.data import Task
 from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
-from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
+from dawin_ray.engine.workers import Wiring, Worker, chunks_of
 from dawin_ray.errors import UserError
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
@@ -73,7 +73,7 @@ class LocalEngine:
         """A pass over the tasks; a summary of each chunk as it is committed."""
         if not tasks:
             return
-        worker, wiring = Worker(stage, wiring.run, wiring.on), counted(wiring)
+        worker = Worker(stage, wiring.run, wiring.on)
         for part in itertools.chain.from_iterable(tasks):
             for chunk in chunks_of(part, wiring):
                 yield from worker.score([chunk])

@@ -32,7 +32,7 @@ from dawin_ray.engine.ray_cluster import publish_drift, ray_session
 from dawin_ray.engine.ray_errors import encodable, told_plainly
 from dawin_ray.engine.ray_resources import TASK_CPUS, resources
 from dawin_ray.engine.ray_tasks import map_tasks, on_each_node
-from dawin_ray.engine.workers import Wiring, Worker, chunks_of, counted
+from dawin_ray.engine.workers import Wiring, Worker, chunks_of
 from dawin_ray.errors import UserError
 from dawin_ray.passes import Pass
 from dawin_ray.runs import RunDirectory, sent_of, text_of
@@ -162,7 +162,7 @@ def stream(
 
     if wiring.on.tries is UNCOUNTED:
         wiring = replace(wiring, on=replace(wiring.on, tries=count_tries()))
-    wiring, on = counted(wiring), wiring.on
+    on = wiring.on
     context = DataContext.get_current()
     context.enable_progress_bars = False
     # a block leaves as soon as it has more
@@ -178,8 +178,10 @@ def stream(
         # CPUs, readers that had to wait for one would wait forever. Their number is bounded
         # instead. A byte of memory is, as Ray fuses operators of equal resources: decoding inside
         # a model actor would make the model wait.
-        .flat_map(
+        .map_batches(
             partial(_read, wiring),
+            batch_size=None,
+            batch_format="pyarrow",
             num_cpus=TASK_CPUS,
             memory=1,
             compute=TaskPoolStrategy(size=on.readers),
@@ -223,11 +225,13 @@ def _pool(actors: int) -> dict[str, Any]:
     return {"compute": strategy(), "max_concurrency": CALLS}  # before Ray 2.60
 
 
-def _read(wiring: Wiring, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _read(wiring: Wiring, sent: pa.Table) -> Iterator[pa.Table]:
+    """Tables, as rows would be copied twice on their way to the object store."""
     configure(wiring.on.storage)
     with encodable():
-        for part in slices_of(text_of(wiring.run, row["task"])):
-            yield from map(pack, chunks_of(part, wiring))
+        for task in sent["task"].to_pylist():
+            for part in slices_of(text_of(wiring.run, task)):
+                yield from map(pack, chunks_of(part, wiring))
 
 
 def _settle(on: Resources) -> None:

@@ -1,16 +1,16 @@
 """What a worker does with a chunk, whatever engine it works for: score it, commit it, say so.
 
 Nothing here knows how chunks and summaries travel. A worker that dies is not noticed by itself:
-each start and each chunk is a try that is counted (see `attempts.py`), so that a chunk or a
-start that kills every process ends in a message.
+each start and each message is a try that is counted (see `attempts.py`), and so is each chunk of a
+message at which a worker died: a chunk or a start that kills every process is named, and ends it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
@@ -18,7 +18,13 @@ import pyarrow as pa
 import torch
 
 from dawin_ray import tables
-from dawin_ray.attempts import MOST_DEATHS_LOADING, MOST_DEATHS_SCORING, loading, nth
+from dawin_ray.attempts import (
+    MOST_DEATHS_LOADING,
+    MOST_DEATHS_SCORING,
+    loading,
+    nth,
+    together,
+)
 from dawin_ray.data import Chunk, ChunkSummary, ReadChunks, Shard, Slice, end_of
 from dawin_ray.engine.compute import Resources
 from dawin_ray.engine.files import Beside
@@ -36,6 +42,9 @@ MOST_CHUNKS, MESSAGE_BYTES = 32, 640 << 20
 
 # Between two words of a worker on how far it is in a chunk.
 REPORT_SECONDS = 2.0
+
+# The kind of tries that are readers' slices.
+SLICES = "slices"
 
 Read = Callable[[Kind], pa.Table]  # a table that an earlier pass made of a chunk
 
@@ -67,12 +76,24 @@ def message_bytes(chunks: int, chunk_bytes: int, actors: int) -> int:
 
 
 def chunks_of(part: Slice, wiring: Wiring) -> Iterator[Chunk]:
-    """A slice's chunks that are left to do, and behind them what tells its end."""
-    counts, before = {}, wiring.finished(part.shard)
-    for chunk in wiring.read(part, before):
-        counts[chunk.name] = len(chunk.sample_ids) + len(chunk.rejects)
-        yield chunk
-    yield end_of(part, counts, before)
+    """A slice's chunks that are left to do, and behind them what tells its end.
+
+    A slice is one try; where a reader died at it, so is each of its chunks, and the fatal one is
+    found.
+    """
+    counts, before, tries = {}, wiring.finished(part.shard), wiring.on.tries
+    shard = part.shard
+    with tries.of(SLICES, f"{shard.dataset}/{shard.key}/{part.index}") as died:
+        if died:
+            tries.tell(
+                f"a reader died at shard '{shown(shard.name)}' of data set '{shard.dataset}': it "
+                "is read again"
+            )
+        read = wiring.read.counted(tries) if died else wiring.read
+        for chunk in read(part, before):
+            counts[chunk.name] = len(chunk.sample_ids) + len(chunk.rejects)
+            yield chunk
+        yield end_of(part, counts, before)
 
 
 class _Waited:
@@ -101,6 +122,7 @@ class Worker:
         self.scorer: Scorer | None = None
         self.fault: UserError | None = None
         self.under_way, self.told = "", 0.0  # the chunk, and when its progress was told
+        self.alone = True  # whether a chunk is a try of its own
         self.forwards, self.beside = Lock(), Beside(threads)
         try:
             with on.tries.of(loading(stage.stage), "") as before:
@@ -138,7 +160,7 @@ class Worker:
         reads = [self._begin_reads(chunk) for chunk in chunks]
         committed: list[Callable[[], ChunkSummary]] = []
         try:
-            with self.forwards:
+            with self.forwards, self._try(chunks):
                 for chunk, read in zip(chunks, reads, strict=True):
                     committed.append(self._begin_commit(*self._forward(chunk, read)))
         except Exception:
@@ -147,6 +169,26 @@ class Worker:
                     end()
             raise
         return [end() for end in committed]
+
+    @contextmanager
+    def _try(self, chunks: Sequence[Chunk]) -> Iterator[None]:
+        """Counts the chunks of a message as one try: to ask for each takes as long as a tiny one.
+
+        Where a worker died at them, each is a try of its own, so that the fatal one is found.
+        """
+        names = [_name(chunk) for chunk in chunks if chunk.end is None]
+        self.alone = True
+        if len(names) > 1:
+            with self.on.tries.of_all(together(self.stage.stage), names) as died:
+                if not died:
+                    self.alone = False
+                    yield
+                    return
+            self.on.tries.tell(
+                f"a model actor of {self.stage.stage} died at one of the chunks {names[0]} to "
+                f"{names[-1]}: they are scored again, one by one"
+            )
+        yield
 
     def _begin_reads(self, chunk: Chunk) -> Read:
         """Begin to read what the pass asks for at a chunk; the value waits for it."""
@@ -166,9 +208,12 @@ class Worker:
         """The pass's tables of a chunk, and its summary."""
         begun, merges, made = time.time(), 0, Tables()
         if chunk.end is None:
-            self.under_way, self.told = f"{chunk.dataset}/{chunk.name}", time.monotonic()
-            stage = self.stage.stage
-            with named(stage, chunk), self.on.tries.of(stage, self.under_way) as died:
+            self.under_way, self.told = _name(chunk), time.monotonic()
+            stage, tries = self.stage.stage, self.on.tries
+            with (
+                named(stage, chunk),
+                tries.of(stage, self.under_way) if self.alone else nullcontext(0) as died,
+            ):
                 if died:
                     self._tell(died, chunk)
                 assert self.scorer is not None, "there is a fault, or there are models"
@@ -219,7 +264,9 @@ class Worker:
     def _reached(self, done: int, total: int) -> None:
         if time.monotonic() - self.told >= REPORT_SECONDS:
             self.told = time.monotonic()
-            self.on.tries.reached(self.stage.stage, self.under_way, done, total)
+            stage = self.stage.stage
+            kind = stage if self.alone else together(stage)
+            self.on.tries.reached(kind, self.under_way, done, total)
 
     def _check_starts(self, before: int) -> None:
         """Raises a UserError where actors die while they load, again and again."""
@@ -295,9 +342,8 @@ def summary_of(chunk: Chunk, begun: float, merges: int = 0) -> ChunkSummary:
     )
 
 
-def counted(wiring: Wiring) -> Wiring:
-    """The same, whose readers count their tries."""
-    return replace(wiring, read=wiring.read.counted(wiring.on.tries))
+def _name(chunk: Chunk) -> str:
+    return f"{chunk.dataset}/{chunk.name}"
 
 
 def _place(chunk: Chunk) -> str:

@@ -29,6 +29,18 @@ def test_tries_that_died_are_counted_by_kind_and_name():
         assert deaths == 0
 
 
+def test_things_done_together_are_counted_together():
+    attempts = Attempts()
+    tries = tries_of(attempts)
+    with tries.of_all("pass 1", ["a", "b"]) as deaths:
+        assert deaths == 0
+    attempts.begin_all("pass 1", ["b", "c"])  # died
+    for names, expected in ((["a", "b"], 1), (["a"], 0), (["c", "d"], 1)):
+        with tries.of_all("pass 1", names) as deaths:
+            assert deaths == expected
+    assert set(attempts.open) == {("pass 1", "b"), ("pass 1", "c")}  # nothing is kept of the rest
+
+
 def test_an_error_is_an_end():
     tries = tries_of(Attempts())
     with suppress(ValueError), tries.of("read", "a"):

@@ -3,8 +3,11 @@
 from dataclasses import replace
 from importlib import import_module
 
+import numpy as np
+import pytest
+
 from dawin_ray.bench import SECTIONS
-from dawin_ray.bench.scale_stream import CROPS, TINY, stream
+from dawin_ray.bench.scale_stream import CROPS, TINY, Streamed, stream
 from dawin_ray.engine import ComputeConfig, engine_of
 
 
@@ -28,3 +31,13 @@ def test_every_section_has_figures():
     assert "scale_stream" in SECTIONS
     for section in SECTIONS:
         assert callable(import_module(f"dawin_ray.bench.{section}").figures)
+
+
+def test_the_start_of_processes_is_no_share_of_the_stream():
+    """Two actors that sleep half of the time once both are there; one was there long before."""
+    begun = np.array([0.0, 1.0, 10.0, 10.0, 12.0, 12.0])
+    told = np.array([[1, 1], [2, 2], [11, 3], [11, 4], [13, 5], [13, 6], [14, 8]], float)
+    found = Streamed.of(begun, begun + 1.0, told, actors=2)
+    assert found.ideal == pytest.approx(4 / 2 / 3)  # of the 3 s from 10 to 13
+    assert found.chunks == pytest.approx(4 / 3)
+    assert found.cpu == pytest.approx((8 - 3) / 4)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg
 
-from dawin_ray.attempts import Attempts, loading
+from dawin_ray.attempts import UNCOUNTED, Attempts, loading, together
 from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.crop_cache import ReadChunks
@@ -21,7 +21,7 @@ from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute, workers
 from dawin_ray.engine.ray_stream import RayWorker
-from dawin_ray.engine.workers import message_bytes
+from dawin_ray.engine.workers import Wiring, chunks_of, message_bytes
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
@@ -63,7 +63,7 @@ def on(attempts):
 
 
 def packed(*chunks: Chunk) -> pa.Table:
-    return pa.Table.from_pylist([pack(chunk) for chunk in chunks])
+    return pa.concat_tables(map(pack, chunks))
 
 
 CHUNK = Chunk(
@@ -259,6 +259,41 @@ def test_the_third_death_at_a_chunk_ends_the_run(on, attempts, tmp_path):
         actor_of(on, tmp_path)(packed(CHUNK))
 
 
+def test_chunks_of_a_message_are_one_try(on, attempts, tmp_path, monkeypatch):
+    """Asked for once, and told of while they are under way."""
+    asked, told = [], []
+    monkeypatch.setattr(workers, "REPORT_SECONDS", 0.0)
+
+    class Scorer(_Scorer):
+        def __call__(self, chunk, read):
+            self.feed.reached(1, 2)
+            told.append(attempts.state(loading("pass 1"), "pass 1")[1:])
+            return {}
+
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=Scorer)
+    actor = RayWorker(stage, RunDirectory(str(tmp_path)), on)
+    begin_all = attempts.begin_all
+    monkeypatch.setattr(attempts, "begin_all", lambda *a: asked.append(a) or begin_all(*a))
+    monkeypatch.setattr(attempts, "begin", lambda *a: 1 / 0 if asked == [] else 0)
+    assert [s.chunk for s in summaries(actor, *map(chunk_of, "abc"))] == list("abc")
+    assert asked == [(together("pass 1"), ["set/a", "set/b", "set/c"])]
+    assert told == [(1, 2), (2, 4), (3, 6)]
+    assert attempts.state(loading("pass 1"), "pass 1") == (1, 0, 0)
+
+
+def test_chunks_at_which_an_actor_died_are_tried_one_by_one(on, attempts, tmp_path):
+    """One that kills every actor is found among those that went with it, and named."""
+    attempts.begin_all(together("pass 1"), ["set/a", "set/b", "set/c"])
+    actor = actor_of(on, tmp_path)
+    assert [s.chunk for s in summaries(actor, *map(chunk_of, "abc"))] == list("abc")
+    (line,) = attempts.told()
+    assert "died at one of the chunks set/a to set/c" in line
+    for _ in range(3):
+        attempts.begin("pass 1", "set/b")
+    with pytest.raises(UserError, match=r"3 model actors.*at chunk b of data set 'set'"):
+        summaries(actor, *map(chunk_of, "abc"))
+
+
 def test_the_end_of_a_shard_is_no_try(on, attempts, tmp_path):
     shard = Shard(dataset="set", name="a", address="", format="webdataset", bytes=1, key="key")
     for _ in range(5):
@@ -343,6 +378,22 @@ def test_chunks_whose_reader_died_are_the_same(read, shard, attempts):
     assert "(2nd time) at samples 8 to 15" in second
     assert "one by one in a process of their own" in second
     assert_equal_chunks([next(iter(read.decode.alone()(shard)))], undisturbed[:1])
+
+
+def test_chunks_are_tries_of_their_own_where_a_reader_died_at_their_slice(
+    read, shard, on, attempts, tmp_path
+):
+    run = RunDirectory(str(tmp_path / "run"))
+    uncounted = ReadChunks(read.decode.counted(UNCOUNTED))
+    wiring = Wiring(read=uncounted, finished=lambda shard: (), run=run, on=on)
+    undisturbed = list(chunks_of(Slice(shard=shard), wiring))
+    assert attempts.ended == {"slices": 1}
+    assert [chunk.end is not None for chunk in undisturbed] == [False, False, True]
+    attempts.begin("slices", "set/k/0")
+    assert_equal_chunks(list(chunks_of(Slice(shard=shard), wiring)), undisturbed)
+    assert attempts.ended == {"slices": 2, "read": 2}
+    (line,) = attempts.told()
+    assert line == "a reader died at shard 'a.tar' of data set 'set': it is read again"
 
 
 def test_chunks_that_are_there_are_not_read(read, shard):
