@@ -19,6 +19,25 @@ Chunks = Generator[ChunkSummary, None, None]
 StorageOptions = Mapping[str, Mapping[str, Any]]  # of fsspec, by protocol
 
 
+class ActorRange(Settings):
+    """Bounds of a pool of model actors that grows and shrinks with the cluster."""
+
+    min: Annotated[int, Field(ge=1)]
+    """Without room for so many nothing starts."""
+    max: Annotated[int, Field(ge=1)]
+    """No more are started, whatever joins."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> ActorRange:
+        if self.min > self.max:
+            raise ValueError(f"expected min <= max, got {self.min} > {self.max}")
+        return self
+
+    def __str__(self) -> str:
+        """Such as `1 to 4`."""
+        return f"{self.min} to {self.max}"
+
+
 class ComputeConfig(Settings):
     """Where and how fast.
 
@@ -37,8 +56,9 @@ class ComputeConfig(Settings):
     precision: Literal["auto"] | Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one."""
-    actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Model actors; auto: one for each GPU, or one."""
+    actors: Literal["auto"] | Annotated[int, Field(ge=1)] | ActorRange = "auto"
+    """Model actors; auto: one for each GPU, or as many as the CPUs are for, when the run starts.
+    {min: 1, max: 4}: as many of them as there is room for, also as nodes come and go."""
     cache: str = "auto"
     keep_cache: bool = False
     address: str | None = None
@@ -51,6 +71,17 @@ class ComputeConfig(Settings):
         if self.wait_for is None:
             return 0.0
         return float(self.wait_for[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.wait_for[-1]]
+
+    def actors_of(self, fitting: int) -> int:
+        """Actors that a run starts with where so many find room; maybe more than that."""
+        if isinstance(self.actors, ActorRange):
+            return max(self.actors.min, min(fitting, self.actors.max))
+        return max(fitting, 1) if self.actors == "auto" else self.actors
+
+    @property
+    def least(self) -> int:
+        """Actors without which a run does not start, whatever the cluster."""
+        return self.actors_of(0)
 
     @field_validator("cache")
     @classmethod
@@ -73,12 +104,24 @@ class Resources:
     """What each model actor gets, and how many there are."""
 
     device: str
-    actors: int
+    actors: int  # that a pass begins with
     cpus: float  # reserved for each actor
     gpus: int  # reserved for each actor
     threads: int  # of PyTorch in each actor
-    readers: int  # tasks that read and decode at once, in the whole cluster
+    readers: int  # tasks that read and decode at once, in the whole cluster, for the most actors
+    bounds: ActorRange | None = None  # of a pool of actors that grows and shrinks
     nodes: int = 1  # of the cluster
     joined: bool = False  # the cluster was there before this run
     storage: StorageOptions = field(default_factory=dict)  # fsspec's options
     tries: Tries = UNCOUNTED  # counts deaths of workers
+
+    @property
+    def most(self) -> int:
+        """Actors that there may be at once."""
+        return self.actors if self.bounds is None else self.bounds.max
+
+    @property
+    def pool(self) -> str:
+        """Its actors, in words."""
+        actors = f"{self.actors:,} model actor{'s' if self.actors > 1 else ''}"
+        return actors if self.bounds is None else f"{actors} ({self.bounds} as nodes come and go)"

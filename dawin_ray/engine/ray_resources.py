@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from dawin_ray.engine.compute import ComputeConfig, Resources, Say
+from dawin_ray.engine.compute import ActorRange, ComputeConfig, Resources, Say
 from dawin_ray.errors import UserError
 
 # More threads than this on one forward gain little on a CPU; several actors do.
@@ -73,6 +73,7 @@ def resources(
             (Ray itself would wait forever.)
     """
     cluster = _awaited(compute, say)
+    bounds = compute.actors if isinstance(compute.actors, ActorRange) else None
     joined = bool(compute.address or os.environ.get("RAY_ADDRESS"))
     device = _device_of(compute, cluster)
     if device == "cpu" and compute.device == "auto" and joined:
@@ -81,19 +82,25 @@ def resources(
             "that are still to come say device: cuda and how long compute.wait_for"
         )
     if device == "cuda":
-        actors = max(cluster.gpus, 1) if compute.actors == "auto" else compute.actors
-        cpus, threads = ACTORS_SHARE, 1
+        actors, threads = compute.actors_of(_gpu_places(compute, cluster)), 1
+        cpus = least = ACTORS_SHARE
     else:
         actors, threads = _on_cpus(compute, cluster)
-        cpus = ACTORS_SHARE * max(LEAST_CPUS, threads / 2)
+        cpus = least = ACTORS_SHARE * max(LEAST_CPUS, threads / 2)
         threads = int(max(1, min(threads, cluster.cpus // actors)))
+        if bounds is not None and actors <= _places(list(cluster.nodes), threads):
+            cpus = ACTORS_SHARE * threads  # or the pool would grow on what its threads use already
+    readers = max(1, cluster.cpus - actors * least)
+    if bounds is not None:
+        readers = math.ceil(bounds.max * readers / actors)
     return Resources(
         device=device,
         actors=actors,
         cpus=round(cpus, 4),  # as fine as Ray counts
         gpus=int(device == "cuda"),
         threads=threads,
-        readers=int(max(1, cluster.cpus - actors * cpus)),
+        readers=int(readers),
+        bounds=bounds,
         nodes=len(cluster.nodes),
         joined=joined,
         storage=storage or {},
@@ -111,7 +118,7 @@ def _on_cpus(compute: ComputeConfig, cluster: Cluster) -> tuple[int, int]:
     nodes = [node for node in cluster.nodes if node > 0] or [1.0]
     threads = int(max(1, min(MAX_THREADS, *nodes, max(nodes))))
     fitting = int(sum(node // threads for node in nodes))
-    actors = max(fitting, 1) if compute.actors == "auto" else compute.actors
+    actors = compute.actors_of(fitting)
     while threads > 1 and actors > _places(nodes, threads / 2):
         threads -= 1  # each reserves half of its threads, so that readers run and nodes may be lost
     return actors, threads
@@ -122,12 +129,19 @@ def _places(nodes: list[float], cpus: float) -> int:
     return int(sum(node // (ACTORS_SHARE * max(LEAST_CPUS, cpus)) for node in nodes))
 
 
+def _gpu_places(compute: ComputeConfig, cluster: Cluster) -> int:
+    """GPUs for actors; those of a range start where each has a CPU too."""
+    if compute.actors == "auto":
+        return cluster.gpus
+    return min(cluster.gpus, int(cluster.cpus // ACTORS_SHARE))
+
+
 def missing(compute: ComputeConfig, cluster: Cluster) -> str | None:
     """What the cluster lacks of what the job asks for, in words; None where nothing."""
     if not cluster.cpus:
         return "no node has a CPU for the models and readers"
     if _device_of(compute, cluster) == "cuda":
-        actors = max(cluster.gpus, 1) if compute.actors == "auto" else compute.actors
+        actors = compute.actors_of(_gpu_places(compute, cluster))
         if actors > cluster.gpus:
             return (
                 f"the job asks for {actors} GPU actors, one GPU each, but the cluster has "
@@ -179,7 +193,7 @@ def _refusal(lack: str, compute: ComputeConfig, waited: float) -> str:
 def _bundles(compute: ComputeConfig) -> list[dict[str, int]]:
     """What each actor wants at least."""
     each = {"CPU": 1, "GPU": 1} if compute.device == "cuda" else {"CPU": 1}
-    return [each] * (1 if compute.actors == "auto" else compute.actors)
+    return [each] * compute.least
 
 
 def _ask_autoscaler(bundles: list[dict[str, int]]) -> None:

@@ -51,6 +51,10 @@ READ_AHEAD = 2
 # Calls of an actor that overlap: of one the forwards, of another the last commits or first reads.
 CALLS = 2
 
+# Blocks at each actor, on average, with which a pool grows where it may: all but the one that is on
+# its way.
+ENOUGH = TASKS_IN_FLIGHT - 1
+
 # Files that an actor reads and writes at once, besides forwards.
 FILES = 8
 
@@ -173,6 +177,7 @@ def stream(
     context.enable_progress_bars = False
     # a block leaves as soon as it has more
     context.target_max_block_size = min(wiring.message, _room(on))
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = ENOUGH / CALLS
     context.raise_original_map_exception = True  # or a person's mistake is lost on its way here
     sent = sent_of(wiring.run, stage.name, map(to_text, tasks))
     rows = (
@@ -200,7 +205,7 @@ def stream(
             zero_copy_batch=True,
             num_cpus=on.cpus,
             num_gpus=on.gpus,
-            **_pool(on.actors),
+            **_pool(on),
         )
     )
     with told_plainly():
@@ -212,17 +217,28 @@ def _room(on: Resources) -> int:
     """Bytes of a block, so that those at actors and readers fill half of the object store."""
     import ray
 
-    blocks = on.actors * TASKS_IN_FLIGHT + on.readers * READ_AHEAD
+    blocks = on.most * TASKS_IN_FLIGHT + on.readers * READ_AHEAD
     return max(1, int(ray.cluster_resources().get("object_store_memory", 0) / 2 / blocks))
 
 
-def _pool(actors: int) -> dict[str, Any]:
-    """Of `map_batches`: how many actors there are, and how many calls wait and run at each."""
+def _pool(on: Resources) -> dict[str, Any]:
+    """Of `map_batches`: how many actors there are, and how many calls wait and run at each.
+
+    Ray Data lets a pool grow where its actors have enough to do and there is room, and shrink where
+    they have not: only actors without a call are ended. Those of a node that is lost start again
+    where there is room, or where others were ended that had nothing left to do, and do their calls
+    then.
+    """
     from ray.data import ActorPoolStrategy
 
+    size = {"size": on.actors}
+    if on.bounds is not None:
+        size = {
+            "min_size": on.bounds.min, "max_size": on.bounds.max, "initial_size": on.actors,
+        }  # fmt: skip
     strategy: Any = partial(
         ActorPoolStrategy,
-        size=actors,
+        **size,
         max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT,
         enable_true_multi_threading=True,  # a worker's forwards follow each other all the same
     )

@@ -44,7 +44,10 @@ class Timing:
             self.last = max(self.last, chunk.done)
         self.merges += chunk.merges
 
-    def busy_share(self, actors: int) -> float | None:
-        """Time in the models over time from the first forward to the last; None without any."""
+    def busy_share(self, actors: int | None) -> float | None:
+        """Time in the models over time from the first forward to the last.
+
+        None without any, or where the number of actors is None as it moved.
+        """
         seconds = sum(self.seconds.values())
-        return seconds / (self.last - self.first) / actors if seconds else None
+        return seconds / (self.last - self.first) / actors if seconds and actors else None

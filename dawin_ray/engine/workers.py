@@ -282,7 +282,7 @@ class Worker:
 
     def _check_starts(self, before: int) -> None:
         """Raises a UserError where actors die while they load, again and again."""
-        stage, died = self.stage.stage, before + 1 - self.on.actors
+        stage, died = self.stage.stage, before + 1 - self.on.most
         if died > MOST_DEATHS_LOADING:
             raise UserError(
                 f"{died} model actors of {stage} died while they loaded their models. As a "
@@ -323,7 +323,7 @@ class Worker:
         )  # fmt: skip
         return (
             f"lower compute.batch_size (now {spec.batch_size}) or compute.actors (now "
-            f"{self.on.actors}){lower}, or give it more memory"
+            f"{self.on.most}){lower}, or give it more memory"
         )
 
 

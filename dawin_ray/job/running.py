@@ -86,8 +86,7 @@ class Passes:
         )
         tasks = self._tasks(ledger.remaining)
         if tasks:
-            actors = f"{self.on.actors:,} model actor{'s' if self.on.actors > 1 else ''}"
-            self.progress.say(f"{stage.label}: starting {actors}")
+            self.progress.say(f"{stage.label}: starting {self.on.pool}")
         with (
             ledger,
             closing(self.engine.run(stage, tasks, wiring)) as chunks,
@@ -112,7 +111,7 @@ class Passes:
         chunks = max(1, sum(-(-count // self.chunk_size) for count in samples))
         height, width = self.read.decode.preprocessing.size
         pixels = sum(samples) * height * width * 3
-        return message_bytes(chunks, max(1, pixels // chunks), self.on.actors)
+        return message_bytes(chunks, max(1, pixels // chunks), self.on.most)
 
     def _tasks(self, shards: Sequence[Shard]) -> list[Task]:
         """What readers do. Where the chunks of large shards begin is found in tasks."""

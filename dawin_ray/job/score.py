@@ -186,8 +186,8 @@ def _session(prepared: Prepared, engine: Engine, progress: Metered) -> Iterator[
         stack.enter_context(meter.shown(engine.sink(), on.tries))
         precision = resolve(compute.precision, on.device)
         say(
-            f"{on.actors:,} model actor{'s' if on.actors > 1 else ''} on {on.device} "
-            f"({precision}), {on.readers:,} reader{'s' if on.readers > 1 else ''}"
+            f"{on.pool} on {on.device} ({precision}), "
+            f"{on.readers:,} reader{'s' if on.readers > 1 else ''}"
         )
         yield _Session(engine, on, precision)
 

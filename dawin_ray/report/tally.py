@@ -64,7 +64,9 @@ class PassReport:
     rows: int
     wall_seconds: float
     model_seconds: float
-    model_share: float | None  # from the first forward to the last: how little the models waited
+    # from the first forward to the last: how little the models waited; None where actors came and
+    # went
+    model_share: float | None
     merges: int
 
 
@@ -73,7 +75,7 @@ class ComputeReport:
     """What a run ran on."""
 
     device: str
-    actors: int
+    actors: int  # that each pass began with
     threads_per_actor: int
     precision: Precision
     batch_size: int
@@ -174,7 +176,7 @@ def summarise(
                 rows=sum(timing.rows.values()),
                 wall_seconds=timing.wall,
                 model_seconds=sum(timing.seconds.values()),
-                model_share=timing.busy_share(on.actors),
+                model_share=timing.busy_share(None if on.bounds else on.actors),
                 merges=timing.merges,
             )
             for name, timing in timings.items()

@@ -44,7 +44,9 @@ def test_the_engine_is_the_jobs():
     assert isinstance(engine_of(ComputeConfig(engine="local")), LocalEngine)
 
 
-@pytest.mark.parametrize("wrong", [{"address": "auto"}, {"actors": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{"address": "auto"}, {"actors": 2}, {"actors": {"min": 1, "max": 2}}]
+)
 def test_what_one_process_cannot_be_is_refused(wrong):
     with pytest.raises(ValidationError, match="engine: local is this process alone"):
         ComputeConfig(engine="local", **wrong)

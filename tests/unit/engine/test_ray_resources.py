@@ -125,3 +125,56 @@ def test_times_are_in_seconds_minutes_or_hours(text, seconds):
 def test_other_times_are_refused(text):
     with pytest.raises(ValidationError):
         ComputeConfig(wait_for=text)
+
+
+BOUNDS = {"min": 2, "max": 6}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "cpus"),
+    [((2.0, 2.0), 2, 2), ((2.0,) * 4, 4, 2), ((2.0,) * 9, 6, 2), ((0.0, 2.0), 2, 1)],
+)
+def test_a_range_begins_with_what_finds_room_within_it(cluster, nodes, actors, cpus):
+    cluster(Cluster(nodes, 0))
+    on = resources(ComputeConfig(actors=BOUNDS))
+    assert (on.actors, on.most, on.bounds.min) == (actors, 6, 2)
+    assert on.cpus == pytest.approx(ACTORS_SHARE * cpus)  # all that its threads use
+    fixed = resources(ComputeConfig(actors=actors))
+    assert (fixed.most, fixed.bounds) == (actors, None)
+    assert on.readers == -(-6 * fixed.readers // actors)  # for the most actors
+
+
+def test_a_range_of_gpu_actors_begins_with_the_gpus(cluster):
+    for gpus, actors in ((2, 2), (4, 4), (8, 6)):
+        cluster(Cluster((8.0,), gpus))
+        on = resources(ComputeConfig(device="cuda", actors=BOUNDS))
+        assert (on.actors, on.most, on.gpus) == (actors, 6, 1)
+    cluster(Cluster((4.0,), 8))  # each needs a CPU as well
+    assert resources(ComputeConfig(device="cuda", actors=BOUNDS)).actors == 4
+
+
+@pytest.mark.parametrize(
+    ("state", "device", "words"),
+    [
+        (Cluster((0.5,), 0), "cpu", "2 actors need half a CPU each"),
+        (Cluster((8.0,), 1), "cuda", "asks for 2 GPU actors.*has 1 GPUs"),
+        (Cluster((1.0,), 4), "cuda", "2 GPU actors need a CPU each"),
+    ],
+)
+def test_less_than_the_least_of_a_range_is_refused(cluster, state, device, words):
+    cluster(state)
+    with pytest.raises(UserError, match=words):
+        resources(ComputeConfig(device=device, actors=BOUNDS))
+
+
+def test_only_the_least_of_a_range_is_waited_for_and_asked_for(cluster, asked):
+    cluster(Cluster((0.0,), 0), Cluster((0.0, 4.0), 2))
+    compute = ComputeConfig(device="cuda", actors=BOUNDS, wait_for="15m")
+    assert resources(compute, say=lambda line: None).actors == 2
+    assert asked == [[{"CPU": 1, "GPU": 1}] * 2, []]
+
+
+@pytest.mark.parametrize("wrong", [{"min": 3, "max": 2}, {"min": 0, "max": 2}, {"min": 1}, {}])
+def test_other_ranges_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        ComputeConfig(actors=wrong)

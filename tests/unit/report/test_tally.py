@@ -36,7 +36,7 @@ def summarised(run, finished, experts) -> Report:
         baselines=SimpleNamespace(even_interpolation=False), exact=False, precision="float32",
         batch_size=8, tasks={name: SimpleNamespace(expert=own) for name, own in tasks.items()},
     )  # fmt: skip
-    on = SimpleNamespace(device="cpu", actors=2, threads=1)
+    on = SimpleNamespace(device="cpu", actors=2, bounds=None, threads=1)
     fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
     parts = dict.fromkeys(LABELLED, ()) | {"one": [part(2, 5), part(1, None)]}
     summaries = {name: finished.summary(name) for name in LABELLED}
