@@ -24,7 +24,7 @@ MOST_DEATHS_SCORING = 3
 # Of actors while they load, beyond one start of each.
 MOST_DEATHS_LOADING = 3
 
-ASK_SECONDS = 10.0  # that the driver waits for an answer; Ray may be gone
+ASK_SECONDS = 5.0  # that the driver waits for an answer; Ray may be gone
 
 
 class Attempts:
@@ -37,6 +37,7 @@ class Attempts:
         self.images: dict[tuple[str, str], tuple[int, int]] = {}
         self.lines: list[str] = []
         self.kept: set[str] = set()
+        self.again: Counter[str] = Counter()
 
     def begin(self, kind: str, name: str) -> int:
         """Note a try; how many have begun and not ended before it."""
@@ -65,11 +66,20 @@ class Attempts:
         """Note how many images of a chunk under way are scored."""
         self.images[kind, name] = (done, total)
 
-    def tell(self, line: str) -> None:
-        """Keep a line for a person, once: a task that is run again tells it again."""
+    def tell(self, line: str, again: str = "") -> None:
+        """Keep a line for a person, once: a task that is run again tells it again.
+
+        `again` is the kind of work that is begun again, where the line says so.
+        """
         if line not in self.kept:
             self.kept.add(line)
             self.lines.append(line)
+            if again:
+                self.again[again] += 1
+
+    def retries(self) -> dict[str, int]:
+        """How often work was begun again, by kind."""
+        return dict(self.again)
 
     def told(self) -> list[str]:
         """The lines since the last call."""
@@ -124,10 +134,14 @@ class Tries:
             if self._send is not None:
                 self._send(end, *what)
 
-    def tell(self, line: str) -> None:
-        """Have the driver show a line."""
+    def tell(self, line: str, again: str = "") -> None:
+        """Have the driver show a line; see `Attempts.tell`."""
         if self._send is not None:
-            self._send("tell", line)
+            self._send("tell", line, again)
+
+    def retries(self) -> dict[str, int]:
+        """See `Attempts.retries`."""
+        return {} if self._call is None else self._call("retries", timeout=ASK_SECONDS)
 
     def reached(self, kind: str, name: str, done: int, total: int) -> None:
         """See `Attempts.reached`."""

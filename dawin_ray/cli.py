@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,6 +82,14 @@ def run(
     fail_on_drift: Annotated[
         bool, typer.Option("--fail-on-drift", help="Exit code 3 where data have left their fit.")
     ] = False,
+    log_json: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Add what the run does to FILE, an event a line of JSON: phase, rows, rejects, "
+            "images/s, time left. - is standard output; tables go to standard error then.",
+        ),
+    ] = "",
     verbose: Verbose = False,
 ) -> None:
     """Run a job, or resume it. Exit code 0: every row is accounted for."""
@@ -95,7 +103,7 @@ def run(
                 "--fail-on-drift compares with the data of a saved fit, and this job has none. "
                 "Give fit: {from: RUN, dataset: NAME}, or leave the option out."
             )
-        report = _score(job, restart=restart)
+        report = _score(job, restart=restart, log=log_json)
         alarms = alarms_of(report)
         if fail_on_drift and alarms:
             _echo(
@@ -284,13 +292,18 @@ def main() -> None:
     app()
 
 
-def _score(job: Job, restart: bool = False) -> Report:
-    from dawin_ray.job import prepare, score
+def _score(job: Job, restart: bool = False, log: str = "") -> Report:
+    """A run, which is told to `log` too, if that is given: a file, or - for standard output."""
+    from dawin_ray.job import STDOUT, Metered, json_log, metered, prepare, score
     from dawin_ray.report import footer_of, tables_of
 
-    progress = _progress()
-    report = score(prepare(job, progress.say, progress.say), progress, restart=restart)
-    _print(*tables_of(report), footer_of(report))
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(json_log(log))] if log else []
+        meter = stack.enter_context(metered(job.run_dir, sinks))
+        progress = _progress()
+        say = Metered(progress, meter).say
+        report = score(prepare(job, say, say), progress, restart=restart, meter=meter)
+    _print(*tables_of(report), footer_of(report), err=log == STDOUT)
     return report
 
 
@@ -305,14 +318,14 @@ def _echo(text: str, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def _print(*parts: Any) -> None:
-    """Tables and texts to stdout, in which names stand for nothing but themselves."""
+def _print(*parts: Any, err: bool = False) -> None:
+    """Tables and texts, in which names stand for nothing but themselves."""
     from rich.console import Console
 
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False, stderr=err)
     if not console.is_terminal:
         # a file or a pipe has no width; tables must not be cut to 80 columns there
-        console = Console(markup=False, emoji=False, highlight=False, width=140)
+        console = Console(markup=False, emoji=False, highlight=False, stderr=err, width=140)
     for part in parts:
         text = isinstance(part, str)
         # a long line is not broken

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+MAX_VALUES = np.iinfo(np.int32).max  # in the lists of one Arrow array: the type of their offsets
+
 TOP_CLASSES = 5  # entries of top_classes and top_probabilities; fewer where C < 5
 
 # What pass 1 learns of a sample. `log_expertise` is ln e of each expert, from which the driver
@@ -86,16 +88,26 @@ OF_DATASETS = tuple(kind for kind in TABLES if kind != "rejects")
 
 
 def list_column(rows_NM: np.ndarray, kind: pa.DataType) -> pa.ListArray:
-    """An array [N, M] as a column of N lists of M."""
+    """An array [N, M] as a column of N lists of M.
+
+    Raises:
+        ValueError: there are more than MAX_VALUES of them: make several columns of fewer rows.
+    """
     count, width = rows_NM.shape
+    if count * width > MAX_VALUES:
+        raise ValueError(f"{count} lists of {width} values are more than {MAX_VALUES} values")
     offsets = pa.array(np.arange(count + 1, dtype=np.int32) * width)
     return pa.ListArray.from_arrays(offsets, pa.array(rows_NM.ravel(), type=kind.value_type))
 
 
 def rows_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """A column of N lists of `width` as an array [N, width]."""
-    flat: np.ndarray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, width)
+    """A column of N lists of `width` as an array [N, width]; N * width may be beyond int32."""
+    # chunk by chunk: Arrow's lists have offsets of 32 bits, and cannot be put together beyond
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    if len(flat) == 1:
+        return np.asarray(flat[0].reshape(-1, width))
+    empty = np.zeros(0, dtype=column.type.value_type.to_pandas_dtype())
+    return np.concatenate([*flat, empty]).reshape(-1, width)
 
 
 def table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:

@@ -3,8 +3,11 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
 
 
+# What every worker imports. In a new environment each would compile it, at the same time.
+LIBRARIES = ("open_clip", "ray.data", "moto.server", "scipy.stats", "sklearn.metrics",
+             "statsmodels.stats.proportion")  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)  # where xdist is
+def pytest_xdist_setupnodes():
+    """What is not compiled yet is compiled once, in a process of its own, before workers start."""
+    packages = (find_spec(name.partition(".")[0]) for name in LIBRARIES)
+    if not all(package is None or Path(package.cached).exists() for package in packages):
+        subprocess.run([sys.executable, "-c", f"import {', '.join(LIBRARIES)}"], check=False)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Files stay together (`--dist loadfile`), and so do all whose tests share one Ray."""
+    """Files stay together (`--dist loadfile`), and so do all whose tests share one Ray.
+
+    They begin in their order, Ray and integration first: xdist would begin with the files of most
+    tests, and end with those of few and long ones, for which other workers wait.
+    """
     from xdist.scheduler import LoadFileScheduling  # not where tests run alone
+
+    config.option.loadscopereorder = False
 
     class WithOneRay(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:

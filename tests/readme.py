@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PLACES = ["README.md", "cluster/*.md", "dawin_ray/**/*.md", ".github/*.md", "jobs/**/*.md"]
+PLACES = ["README.md", "cluster/**/*.md", "dawin_ray/**/*.md", ".github/*.md", "jobs/**/*.md"]
 DOCS = {str(path.relative_to(ROOT)): path.read_text()
         for place in PLACES for path in sorted(ROOT.glob(place))}  # fmt: skip
 README, CLUSTER = DOCS["README.md"], DOCS["cluster/README.md"]

@@ -28,7 +28,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
     cpu = torch.device("cpu")
     models = [experts.classifier(state, cpu, torch.float32) for state in experts.states]
     full = experts.samplewise()
-    crop = experts.preprocessing.crop()
+    crop = experts.preprocessing.crop
     batches = []
     for name in DATASETS:
         images, labels_N = make_test_set(name)

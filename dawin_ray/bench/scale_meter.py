@@ -43,6 +43,7 @@ class Cost:
 
     cpu: float = 0.0  # seconds of the driver, all its threads
     wall: float = 0.0
+    idle: float = 0.0  # seconds in which the driver waited for tasks
     tasks: int = 0
     task_cpu: float = 0.0  # seconds in tasks
     task_peak: float = 0.0  # resident bytes of the largest task's process
@@ -59,6 +60,11 @@ class Cost:
     def bytes(self) -> int:
         """Sent and received, by driver and tasks."""
         return sum(self.counts[who][kind] for who in DOORS for kind in BYTES)
+
+    @property
+    def waited(self) -> float:
+        """Seconds in which the driver had requests under way and did not wait for tasks."""
+        return min(1e-6 * self.counts["driver"][WAITED], max(self.wall - self.idle, 0.0))
 
 
 class Meter:
@@ -92,10 +98,11 @@ class Meter:
         if not self.depth:
             self.switch(name)
 
-    def add_task(self, cpu: float, peak: float) -> None:
-        """A task of the phase under way has ended."""
+    def add_task(self, cpu: float, peak: float, idle: float) -> None:
+        """A task of the phase under way has ended, for which the driver waited `idle` seconds."""
         cost = self.of(self.under_way)
         cost.tasks += 1
+        cost.idle += idle
         cost.task_cpu += cpu
         cost.task_peak = max(cost.task_peak, peak)
 
@@ -149,7 +156,7 @@ class Meter:
         return {
             name: asdict(cost)
             | {f"{who}_requests": cost.requests(who) for who in DOORS}
-            | {"bytes": cost.bytes, "waited": 1e-6 * cost.counts["driver"][WAITED]}
+            | {"bytes": cost.bytes, "waited": cost.waited}
             for name, cost in self.phases.items()
         }
 

@@ -77,7 +77,7 @@ class PhaseModel:
 
     cpu: Linear  # seconds of the driver
     requests: Linear  # of the driver
-    waited: Linear  # seconds in which the driver waited for at least one of them
+    waited: Linear  # seconds in which the driver waited for at least one of them, and for no task
     task_cpu: Linear
     task_requests: Linear
     bytes: Linear  # sent and received by both

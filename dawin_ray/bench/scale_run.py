@@ -34,6 +34,7 @@ from dawin_ray.config import Job
 from dawin_ray.data import ChunkSummary, Task
 from dawin_ray.engine import Chunks, Engine, Resources, Say, StorageOptions, Wiring, engine_of
 from dawin_ray.job import prepare, score
+from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
@@ -115,9 +116,14 @@ class Processes:
             if item is not None:
                 waiting.append(self.pool.submit(_call, task, item, on.storage))
             if waiting and (item is None or len(waiting) > 2 * self.count):
+                begin = time.perf_counter()
                 result, cpu, peak = waiting.popleft().result()
-                self.meter.add_task(cpu, peak)
+                self.meter.add_task(cpu, peak, time.perf_counter() - begin)
                 yield result
+
+    def sink(self) -> Sink | None:
+        """There are no metrics here."""
+        return None
 
     def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
         """There is this machine alone."""

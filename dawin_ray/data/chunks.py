@@ -43,6 +43,8 @@ class Chunk:
     images: np.ndarray  # uint8 [n, H, W, 3], the crops of sample_ids
     rejects: list[Reject] = field(default_factory=list)
     bytes: int = 0  # of the shard that this chunk stands for: for progress
+    read_seconds: float = 0.0  # that its reader spent on storage, or on the cache of crops
+    decode_seconds: float = 0.0  # and on decoding
     # behind a slice's last chunk comes one without samples: samples read for each chunk of this
     # reading, the names of those that were there before, and which slice of how many it was
     end: dict[str, Any] | None = None
@@ -129,6 +131,10 @@ class ChunkSummary:
     begun: float  # seconds since the epoch, on the worker's clock: when the models had it
     done: float
     merges: int = 0  # models that were merged for it
+    actor: str = ""  # what scored it: its node and process
+    wait_seconds: float = 0.0  # that the actor had waited for it, since its last forward
+    read_seconds: float = 0.0  # see `Chunk`
+    decode_seconds: float = 0.0
     end: dict[str, Any] | None = None  # see `Chunk.end`
     work: float | None = None  # in the unit of a forecast; `bytes` where it is None
 

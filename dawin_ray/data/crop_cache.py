@@ -20,10 +20,11 @@ import shutil
 import stat
 import struct
 import tempfile
+import time
 import uuid
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,8 @@ class CropCache:
         """Add a chunk; False where the disk is too full or refuses."""
         folder = self._folder(chunk.dataset)
         pixels = np.ascontiguousarray(chunk.images).data
-        values = {KEY_FIELD.decode(): self.keys[chunk.dataset], "chunk": to_text(chunk)}
+        untimed = replace(chunk, read_seconds=0.0, decode_seconds=0.0)  # it was this once
+        values = {KEY_FIELD.decode(): self.keys[chunk.dataset], "chunk": to_text(untimed)}
         header = json.dumps(values).encode()
         lengths = LENGTHS.pack(zlib.crc32(header), zlib.crc32(pixels), len(header))
         temporary = folder / f".{chunk.name}.{uuid.uuid4().hex}.tmp"
@@ -280,10 +282,11 @@ class ReadChunks:
         for name in there or ():
             if name in finished:
                 continue
+            began = time.perf_counter()
             if (chunk := self.cache.read(shard.dataset, name)) is None:
                 break
             finished.add(name)
-            yield chunk
+            yield replace(chunk, read_seconds=time.perf_counter() - began)
         else:
             if there is not None:
                 return

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -62,14 +63,17 @@ class Listing:
         Names are as `shown`, as in `Shard.files`.
         """
         return self.take(
-            [
-                place
-                for place, (name, size, version) in enumerate(self.files.rows())
-                if wanted(shown(name), size, version)
-            ]
+            array(
+                "q",
+                (
+                    place
+                    for place, (name, size, version) in enumerate(self.files.rows())
+                    if wanted(shown(name), size, version)
+                ),
+            )
         )
 
-    def take(self, places: Sequence[int]) -> Listing:
+    def take(self, places: array[int]) -> Listing:
         """The same with its files at these places."""
         return dataclasses.replace(
             self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
@@ -81,7 +82,7 @@ class DecodeImages:
         for ordinal in itertools.count(reading.first):
             if reading.is_over:
                 return
-            begin, made = ordinal * size, None
+            begin, made, began = ordinal * size, None, time.perf_counter()
             name = f"{shard.dataset}/{chunk_name(shard, begin)}"
             # a try is all that is done for a chunk, as any of it may end the process
             with (
@@ -93,7 +94,8 @@ class DecodeImages:
                     if pending is not None:
                         pending.add(sample)
                 if pending is not None and pending.count:
-                    made, position = pending.chunk(position), pending.position
+                    made = pending.chunk(position, time.perf_counter() - began)
+                    position = pending.position
             if made is not None:
                 yield made
 
@@ -134,7 +136,8 @@ class DecodeImages:
         alone, again = deaths >= DEATHS_BEFORE_ISOLATION, "it is read again"
         self.tries.tell(
             f"a reader died ({nth(deaths)} time) at {where}: "
-            + ("its images are tried one by one in a process of their own" if alone else again)
+            + ("its images are tried one by one in a process of their own" if alone else again),
+            again="reading",
         )
         return OwnProcess(self.image) if alone else nullcontext(self.image)
 
@@ -150,6 +153,7 @@ class _Pending:
         self.labels: list[int | None] = []
         self.rejects: list[Reject] = []
         self.position = 0
+        self.decode_seconds = 0.0
 
     @property
     def count(self) -> int:
@@ -166,7 +170,9 @@ class _Pending:
             self._reject(sample, sample.error)
         else:
             assert sample.image is not None, "a sample without an error has an image"
+            began = time.perf_counter()
             crop = self.image(sample.image, self.shard.crop_border)
+            self.decode_seconds += time.perf_counter() - began
             if isinstance(crop, str):
                 self._reject(sample, crop, sha256(sample.image).hexdigest())
                 return
@@ -179,8 +185,8 @@ class _Pending:
             Reject(sample.sample_id, reason, sample.offset, digest, sample.broken, sample.lost)
         )
 
-    def chunk(self, before: int) -> Chunk:
-        """What was added; `before` is the position that the chunk begins at."""
+    def chunk(self, before: int, seconds: float) -> Chunk:
+        """What was added in so many seconds; `before` is the position that the chunk begins at."""
         return Chunk(
             name=chunk_name(self.shard, self.start),
             dataset=self.shard.dataset,
@@ -191,4 +197,6 @@ class _Pending:
             images=self.images[: len(self.ids)],
             rejects=self.rejects,
             bytes=self.position - before,
+            read_seconds=seconds - self.decode_seconds,
+            decode_seconds=self.decode_seconds,
         )

@@ -84,12 +84,13 @@ class GrowingFiles:
             return files
         files = files.take(files.names.order())
         names = iter(files.names)
-        last, lasting = next(names), []
+        last, lasting = next(names), array("q")
         for place, name in enumerate(names):
             if name != last:
                 lasting.append(place)
             last = name
-        return files.take([*lasting, len(files) - 1])
+        lasting.append(len(files) - 1)
+        return files.take(lasting)
 
 
 def files_of(rows: Iterable[tuple[str, int, str]]) -> Files:

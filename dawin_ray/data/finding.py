@@ -2,7 +2,8 @@
 
 Local folders are walked here: fsspec leaves out what it cannot list and does not enter links. A
 folder that cannot be listed stops; links to files and folders are followed; what is no file (FIFOs,
-sockets, devices) is never opened. What is left out is counted, so that it can be said.
+sockets, devices) is never opened. What is left out is counted, so that it can be said. Remote
+folders are listed by `remote`.
 """
 
 from __future__ import annotations
@@ -14,20 +15,18 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import fsspec
-from fsspec.asyn import AsyncFileSystem
 from fsspec.utils import glob_translate
 
-from dawin_ray.data.found import Found, is_system
+from dawin_ray.data import remote
+from dawin_ray.data.found import Found, is_system, leaves_out
 from dawin_ray.data.splits import expand, has_braces
 from dawin_ray.data.versions import REQUESTS, local_version, version_of
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown
 from dawin_ray.storage import filesystem, is_local, join, unreadable
-
-Info = dict[str, Any]  # what a storage tells of a file, in its own words
 
 MAGIC = re.compile(r"[*?\[]")
 
@@ -116,7 +115,8 @@ def _at(fs: fsspec.AbstractFileSystem, path: str, what: str) -> Found:
             found.taken.add(posixpath.basename(path), status.st_size, local_version(status))
     elif fs.isdir(path):
         found = Found(fs=fs, root=path, what=what, folder=True)
-        _take(found, _below(found, None))
+        for infos in remote.below(found, None):
+            _take(found, infos)
     else:
         found = Found(fs=fs, root=posixpath.dirname(path), what=what)
         _take(found, {path: fs.info(path)})
@@ -153,11 +153,8 @@ def _glob(found: Found, pattern: str) -> None:
     depth = None if "**" in rest else rest.count("/")
     below = Found(fs=found.fs, root=root, what=found.what)
     if not is_local(found.fs):
-        if _lists_at_once(found.fs):
-            infos = found.fs.glob(pattern, detail=True)
-        else:
-            infos = _below(below, depth)
-        _take(found, {path: info for path, info in infos.items() if regex.match(path)})
+        for infos in remote.below(below, depth):
+            _take(found, {path: info for path, info in infos.items() if regex.match(path)})
         return
     _walk(below, depth)
 
@@ -204,7 +201,7 @@ def _below_local(found: Found, folder: _Folder, depth: int | None) -> Iterator[_
             continue
         if stat.S_ISDIR(status.st_mode):
             this = (status.st_dev, status.st_ino)
-            if not _is_left_out(found, entry.name) and _is_new(found, name, this, folder.above):
+            if not leaves_out(found, entry.name) and _is_new(found, name, this, folder.above):
                 if not folder.prefix:
                     found.folders.add(entry.name)
                 if depth is None or name.count("/") < depth:
@@ -233,17 +230,6 @@ def _status_of(found: Found, entry: os.DirEntry[str], name: str) -> os.stat_resu
         raise unreadable(shown(entry.path), f"file of {found.what}", error) from error
 
 
-def _is_left_out(found: Found, folder: str) -> bool:
-    """Whether a folder of this name is not entered, which is noted."""
-    if is_system(folder):
-        found.system.add(folder)
-    elif folder.startswith("."):
-        found.hidden += 1
-    else:
-        return False
-    return True
-
-
 def _is_new(
     found: Found, name: str, this: tuple[int, int], above: tuple[tuple[int, int], ...]
 ) -> bool:
@@ -267,52 +253,7 @@ def _kind(status: os.stat_result) -> str | None:
     return None if kind == stat.S_IFREG else KINDS.get(kind, "special file")
 
 
-def _lists_at_once(fs: fsspec.AbstractFileSystem) -> bool:
-    """Whether a storage lists all below a prefix at once, and so raises where it may not.
-
-    fsspec's own walk leaves out folders that cannot be listed, whatever `on_error` says.
-    """
-    base, name = fsspec.AbstractFileSystem, "find"
-    if isinstance(fs, AsyncFileSystem):
-        base, name = AsyncFileSystem, "_find"
-    return getattr(type(fs), name) is not getattr(base, name)
-
-
-def _below(found: Found, depth: int | None) -> dict[str, Info]:
-    """All that is below a remote root, `depth` folders deep, as the storage tells it.
-
-    Raises:
-        UserError: a folder cannot be listed; by name.
-    """
-    fs = found.fs
-    if depth is None and _lists_at_once(fs):
-        at_once: dict[str, Info] = fs.find(found.root, detail=True)
-        return at_once
-    infos: dict[str, Info] = {}
-    waiting = [(found.root, 0)]
-    while waiting:
-        folder, level = waiting.pop()
-        try:
-            entries = fs.ls(folder, detail=True)
-        except Exception as error:  # every storage client has its own exceptions
-            raise unreadable(fs.unstrip_protocol(folder), f"folder of {found.what}", error) from (
-                error
-            )
-        for entry in entries:
-            path = entry["name"].rstrip("/")
-            # an index of HTTP has links to anywhere
-            if not path.startswith(folder.rstrip("/") + "/"):
-                continue
-            if entry.get("type") != "directory":
-                infos[path] = entry
-            elif depth is not None and level >= depth:
-                continue
-            elif not _is_left_out(found, posixpath.basename(path)):
-                waiting.append((path, level + 1))
-    return infos
-
-
-def _take(found: Found, infos: Mapping[str, Info]) -> None:
+def _take(found: Found, infos: Mapping[str, remote.Info]) -> None:
     for where, info in infos.items():
         parts = posixpath.relpath(where, found.root).split("/")
         if info.get("type") == "directory" or where.endswith("/"):

@@ -67,6 +67,17 @@ def is_system(name: str) -> bool:
     return plain in SYSTEM_FOLDERS or plain.startswith(SYSTEM_HIDDEN)
 
 
+def leaves_out(found: Found, folder: str) -> bool:
+    """Whether a folder of this name is not entered, which is noted."""
+    if is_system(folder):
+        found.system.add(folder)
+    elif folder.startswith("."):
+        found.hidden += 1
+    else:
+        return False
+    return True
+
+
 def file_of(found: Found, name: str) -> Beside | None:
     """Address, bytes and version of a file below the root, chosen by the path or not.
 
@@ -98,7 +109,7 @@ def class_folders(found: Found) -> tuple[str, ...]:
         UserError: a remote root cannot be listed.
     """
     listed = set(found.folders)
-    if not is_local(found.fs):
+    if not (is_local(found.fs) or found.folder):  # where the path is one, they were found with it
         try:
             entries = found.fs.ls(found.root, detail=True)
         except Exception as error:  # every storage client has its own exceptions

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -71,11 +71,6 @@ class ImageDecoder:
     def __init__(self, preprocessing: Preprocessing):
         """`preprocessing` is the model's."""
         self.preprocessing = preprocessing
-        self._crop = preprocessing.crop()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Made again elsewhere: what crops is a closure."""
-        return type(self), (self.preprocessing,)
 
     def __call__(self, encoded: bytes, border: int = 0) -> np.ndarray | str:
         """Its crop, uint8 [H, W, 3], without `border` pixels on each side; or why there is none.
@@ -87,7 +82,7 @@ class ImageDecoder:
                 self._check_resize(image.size, border)
                 image.load()
                 self._check_resize(image.size, border)  # an ICO tells its size only now
-                return self._crop(without_border(image, border))
+                return self.preprocessing.crop(without_border(image, border))
         except MemoryError:
             return "cannot be decoded: MemoryError: there is not enough memory for it"
         except Exception as error:  # noqa: BLE001  (decoders raise anything at damaged data)
@@ -98,7 +93,7 @@ class ImageDecoder:
         width, height = (side - 2 * border for side in size)
         if min(width, height) < 1:
             return  # for `without_border` to say
-        new_width, new_height = resized(self.preprocessing.config, width, height)
+        new_width, new_height = self.preprocessing.resized(width, height)
         # Pillow resizes each row first, then the columns of that
         if new_width * max(height, new_height) > MAX_PIXELS:
             through = f" by way of {new_width} x {height}" if height > new_height else ""
@@ -148,20 +143,6 @@ def without_border(image: Image.Image, border: int) -> Image.Image:
     if min(width, height) <= 2 * border:
         raise ValueError(f"{width} x {height} pixels leave nothing within a border of {border}")
     return image.crop((border, border, width - border, height - border))
-
-
-def resized(config: Any, width: int, height: int) -> tuple[int, int]:
-    """Width and height that open_clip's transform of a `PreprocessCfg` resizes an image to."""
-    size = config.size
-    target_height, target_width = (size, size) if isinstance(size, int) else tuple(size)
-    if config.resize_mode == "squash":
-        return target_width, target_height
-    if config.resize_mode == "shortest" and target_height == target_width:  # torchvision's
-        short = min(width, height)
-        return int(target_width * width / short), int(target_height * height / short)
-    across, down = width / target_width, height / target_height
-    ratio = max(across, down) if config.resize_mode == "longest" else min(across, down)
-    return round(width / ratio), round(height / ratio)
 
 
 def reason_of(error: Exception) -> str:

@@ -11,6 +11,7 @@ from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, Stor
 from dawin_ray.engine.local import LocalEngine
 from dawin_ray.engine.ray_stream import RayEngine
 from dawin_ray.engine.workers import Wiring
+from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
 
@@ -45,6 +46,9 @@ class Engine(Protocol):
         For what is of the order of rows and needs no model. Task, items and results are pickled
         between processes, and results should be small; a task may run twice.
         """
+
+    def sink(self) -> Sink | None:
+        """Where figures of a run are shown while it goes, within a session; None for nowhere."""
 
     def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
         """What `task` returns on each node that may do work, by the node's name."""

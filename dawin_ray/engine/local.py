@@ -20,6 +20,7 @@ from dawin_ray.data import Task
 from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of
 from dawin_ray.errors import UserError
+from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport
 from dawin_ray.storage import configure
@@ -83,6 +84,10 @@ class LocalEngine:
     ) -> Iterator[Result]:
         """One after the other, as they are asked for."""
         return map(task, items)
+
+    def sink(self) -> Sink | None:
+        """There are no metrics here."""
+        return None
 
     def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
         """In this process, which is all there is."""

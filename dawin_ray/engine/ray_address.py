@@ -16,6 +16,8 @@ from dawin_ray.names import first_line
 # A head that is being started may refuse a connection for some seconds, or have no name yet.
 PROBE_SECONDS, PROBE_PAUSE_SECONDS, CONNECT_SECONDS = 12.0, 1.0, 4.0
 
+MAX_PORT = 65_535
+
 VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 
 REFUSED_TOKEN = ("AuthenticationError", "InvalidAuthToken", "Unauthenticated")
@@ -41,6 +43,8 @@ def check_answers(address: str) -> None:
     host, colon, port = place.rpartition(":")
     if not colon or not port.isdigit():
         return  # such as auto, of which Ray knows more
+    if not 0 < int(port) <= MAX_PORT:
+        raise UserError(f"The Ray address {address!r} has no port of 1 to {MAX_PORT}.")
     begin = time.monotonic()
     while True:
         left = PROBE_SECONDS - (time.monotonic() - begin)
@@ -48,8 +52,8 @@ def check_answers(address: str) -> None:
             timeout = max(0.1, min(CONNECT_SECONDS, left))
             with socket.create_connection((host.strip("[]"), int(port)), timeout):
                 return
-        except (OSError, OverflowError) as error:  # an OverflowError is of a port
-            if left <= PROBE_PAUSE_SECONDS or isinstance(error, OverflowError):
+        except OSError as error:
+            if left <= PROBE_PAUSE_SECONDS:
                 raise UserError(
                     f"Nobody answers at the Ray address {address!r}, tried for "
                     f"{time.monotonic() - begin:.0f} s: {first_line(error)}. {HOW_TO_JOIN}"

@@ -18,7 +18,9 @@ import psutil
 from dawin_ray.attempts import nth
 from dawin_ray.engine.compute import Resources, Say
 from dawin_ray.engine.ray_address import ask_once, check_answers, not_joined
+from dawin_ray.engine.ray_metrics import RayMetrics
 from dawin_ray.errors import RayLostError, UserError
+from dawin_ray.metrics import drift_figures
 from dawin_ray.names import first_line, printable
 from dawin_ray.statistics import DriftReport
 from dawin_ray.stopping import before_leaving, undisturbed
@@ -318,24 +320,8 @@ def _without_stderr() -> Iterator[None]:
 def publish_drift(drift: Mapping[str, DriftReport], on: Resources) -> None:
     """Show drift as Ray metrics of this driver: value, threshold and alarm of each statistic.
 
-    Tags: data set, kind, quantity, of (an expert). A driver's gauges go with it, so on a cluster
-    that was joined they are held for METRICS_SECONDS.
+    A driver's gauges go with it, so on a cluster that was joined they are held for METRICS_SECONDS.
     """
-    from ray.util.metrics import Gauge
-
-    tags = ("dataset", "kind", "quantity", "of")
-    gauges = {
-        key: Gauge(f"dawin_ray_drift_{key}", description=text, tag_keys=tags)
-        for key, text in (
-            ("value", "A drift statistic of the last batch."),
-            ("threshold", "Above it, the statistic is an alarm."),
-            ("alarm", "1 where the statistic is an alarm, else 0."),
-        )
-    }
-    for dataset, found in drift.items():
-        for statistic in found.statistics:
-            names = {key: getattr(statistic, key) or "" for key in tags[1:]}
-            for key, gauge in gauges.items():
-                gauge.set(float(getattr(statistic, key)), tags={"dataset": dataset, **names})
+    RayMetrics().show(drift_figures(drift))
     if on.joined:
         time.sleep(METRICS_SECONDS)

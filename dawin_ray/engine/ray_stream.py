@@ -30,10 +30,12 @@ from dawin_ray.data import ChunkSummary, Task, from_row, pack, slices_of, to_row
 from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.ray_cluster import publish_drift, ray_session
 from dawin_ray.engine.ray_errors import encodable, told_plainly
+from dawin_ray.engine.ray_metrics import RayMetrics
 from dawin_ray.engine.ray_resources import TASK_CPUS, resources
 from dawin_ray.engine.ray_tasks import map_tasks, on_each_node
 from dawin_ray.engine.workers import Wiring, Worker, chunks_of
 from dawin_ray.errors import UserError
+from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass
 from dawin_ray.runs import RunDirectory, sent_of, text_of
 from dawin_ray.statistics import DriftReport
@@ -99,6 +101,10 @@ class RayEngine:
             UserError, RayLostError: as `run`.
         """
         return map_tasks(task, items, on)
+
+    def sink(self) -> Sink | None:
+        """Ray's metrics, which Prometheus finds at the driver's node."""
+        return RayMetrics()
 
     def each_node(self, task: Callable[[], Result], on: Resources) -> dict[str, Result]:
         """What `task` returns on each node that has CPUs. Raises as `run`."""

@@ -7,10 +7,12 @@ message at which a worker died: a chunk or a start that kills every process is n
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 
@@ -87,7 +89,8 @@ def chunks_of(part: Slice, wiring: Wiring) -> Iterator[Chunk]:
         if died:
             tries.tell(
                 f"a reader died at shard '{shown(shard.name)}' of data set '{shard.dataset}': it "
-                "is read again"
+                "is read again",
+                again="reading",
             )
         read = wiring.read.counted(tries) if died else wiring.read
         for chunk in read(part, before):
@@ -122,12 +125,15 @@ class Worker:
         self.scorer: Scorer | None = None
         self.fault: UserError | None = None
         self.under_way, self.told = "", 0.0  # the chunk, and when its progress was told
+        self.name = f"{socket.gethostname()}/{os.getpid()}"  # see `ChunkSummary.actor`
+        self.idle_since = 0.0  # seconds since the epoch: when models or a chunk were done
         self.alone = True  # whether a chunk is a try of its own
         self.forwards, self.beside = Lock(), Beside(threads)
         try:
             with on.tries.of(loading(stage.stage), "") as before:
                 self._check_starts(before)
                 self.scorer = self.load()
+                self.idle_since = time.time()
         except UserError as error:
             self.fault = error
         except Exception as error:  # noqa: BLE001  (the run ends with it, whatever it is)
@@ -186,7 +192,8 @@ class Worker:
                     return
             self.on.tries.tell(
                 f"a model actor of {self.stage.stage} died at one of the chunks {names[0]} to "
-                f"{names[-1]}: they are scored again, one by one"
+                f"{names[-1]}: they are scored again, one by one",
+                again="scoring",
             )
         yield
 
@@ -223,7 +230,12 @@ class Worker:
                     made = self.scorer(chunk, waited)
                 begun += waited.seconds
                 merges = self.scorer.merges - before
-        return chunk, made, summary_of(chunk, begun, merges)
+        summary = summary_of(chunk, begun, merges)
+        if chunk.end is None:
+            waited_for = max(0.0, begun - self.idle_since)  # a clock may be set back
+            summary = replace(summary, actor=self.name, wait_seconds=waited_for)
+            self.idle_since = summary.done
+        return chunk, made, summary
 
     def _begin_commit(
         self, chunk: Chunk, made: Tables, summary: ChunkSummary
@@ -279,7 +291,8 @@ class Worker:
         if died > 0:
             self.on.tries.tell(
                 f"a model actor of {stage} died while it loaded its models "
-                f"({nth(died)} time); another one is started"
+                f"({nth(died)} time); another one is started",
+                again="loading",
             )
 
     def _tell(self, died: int, chunk: Chunk) -> None:
@@ -293,7 +306,8 @@ class Worker:
             )
         self.on.tries.tell(
             f"a model actor of {stage} died ({nth(died)} time) at {_place(chunk)}: it is "
-            "scored again"
+            "scored again",
+            again="scoring",
         )
 
     def _out_of_memory(self, where: str, error: BaseException) -> UserError:
@@ -338,6 +352,8 @@ def summary_of(chunk: Chunk, begun: float, merges: int = 0) -> ChunkSummary:
         begun=begun,
         done=time.time(),
         merges=merges,
+        read_seconds=chunk.read_seconds,
+        decode_seconds=chunk.decode_seconds,
         end=chunk.end,
     )
 

@@ -5,6 +5,8 @@ prepared, `plan_of` and `verify` say what would be and what is. Imports everythi
 demo and bench, which import it.
 """
 
+from dawin_ray.job.json_log import STDOUT, json_log
+from dawin_ray.job.meter import Metered, metered
 from dawin_ray.job.plan import plan_of
 from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.job.progress import ConsoleProgress
@@ -12,8 +14,12 @@ from dawin_ray.job.score import score
 from dawin_ray.job.verify import verify
 
 __all__ = [
+    "STDOUT",
     "ConsoleProgress",
+    "Metered",
     "Prepared",
+    "json_log",
+    "metered",
     "plan_of",
     "prepare",
     "score",

@@ -5,10 +5,14 @@ The driver has a plan and a record of each part, and of no row.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from posixpath import basename
+
+import numpy as np
 
 from dawin_ray.data import Shard
 from dawin_ray.job.progress import step
@@ -19,13 +23,19 @@ from dawin_ray.runs import (
     Part,
     PartPlan,
     PredictionsPart,
+    RowsLostError,
+    Spread,
+    count_chunks,
     make_experts,
     make_predictions,
     merge_summaries,
     part_name,
+    plan_counting,
     plan_merging,
     plan_parts,
+    plan_spreads,
     read_summary,
+    repeated_names,
 )
 from dawin_ray.statistics import Summary
 
@@ -37,14 +47,18 @@ def experts_parts(passes: Passes, shards: Mapping[str, Sequence[Shard]]) -> Firs
 
     Raises:
         UserError: a file of the work is lost or damaged.
-        RowsLostError: rows that were read are not there.
+        RowsLostError: rows that were read are not there, or two samples of a shard have one name.
     """
     run, parts = passes.run, FirstParts()
     with step(passes.progress.say, "tables of pass 1") as found:
-        plans = plan_parts(run, shards, passes.chunk_size)
+        uncounted = plan_counting(shards)
+        counted = passes.engine.map(partial(count_chunks, run), uncounted, passes.on)
+        counts = itertools.chain.from_iterable(counted)
+        plans = plan_parts(shards, counts, passes.chunk_size)
         made = passes.engine.map(partial(make_experts, run), plans, passes.on)
         for plan, part in zip(plans, made, strict=True):
             parts.setdefault(plan.dataset, []).append((plan, part))
+        _check_names(passes, parts)
         found(_told(len(plans)))
     if passes.state == "unfinished":
         for dataset, of_set in parts.items():
@@ -76,6 +90,7 @@ def summaries_of(
 
     Raises:
         UserError: a summary is lost or damaged.
+        RowsLostError: a merged one is not of the samples of pass 1.
     """
     run, parts = passes.run, iter(second)
     trees = {name: [next(parts).summary for _ in of_set] for name, of_set in first.items()}
@@ -88,7 +103,10 @@ def summaries_of(
         merged = passes.engine.map(partial(merge_summaries, run), items, passes.on)
         trees |= {name: [next(merged) for _ in of_set] for name, of_set in plans.items()}
         level += 1
-    return {name: read_summary(run, files[0]) for name, files in trees.items()}
+    merged_of = {name: read_summary(run, files[0]) for name, files in trees.items()}
+    for name, summary in merged_of.items():
+        _check_ids(run.address, name, summary, [record for _, record in first[name]])
+    return merged_of
 
 
 def records_of(first: FirstParts) -> dict[str, list[ExpertsPart]]:
@@ -115,6 +133,30 @@ def counts_of_shards(
                 rejects[shard.key] += shard.rejects
         counts[dataset] = [(rows[shard.key], rejects[shard.key]) for shard in of_set]
     return counts
+
+
+def _check_names(passes: Passes, parts: FirstParts) -> None:
+    """Of shards that are in several parts, by tasks; the others' names were compared already."""
+    run, repeated = passes.run, Counter[Spread]()
+    spreads = plan_spreads(item for of_set in parts.values() for item in of_set)
+    found = passes.engine.map(partial(repeated_names, run), spreads, passes.on)
+    for spread, count in zip(spreads, found, strict=True):
+        repeated[replace(spread, share=0)] += count
+    for spread, count in repeated.items():
+        if count:
+            raise RowsLostError(
+                f"shard '{spread.shard}' of data set '{spread.dataset}' in {run.address}: "
+                f"{spread.count} samples have only {spread.count - count} names"
+            )
+
+
+def _check_ids(address: str, dataset: str, summary: Summary, parts: Sequence[ExpertsPart]) -> None:
+    rows, ids = sum(part.experts.rows for part in parts), np.array([part.ids for part in parts])
+    if summary.rows != rows or (summary.counts.ids != ids.sum(axis=0)).any():
+        raise RowsLostError(
+            f"data set '{dataset}' in {address}: {rows} samples were scored in pass 1, and the "
+            f"summary of the predictions is of {summary.rows}, or of others"
+        )
 
 
 def _told(count: int) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -119,7 +121,16 @@ def plan_of(prepared: Prepared) -> list[Any]:
             if job.compute.address
             else f"on this machine ({os.cpu_count()} CPUs, {gpus_here()} GPUs)"
         ),
+        f"planning  {sum(len(s.listing.files) for s in prepared.sources.values()):,} files listed; "
+        f"at most {peak_bytes() / 1e6:,.0f} MB of memory, libraries and weights included",
     ]
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    status = Path("/proc/self/status").read_text()
+    (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", status)
+    return int(kibibytes) * 1024
 
 
 def _reading(compute: ComputeConfig, shards: Sequence[Shard]) -> str:

@@ -24,6 +24,10 @@ FIRST_LINE_SECONDS = 2.0  # of a step that lasts
 
 ASK_SECONDS = 1.0  # between two looks at what workers tell
 
+# Two questions to workers may still be under way: Ray ends a process without a word that asks it
+# something while it is shut down.
+LEAVE_SECONDS = 12.0
+
 # The pace that a forecast goes by is that of the last minute, or of as many chunks at least.
 WINDOW_SECONDS, WINDOW_CHUNKS = 60.0, 8
 
@@ -48,13 +52,13 @@ def step(say: Say, what: str) -> Iterator[Callable[[str], None]]:
             say(line(" so far"))
             pause = LINE_SECONDS
 
-    with _beside(tell, done):
+    with beside(tell, done):
         yield found.append
     say(line(""))
 
 
 @contextmanager
-def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
+def beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
     """Runs `work` in a thread until `done`, which is set behind the block."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -62,7 +66,7 @@ def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join(timeout=2 * ASK_SECONDS)
+        thread.join(timeout=LEAVE_SECONDS)
 
 
 @contextmanager
@@ -101,7 +105,7 @@ def told(on: Resources, say: Say, label: str, stage: str) -> Iterator[Callable[[
             except Exception:
                 logger.debug("the workers of %s cannot be asked", stage, exc_info=True)
 
-    with _beside(work, done):
+    with beside(work, done):
         yield first.set
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,9 +19,10 @@ from dawin_ray.data import (
     large_above,
     plan_cache,
 )
-from dawin_ray.engine import Engine, Resources, Say, engine_of
+from dawin_ray.engine import Engine, Resources, engine_of
 from dawin_ray.errors import UserError
 from dawin_ray.job.fitting import drift_of_run, fit_datasets, save_fits, write_fits
+from dawin_ray.job.meter import Meter, Metered, metered
 from dawin_ray.job.parts import (
     FirstParts,
     counts_of_shards,
@@ -73,11 +75,13 @@ def score(
     *,
     restart: bool = False,
     engine: Engine | None = None,
+    meter: Meter | None = None,
 ) -> Report:
     """Run a job, or resume it, and return its report; a finished one is only read.
 
     Without a `progress`, lines go to the console. With `restart`, what the run directory holds of a
-    run is deleted first. `engine` takes the place of the one that the job names.
+    run is deleted first. `engine` takes the place of the one that the job names. A `meter` is told
+    what the run does, and its sinks so; the engine's are told in any case.
 
     SIGTERM and SIGUSR1 raise `stopping.Stopped`, a KeyboardInterrupt, where they would end this
     process otherwise; the same call resumes.
@@ -90,10 +94,13 @@ def score(
     progress = ConsoleProgress() if progress is None else progress
     engine = engine or engine_of(prepared.job.compute)
     with stoppable(*unheeded()):
-        return _run(prepared, engine, progress, restart)
+        if meter is not None:
+            return _run(prepared, engine, Metered(progress, meter), restart)
+        with metered(prepared.job.run_dir) as meter:
+            return _run(prepared, engine, Metered(progress, meter), restart)
 
 
-def _run(prepared: Prepared, engine: Engine, progress: Progress, restart: bool) -> Report:
+def _run(prepared: Prepared, engine: Engine, progress: Metered, restart: bool) -> Report:
     job = prepared.job
     progress.say(f"run directory {job.run_dir}")
     run = RunDirectory(job.run_dir)
@@ -109,7 +116,7 @@ def _run(prepared: Prepared, engine: Engine, progress: Progress, restart: bool) 
             with exclusive(job.run_dir) as fence:
                 RunDirectory(job.run_dir, fence=fence).work.remove()
         return Report.read(run)
-    with exclusive(job.run_dir) as fence, _session(prepared, engine, progress.say) as session:
+    with exclusive(job.run_dir) as fence, _session(prepared, engine, progress) as session:
         run = RunDirectory(job.run_dir, fence=fence)
         return _score(run, prepared, session, progress, cleared=restart)
 
@@ -120,7 +127,7 @@ def _clear(run_dir: str, fence: Fence | None) -> None:
     series.run.clear(series.names_to_clear())
 
 
-def _append(prepared: Prepared, engine: Engine, progress: Progress, cleared: bool) -> Report:
+def _append(prepared: Prepared, engine: Engine, progress: Metered, cleared: bool) -> Report:
     """Score what the run directory has not scored yet, as a batch; the last batch's report."""
     job = prepared.job
     common = prepared.only({}).fingerprint
@@ -146,7 +153,7 @@ def _append(prepared: Prepared, engine: Engine, progress: Progress, cleared: boo
             )
             batch = scored[-1]
         else:
-            with _session(prepared, engine, progress.say) as session:
+            with _session(prepared, engine, progress) as session:
                 claim = {**common, "precision": session.precision}
                 series.run.open(claim, job.to_yaml(), cleared=cleared)
                 batch = series.begin(shards)
@@ -169,12 +176,14 @@ class _Session:
 
 
 @contextmanager
-def _session(prepared: Prepared, engine: Engine, say: Say) -> Iterator[_Session]:
-    compute = prepared.job.compute
+def _session(prepared: Prepared, engine: Engine, progress: Metered) -> Iterator[_Session]:
+    compute, say, meter = prepared.job.compute, progress.say, progress.meter
+    meter.enter("starting")
     with ExitStack() as stack:
         with step(say, engine.starting):
             on = stack.enter_context(engine.session(say, prepared.job.storage_options))
         check_shared(prepared.job.run_dir, engine, on)
+        stack.enter_context(meter.shown(engine.sink(), on.tries))
         precision = resolve(compute.precision, on.device)
         say(
             f"{on.pool} on {on.device} ({precision}), "
@@ -187,11 +196,11 @@ def _score(
     run: RunDirectory,
     prepared: Prepared,
     session: _Session,
-    progress: Progress,
+    progress: Metered,
     *,
     cleared: bool = False,
 ) -> Report:
-    job, on = prepared.job, session.on
+    job, on, meter = prepared.job, session.on, progress.meter
     state = run.open(
         {**prepared.fingerprint, "precision": session.precision},
         job.to_yaml(),
@@ -226,13 +235,16 @@ def _score(
         progress=progress,
         counts=counts_of(shards, progress.say),
     )
-    fits, first = _fits_and_predictions(passes, prepared, spec)
+    fits, first = _fits_and_predictions(passes, prepared, spec, meter)
+    meter.enter("parts")
     compared = Compared.of([expert.name for expert in job.experts], job.methods, exact=job.exact)
     second = predictions_parts(passes, compared, first)
     outputs: list[Part | Output] = [*files_of_parts(first, second)]
     summaries = summaries_of(passes, first, second)
+    meter.enter("report")
     drift = drift_of_run(prepared, summaries)
     if drift is not None:
+        meter.drifted(drift)
         session.engine.publish(drift, on)
     found = Scored(fits=fits, summaries=summaries)
     report = summarise(run, spec, records_of(first), found, on, passes.timings)
@@ -257,19 +269,22 @@ def _score(
     for _ in session.engine.map(run.work.remove, run.work.folders(), on):
         pass  # of chunks there may be millions
     run.work.remove()
+    meter.enter("done")
     return report
 
 
 def _fits_and_predictions(
-    passes: Passes, prepared: Prepared, spec: ScoringSpec
+    passes: Passes, prepared: Prepared, spec: ScoringSpec, meter: Meter
 ) -> tuple[Mapping[str, Fit], FirstParts]:
     """The passes, and the fit between them; the fit of each data set, and the parts of pass 1."""
     job, run, say = prepared.job, passes.run, passes.progress.say
 
     def go(stage: Pass) -> FirstParts:
         passes(stage)
+        meter.enter("parts")
         first = experts_parts(passes, prepared.shards)
         check_usable(records_of(first), job.max_reject_fraction, job.max_broken_shards)
+        meter.enter("fit")
         return first
 
     if not job.one_pass:
@@ -318,6 +333,7 @@ def _cache(
 def _noted(run: RunDirectory) -> str | None:
     """Where an earlier start of the run had its crop cache, if it was in a temporary folder."""
     try:
-        return str(run.read_json(CACHE_NOTE)) if run.exists(CACHE_NOTE) else None
+        found = json.loads(run.read_text(CACHE_NOTE)) if run.exists(CACHE_NOTE) else None
     except ValueError:  # damaged: then the crops are made again
         return None
+    return found if isinstance(found, str) else None

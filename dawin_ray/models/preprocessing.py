@@ -6,9 +6,9 @@ were trained; another tag of the same architecture may have others. A file says 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from PIL import Image
 from dawin_ray.errors import UserError
 from dawin_ray.models import clip
 from dawin_ray.models.checkpoints import is_tag
+from dawin_ray.models.crops import CropConfig
 from dawin_ray.settings import Settings
-
-if TYPE_CHECKING:
-    from open_clip.transform import PreprocessCfg
 
 SHOWN_TAGS = 4  # in a line for people
 
@@ -149,7 +147,7 @@ def described(values: Mapping[str, Any]) -> str:
     return f"mean {mean}, std {std}, {values['interpolation']}, {values['resize_mode']}"
 
 
-def as_values(config: PreprocessCfg) -> dict[str, Any]:
+def as_values(config: CropConfig) -> dict[str, Any]:
     """open_clip's settings as plain values, of JSON too."""
     return {key: _plain(value) for key, value in asdict(config).items()}
 
@@ -178,7 +176,7 @@ class Preprocessing:
     Together they equal open_clip's transform to the last bit.
     """
 
-    config: PreprocessCfg
+    config: CropConfig
     source: str = field(default="", compare=False)  # of its values, for people
 
     def to_values(self) -> dict[str, Any]:
@@ -193,27 +191,20 @@ class Preprocessing:
     @classmethod
     def of(cls, config: Mapping[str, Any], source: str = "") -> Preprocessing:
         """The preprocessing of a `preprocess_cfg`, as open_clip's towers have it."""
-        return cls(config=clip.transform.PreprocessCfg(**config), source=source)
+        return cls(config=CropConfig(**config), source=source)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of a crop."""
-        size = self.config.size
-        return (size, size) if isinstance(size, int) else tuple(size)
+        return self.config.height_and_width
 
-    def crop(self) -> Callable[[Image.Image], np.ndarray]:
-        """A function from an image to its crop, uint8 [H, W, 3]."""
-        whole = clip.transform.image_transform_v2(self.config, is_train=False)
-        *steps, to_tensor, normalise = whole.transforms
-        assert "Normalize" in type(normalise).__name__, "open_clip's transform ends otherwise now"
-        assert "ToTensor" in type(to_tensor).__name__
+    def crop(self, image: Image.Image) -> np.ndarray:
+        """An image's crop, uint8 [H, W, 3]."""
+        return self.config.crop(image)
 
-        def apply(image: Image.Image) -> np.ndarray:
-            for step in steps:
-                image = step(image)
-            return np.asarray(image)
-
-        return apply
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that an image of these is resized to."""
+        return self.config.resized(width, height)
 
     def normalise(self, crops_BHW3: torch.Tensor) -> torch.Tensor:
         """Normalised float32 [B, 3, H, W] of uint8 crops, on their device."""

@@ -1,19 +1,27 @@
-"""Runs against each other, sample by sample: two fine-tunings, two dates."""
+"""Runs against each other, sample by sample: two fine-tunings, two dates.
+
+Their rows are read in step, a block at a time. M experts.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
+import pyarrow as pa
 
-from dawin_ray.method import DAWIN, named_weights
+from dawin_ray import tables
+from dawin_ray.method import named_weights
 from dawin_ray.report.figures import ALPHA, Says, verdict
-from dawin_ray.report.finished import Columns, FinishedRun
+from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.words import shown_p, shown_percent, shown_points
-from dawin_ray.runs import RunDirectory
+from dawin_ray.runs import RunDirectory, table_in_blocks
 from dawin_ray.statistics import Interval, accuracy, holm, mcnemar, paired_differences
+
+COLUMNS = ("sample_id", "label", "prediction", "coefficient")  # that are read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,55 +70,97 @@ def compare_runs(runs: Sequence[RunDirectory]) -> list[Comparison]:
 def _on_dataset(
     dataset: str, first: FinishedRun, others: Sequence[FinishedRun]
 ) -> Iterator[Comparison]:
-    base = first.columns(dataset)
     for other in others:
         row = Comparison(dataset=dataset, run=other.address)
         if dataset not in other.datasets:
             yield replace(row, says=f"not in {other.address}")
-            continue
-        columns = other.columns(dataset)
-        if not base.sample_id.equals(columns.sample_id):
+        elif (found := _counted(dataset, first, other)) is None:
             yield replace(row, says="other samples: not comparable pair by pair")
-            continue
+        elif not found.rows:
+            yield replace(row, rows=0, says="no samples")
+        else:
+            yield found.told(row, first.experts, other.experts)
+
+
+@dataclass
+class _Counts:
+    """What is counted of two runs' predictions, block by block."""
+
+    rows: int = 0
+    changed: int = 0
+    known: int = 0  # with the same label in both
+    right: tuple[int, int] = (0, 0)  # of these, by run
+    better: int = 0
+    worse: int = 0
+    # of coefficients, added row after row, so that any blocks give the same bits [M]
+    weights: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+
+    def add(self, first: pa.Table, other: pa.Table) -> None:
+        """A block of the same samples."""
+        label, theirs = (t["label"].fill_null(-1).to_numpy() for t in (first, other))
+        a, b = (t["prediction"].to_numpy() for t in (first, other))
+        known = (label >= 0) & (label == theirs)
+        right, other_right = (a == label)[known], (b == label)[known]
+        self.rows += len(label)
+        self.changed += int((a != b).sum())
+        self.known += int(known.sum())
+        self.right = (self.right[0] + int(right.sum()), self.right[1] + int(other_right.sum()))
+        self.better += int((other_right & ~right).sum())
+        self.worse += int((right & ~other_right).sum())
+        self.weights = (_added(self.weights[0], first), _added(self.weights[1], other))
+
+    def told(self, row: Comparison, first: Sequence[str], other: Sequence[str]) -> Comparison:
+        """The row with its figures; experts' names by run."""
+        means = [
+            dict(zip(experts, (total / self.rows).tolist(), strict=True))
+            for experts, total in zip((first, other), self.weights, strict=True)
+            if total is not None
+        ]
         row = replace(
             row,
-            rows=len(base.label),
-            changed=float((base.prediction[DAWIN] != columns.prediction[DAWIN]).mean()),
-            first_weights=_mean_weights(base, first.experts),
-            weights=_mean_weights(columns, other.experts),
+            rows=self.rows,
+            changed=self.changed / self.rows,
+            first_weights=means[0],
+            weights=means[1],
         )
-        yield _paired(row, base, columns)
+        if not self.known:
+            return row
+        return replace(
+            row,
+            first=accuracy(self.right[0], self.known),
+            this=accuracy(self.right[1], self.known),
+            difference=paired_differences([(self.better, self.worse, self.known)]),
+            better=self.better,
+            worse=self.worse,
+            p=mcnemar(self.better, self.worse),
+        )
 
 
-def _paired(row: Comparison, first: Columns, other: Columns) -> Comparison:
-    """The same with figures over the samples that have one label in both."""
-    known = first.known & (first.label == other.label)
-    n = int(known.sum())
-    if not n:
-        return row
-    a, b = (c.prediction[DAWIN][known] == c.label[known] for c in (first, other))
-    better, worse = int((b & ~a).sum()), int((a & ~b).sum())
-    return replace(
-        row,
-        first=accuracy(int(a.sum()), n),
-        this=accuracy(int(b.sum()), n),
-        difference=paired_differences([(better, worse, n)]),
-        better=better,
-        worse=worse,
-        p=mcnemar(better, worse),
-    )
+def _counted(dataset: str, first: FinishedRun, other: FinishedRun) -> _Counts | None:
+    """Of two runs' rows, read in step; None where they are of other samples."""
+    found = _Counts()
+    blocks = [
+        table_in_blocks(of.run, "predictions", dataset, list(COLUMNS)) for of in (first, other)
+    ]
+    for ours, theirs in zip_longest(*blocks):
+        if ours is None or theirs is None or not ours["sample_id"].equals(theirs["sample_id"]):
+            return None
+        found.add(ours, theirs)
+    return found
+
+
+def _added(total: np.ndarray | None, block: pa.Table) -> np.ndarray:
+    column = block["coefficient"]
+    rows_NM = tables.rows_of(column, len(column[0])).astype(np.float64)
+    if total is not None:
+        rows_NM = np.concatenate([total[None], rows_NM])
+    added: np.ndarray = np.add.reduce(rows_NM, axis=0)
+    return added
 
 
 def _judged(row: Comparison, adjusted: float) -> Comparison:
     assert row.difference is not None
     return replace(row, p_holm=adjusted, says=verdict(row.difference.value, adjusted < ALPHA))
-
-
-def _mean_weights(columns: Columns, experts: Sequence[str]) -> dict[str, float]:
-    if not len(columns.label):
-        return {}
-    means_M = columns.coefficient.mean(axis=0, dtype=np.float64).tolist()
-    return dict(zip(experts, means_M, strict=True))
 
 
 def comparison_lines(rows: Sequence[Comparison], first: str) -> str:

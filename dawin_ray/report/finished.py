@@ -1,7 +1,4 @@
-"""What a finished run holds, for a reader: its job, its fits, and a data set's rows as columns.
-
-N samples, M experts.
-"""
+"""What a finished run holds, for a reader: its job, its fits, and a data set's rows."""
 
 from __future__ import annotations
 
@@ -10,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-import pyarrow as pa
 import yaml
 
-from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
-from dawin_ray.method import DAWIN, Fit, Method, Mixture
+from dawin_ray.method import Fit, Method, Mixture
 from dawin_ray.runs import (
     BATCHES,
     JOB,
@@ -26,9 +20,11 @@ from dawin_ray.runs import (
     Mixtures,
     RunDirectory,
     read_class_names,
+    rows_in_blocks,
     summary_of,
+    table_in_blocks,
 )
-from dawin_ray.statistics import Summary
+from dawin_ray.statistics import Rows, Summary
 from dawin_ray.storage import join
 
 REPORT = "report.json"
@@ -88,12 +84,21 @@ class FinishedRun:
         """
         if dataset in self.summaries:
             return self.summaries[dataset]
-        compared = Compared.of(self.experts, self.methods, exact=self.job.exact)
-        return summary_of(self.run, dataset, compared)
+        return summary_of(self.run, dataset, self.compared)
 
-    def columns(self, dataset: str) -> Columns:
-        """A data set's predictions, all of them."""
-        return Columns.read(self.run, dataset, self.methods, len(self.experts))
+    def first_rows(self, dataset: str, count: int) -> tuple[list[str], Rows]:
+        """The ids and the rows of a data set's first `count` predictions. Raises as `summary`."""
+        ids = table_in_blocks(self.run, "predictions", dataset, ["sample_id"], count)
+        rows = rows_in_blocks(self.run, dataset, self.compared, count)
+        found = next(zip(ids, rows, strict=False), None)
+        if found is None:
+            return [], Rows.none(self.experts, self.compared.methods)
+        return found[0]["sample_id"].to_pylist(), found[1]
+
+    @property
+    def compared(self) -> Compared:
+        """Whose answers its columns have."""
+        return Compared.of(self.experts, self.methods, exact=self.job.exact)
 
     @property
     def tasks(self) -> dict[str, str]:
@@ -122,75 +127,6 @@ class FinishedRun:
             for found in table["dataset"].value_counts().to_pylist():
                 counts[found["values"]] += found["counts"]
         return counts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """A data set's predictions as arrays; `label` is -1 where there is none."""
-
-    sample_id: pa.ChunkedArray  # string [N]
-    label: np.ndarray  # int64 [N]
-    prediction: dict[str, np.ndarray]  # method, DaWin among them -> int32 [N]
-    confidence: dict[str, np.ndarray]
-    nll: dict[str, np.ndarray]
-    brier: dict[str, np.ndarray]
-    coefficient: np.ndarray  # float32 [N, M]
-    cluster: np.ndarray | None  # int32 [N]
-    entropy: np.ndarray  # of the experts, float32 [N, M]
-    expert_prediction: np.ndarray  # int32 [N, M]
-
-    @classmethod
-    def read(
-        cls, run: RunDirectory, dataset: str, methods: Sequence[Method], experts: int
-    ) -> Columns:
-        """Read a data set's two tables, which hold the same samples in the same order.
-
-        Raises:
-            RuntimeError: they do not.
-        """
-        folder = f"dataset={dataset}"
-
-        def column(kind: str, name: str) -> pa.ChunkedArray:
-            # one at a time: together they would be held twice
-            return pa.concat_tables(run.parts.read(kind, folder, columns=[name]))[name]
-
-        sample_id = column("predictions", "sample_id")
-        if not column("experts", "sample_id").equals(sample_id):
-            raise RuntimeError(
-                f"experts and predictions of data set '{dataset}' in {run.address} hold other "
-                "samples, or in another order"
-            )
-        by_method: dict[str, dict[str, np.ndarray]] = {}
-        for name in ("prediction", "confidence", "nll", "brier"):
-            found: dict[str, np.ndarray] = {}
-            for kind, prefix, chosen in (
-                ("experts", "baseline", [m for m in methods if m.kind != "fit"]),
-                ("predictions", "fit", [m for m in methods if m.kind == "fit"]),
-            ):
-                if chosen:
-                    rows_NQ = tables.rows_of(column(kind, f"{prefix}_{name}"), len(chosen))
-                    found |= {m.name: rows_NQ[:, q] for q, m in enumerate(chosen)}
-            by_method[name] = found | {DAWIN: column("predictions", name).to_numpy()}
-        cluster = column("predictions", "cluster")
-        return cls(
-            sample_id=sample_id,
-            label=column("predictions", "label").fill_null(-1).to_numpy(),
-            coefficient=tables.rows_of(column("predictions", "coefficient"), experts),
-            cluster=None if cluster.null_count else cluster.to_numpy(),
-            entropy=tables.rows_of(column("predictions", "expert_entropy"), experts),
-            expert_prediction=tables.rows_of(column("predictions", "expert_prediction"), experts),
-            **by_method,
-        )
-
-    @property
-    def known(self) -> np.ndarray:
-        """Whether a sample has a label, bool [N]."""
-        return np.asarray(self.label >= 0)
-
-    def right(self, name: str) -> np.ndarray:
-        """Whether a method is right on each sample that has a label."""
-        right: np.ndarray = (self.prediction[name] == self.label)[self.known]
-        return right
 
 
 def job_of(run: RunDirectory) -> Job:

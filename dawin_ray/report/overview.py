@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 import dawin_ray
-from dawin_ray.report import pictures
 from dawin_ray.report.page import csv_of, template
 from dawin_ray.report.tally import Report, alarms_of
 from dawin_ray.runs import CSV, PAGE, Series
 from dawin_ray.storage import join
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEMPLATE = "overview.html.j2"
 
@@ -34,6 +35,8 @@ def write_overview(series: Series) -> str:
 
 def overview_of(reports: Sequence[Report], address: str, words: str) -> str:
     """The page, whole, of batches from the oldest to the youngest."""
+    from dawin_ray.report import pictures
+
     shown = reports[-SHOWN_BATCHES:]
     names = dict.fromkeys(row.dataset for report in shown for row in report.datasets)
     drawn = {name: pictures.of_batches(name, shown) for name in names}
@@ -65,6 +68,8 @@ def overview_words(reports: Sequence[Report]) -> str:
 
 def drift_table(reports: Sequence[Report]) -> pd.DataFrame:
     """All statistics of all batches, one a row."""
+    import pandas as pd
+
     return pd.DataFrame(
         [
             {"batch": report.batch, "dataset": dataset, "n": found.n, **asdict(statistic)}

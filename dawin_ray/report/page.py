@@ -8,21 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-import pandas as pd
 
 import dawin_ray
 from dawin_ray.method import DAWIN
-from dawin_ray.report import pictures
 from dawin_ray.report.audit import audit
 from dawin_ray.report.figures import ALPHA, Audit, ClassGain, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
-from dawin_ray.report.heat import of_weights
 from dawin_ray.report.tally import Report
 from dawin_ray.report.tasks import task_table
-from dawin_ray.report.thumbnails import Sheet, sheet
+from dawin_ray.report.thumbnails import FIRST, Sheet, sheet
 from dawin_ray.report.words import (
     shown_number,
     shown_p,
@@ -51,6 +48,9 @@ from dawin_ray.statistics import (
     Summary,
 )
 from dawin_ray.storage import configure, join
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEMPLATE = "page.html.j2"
 
@@ -87,7 +87,7 @@ def write_page(
         run.write_text(join(CSV, f"{name}.csv"), csv_of(frame))
     configure(finished.job.storage_options)
     sheets = {
-        d.name: sheet(d, finished.columns(d.name), finished.experts, thumbnails)
+        d.name: sheet(d, *finished.first_rows(d.name, FIRST), thumbnails)
         for d in finished.job.datasets
         if thumbnails and d.name in finished.datasets
     }
@@ -101,6 +101,9 @@ def page_of(
     found: Audit, report: Report, address: str, sheets: Mapping[str, Sequence[Sheet]]
 ) -> str:
     """The page, whole: no script, no request. `sheets` are example images by data set."""
+    from dawin_ray.report import pictures  # drawing takes memory, and is what a run does last
+    from dawin_ray.report.heat import of_weights
+
     drawn = {
         "suite": pictures.of_suite(found),
         "robustness": pictures.of_robustness(found),
@@ -148,6 +151,8 @@ def template(name: str) -> jinja2.Template:
 
 def tables_of(found: Audit) -> dict[str, pd.DataFrame]:
     """The audit's figures as flat tables, by the names of TABLES and COSTS."""
+    import pandas as pd
+
     makers = (_scores_of, _differences_of, _clusters_of, _classes_of, _weights_of)
     tables = {
         name: pd.DataFrame(

@@ -14,7 +14,6 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from scipy import stats
 from scipy.special import expit, logit
 
 from dawin_ray.method import DAWIN, FEW_EXPERTS
@@ -267,6 +266,8 @@ def _spreads(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
 
 def _marginals(mixture: Components, i: int, x: np.ndarray) -> list[np.ndarray]:
     """Weighted densities of the i-th coefficient at x: a Dirichlet's entries are Beta."""
+    from scipy import stats
+
     found = []
     for weight, concentration in zip(mixture.weights, mixture.concentrations, strict=True):
         rest = sum(concentration[:i]) + sum(concentration[i + 1 :])

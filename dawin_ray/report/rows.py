@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 
 from dawin_ray import tables
@@ -12,11 +12,11 @@ from dawin_ray.errors import UserError
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.runs import RunDirectory, Series
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # where a row is from; no columns of the files, but of their folders' names
 PLACES = ("dataset", "batch")
-
-# a missing label, cluster or prediction is NA, and integers stay integers
-NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 
 
 def read_predictions(
@@ -50,7 +50,15 @@ def read_predictions(
             f"{run_dir!r} has no predictions of a data set {dataset!r}; it has: "
             f"{', '.join(sorted(names)) or 'none'}."
         )
-    frame: pd.DataFrame = pa.concat_tables(found).to_pandas(types_mapper=NULLABLE.get)
+    return _frame(pa.concat_tables(found))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """A missing label, cluster or prediction is NA, and integers stay integers."""
+    import pandas as pd
+
+    nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
     return frame
 
 

@@ -22,7 +22,7 @@ from dawin_ray.data import (
     without_border,
 )
 from dawin_ray.method import DAWIN, named_weights
-from dawin_ray.report.finished import Columns
+from dawin_ray.statistics import Rows
 
 SIDE = 96  # pixels
 
@@ -48,21 +48,19 @@ class Sheet:
     images: tuple[Thumbnail, ...]
 
 
-def groups_of(columns: Columns, experts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Rows among the first ones that belong to each group, by the group's name."""
-    first = slice(0, FIRST)
+def groups_of(rows: Rows) -> dict[str, np.ndarray]:
+    """Places of the rows that belong to each group, by the group's name."""
     groups: dict[str, np.ndarray] = {}
-    if columns.cluster is not None:
-        for k in np.unique(columns.cluster[first]):
-            groups[f"cluster {k}"] = np.flatnonzero(columns.cluster[first] == k)
-    known = columns.known[first]
+    if rows.cluster is not None:
+        for k in np.unique(rows.cluster):
+            groups[f"cluster {k}"] = np.flatnonzero(rows.cluster == k)
+    known = rows.label >= 0
     if known.any():
         right = {
-            name: (columns.prediction[name][first] == columns.label[first]) & known
-            for name in (*experts, DAWIN)
+            name: (rows.prediction[name] == rows.label) & known for name in (*rows.experts, DAWIN)
         }
-        some = np.any([right[name] for name in experts], axis=0)
-        every = np.all([right[name] for name in experts], axis=0)
+        some = np.any([right[name] for name in rows.experts], axis=0)
+        every = np.all([right[name] for name in rows.experts], axis=0)
         cells = {
             "no expert right, DaWin right": ~some & right[DAWIN],
             "some expert right, DaWin right": some & ~every & right[DAWIN],
@@ -73,39 +71,36 @@ def groups_of(columns: Columns, experts: Sequence[str]) -> dict[str, np.ndarray]
     return groups
 
 
-def sheet(
-    config: DatasetConfig, columns: Columns, experts: Sequence[str], count: int
-) -> list[Sheet]:
-    """Up to `count` examples of each group, spread over its rows.
+def sheet(config: DatasetConfig, ids: Sequence[str], rows: Rows, count: int) -> list[Sheet]:
+    """Up to `count` examples of each group, spread over the rows, which have these ids.
 
     An image that cannot be read again is left out.
     """
     chosen = {
-        name: rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
-        for name, rows in groups_of(columns, experts).items()
+        name: places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
+        for name, places in groups_of(rows).items()
     }
-    ids = columns.sample_id.slice(0, FIRST).to_pylist()
-    wanted = {ids[row] for rows in chosen.values() for row in rows}
+    wanted = {ids[place] for places in chosen.values() for place in places}
     uris = dict(_uris(make_shards(config, list_files(config)), wanted, config.crop_border))
     return [
         Sheet(
             group=name,
             images=tuple(
-                Thumbnail(uri=uris[ids[row]], title=f"{ids[row]}{title_of(columns, row, experts)}")
-                for row in rows
-                if ids[row] in uris
+                Thumbnail(uri=uris[ids[place]], title=f"{ids[place]}{title_of(rows, place)}")
+                for place in places
+                if ids[place] in uris
             ),
         )
-        for name, rows in chosen.items()
+        for name, places in chosen.items()
     ]
 
 
-def title_of(columns: Columns, row: int, experts: Sequence[str]) -> str:
+def title_of(rows: Rows, place: int) -> str:
     """What follows a sample's id: its label, the answers, and every expert's weight."""
-    label = f", label {columns.label[row]}" if columns.known[row] else ""
-    answers = ", ".join(f"{name} {columns.prediction[name][row]}" for name in experts)
-    weights = named_weights(experts, columns.coefficient[row].tolist())
-    return f"{label}; DaWin {columns.prediction[DAWIN][row]}, {answers}; weights {weights}"
+    label = f", label {rows.label[place]}" if rows.label[place] >= 0 else ""
+    answers = ", ".join(f"{name} {rows.prediction[name][place]}" for name in rows.experts)
+    weights = named_weights(rows.experts, rows.coefficient[place].tolist())
+    return f"{label}; DaWin {rows.prediction[DAWIN][place]}, {answers}; weights {weights}"
 
 
 def _uris(shards: Sequence[Shard], wanted: set[str], border: int) -> Iterator[tuple[str, str]]:

@@ -28,14 +28,15 @@ from dawin_ray.runs.making import log_expertise_of, make_experts, make_predictio
 from dawin_ray.runs.manifest import Manifest, SeriesManifest, manifest_of, reseal
 from dawin_ray.runs.part_records import ExpertsPart, PredictionsPart
 from dawin_ray.runs.parts import Parts, part_name
-from dawin_ray.runs.planning import PartPlan, plan_parts
+from dawin_ray.runs.planning import PartPlan, count_chunks, plan_counting, plan_parts
 from dawin_ray.runs.scored import Compared, rows_of
 from dawin_ray.runs.row_ranges import rows_between
 from dawin_ray.runs.seals import (
     FIGURES_OF_LABELS, faults_of_manifest, faults_of_outputs, unlisted_files,
 )  # fmt: skip
 from dawin_ray.runs.series import Series, shards_of
-from dawin_ray.runs.summaries import summary_of
+from dawin_ray.runs.spread import Spread, plan_spreads, repeated_names
+from dawin_ray.runs.summaries import rows_in_blocks, summary_of, table_in_blocks
 from dawin_ray.runs.summing import Merging, merge_summaries, plan_merging, read_summary
 from dawin_ray.runs.task_lists import sent_of, text_of
 from dawin_ray.runs.usable import SHOWN_REASONS, broken_of, check_usable, kind_of_reason
@@ -47,10 +48,12 @@ __all__ = [
     "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compared", "ExpertsPart", "FitEntry",
     "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts",
     "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig",
-    "SavedFits", "Series", "SeriesManifest", "State", "Work", "broken_of", "changed_files",
-    "check_usable", "faults_of_manifest", "faults_of_outputs", "files_of", "kind_of_reason",
-    "load_saved", "log_expertise_of", "make_experts", "make_predictions", "manifest_of",
-    "merge_summaries", "part_name", "plan_merging", "plan_parts", "read_class_names",
-    "read_summary", "reseal", "rows_between", "rows_of", "saved_reference", "sent_of", "shards_of",
-    "summary_of", "text_of", "unlisted_files", "words_of_broken", "write_class_names",
+    "SavedFits", "Series", "SeriesManifest", "Spread", "State", "Work", "broken_of",
+    "changed_files", "check_usable", "count_chunks", "faults_of_manifest", "faults_of_outputs",
+    "files_of", "kind_of_reason", "load_saved", "log_expertise_of", "make_experts",
+    "make_predictions", "manifest_of", "merge_summaries", "part_name", "plan_counting",
+    "plan_merging", "plan_parts", "plan_spreads", "read_class_names", "read_summary",
+    "repeated_names", "reseal", "rows_between", "rows_in_blocks", "rows_of", "saved_reference",
+    "sent_of", "shards_of", "summary_of", "table_in_blocks", "text_of", "unlisted_files",
+    "words_of_broken", "write_class_names",
 ]  # fmt: skip

@@ -43,7 +43,7 @@ _OTHER = re.compile(
     rf"{CSV}/(scores|differences|clusters|classes|weights|costs|drift)\.csv"
     rf"|{WORK}/({'|'.join(TABLES)})/[^/]+/[^/]+/[^/]+\.parquet"
     rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
-    rf"|{WORK}/parts/({'|'.join(OF_DATASETS)})/[^/]+/part-\d{{5}}\.(json|summary)"
+    rf"|{WORK}/parts/({'|'.join(OF_DATASETS)})/[^/]+/part-\d{{5}}\.(json|names|summary)"
     rf"|{WORK}/summaries/[^/]+/\d+-\d+\.summary"
     rf"|{TASKS}/[a-z_]+-\d{{5}}"
     rf"|{INDEX}/[^/]+/[^/]+\.json"

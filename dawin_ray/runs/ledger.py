@@ -9,7 +9,7 @@ and remembers only the shards that are under way.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,31 +145,41 @@ def _found(
     work = run.work
     with_rejects: tuple[Kind, ...] = (*kinds, "rejects")
     there = {kind: work.all_chunks(kind, dataset) for kind in with_rejects}
-    marks = [work.find_marks(kind, dataset) for kind in kinds]
 
-    def is_whole(key: str) -> bool:
-        first, *others = (of_kind.get(key) for of_kind in marks)
-        if first is None or any(mark != first for mark in others):
-            return False
-        spoilt = [
-            chunk
-            for chunk, counts in first.chunks.items()
-            for needed in [with_rejects if counts is not None and counts[1] else kinds]
-            if not all(chunk in there[kind].get(key, ()) for kind in needed)
-        ]
-        for chunk in spoilt:
-            for kind in kinds:
-                work.remove_chunk(kind, dataset, key, chunk)
-                there[kind].get(key, set()).discard(chunk)
-        return not spoilt
+    def names_of(key: str) -> dict[Kind, set[str]]:
+        return {kind: set(filter(None, there[kind].pop(key, "").split("/"))) for kind in there}
 
-    sound = set(filter(is_whole, marks[-1]))
-    for key in marks[-1].keys() - sound:
+    sound, begun = set[str](), dict[str, set[str]]()
+    keys = sorted(work.marks(kinds[-1], dataset))
+    marks = zip(*(work.find_marks(kind, dataset, keys) for kind in kinds), strict=True)
+    for key, of_kinds in zip(keys, marks, strict=True):
+        names = names_of(key)
+        spoilt = _spoilt(of_kinds, kinds, names)
+        if spoilt == []:
+            sound.add(key)
+            continue
         for kind in kinds:
             work.remove_mark(kind, dataset, key)
-    begun = {
-        key: names.intersection(*(there[kind].get(key, ()) for kind in kinds))
-        for key, names in there[kinds[-1]].items()
-        if key not in sound
-    }
+            for chunk in spoilt or ():
+                work.remove_chunk(kind, dataset, key, chunk)
+                names[kind].discard(chunk)
+        begun[key] = set.intersection(*(names[kind] for kind in kinds))
+    for key in list(there[kinds[-1]]):
+        names = names_of(key)
+        begun[key] = set.intersection(*(names[kind] for kind in kinds))
     return sound, begun
+
+
+def _spoilt(
+    marks: Sequence[Mark | None], kinds: Sequence[Kind], there: Mapping[Kind, set[str]]
+) -> list[str] | None:
+    """Chunks of a shard's mark that have lost a file; None where the passes' marks are not one."""
+    first, *others = marks
+    if first is None or any(mark != first for mark in others):
+        return None
+    return [
+        chunk
+        for chunk, counts in first.chunks.items()
+        for needed in [list(there) if counts is not None and counts[1] else kinds]
+        if not all(chunk in there[kind] for kind in needed)
+    ]

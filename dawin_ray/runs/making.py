@@ -28,17 +28,21 @@ from dawin_ray.runs.part_records import (
     ShardCount,
     content_of_experts,
     find_part,
+    names_name,
     summary_name,
     write_part_record,
 )
 from dawin_ray.runs.parts import grouped
 from dawin_ray.runs.planning import PartPlan, Piece
 from dawin_ray.runs.scored import Compared, rows_of
+from dawin_ray.runs.spread import write_names
 from dawin_ray.runs.summing import write_summary
 from dawin_ray.runs.usable import kind_of_reason
-from dawin_ray.statistics import Summary
+from dawin_ray.statistics import Summary, hashes_of, sum_of_hashes
 from dawin_ray.storage import open_parquet
 from dawin_ray.tables import EXPERTS, PREDICTIONS, REJECTS, Kind
+
+_NO_HASHES = hashes_of([])
 
 KEPT_REASONS = 100  # kinds of reasons of a part's rejects that its record has
 
@@ -61,6 +65,8 @@ class _Made:
     rows: list[int] = field(default_factory=list)  # of each chunk
     shards: list[ShardCount] = field(default_factory=list)
     rejects: list[pa.Table] = field(default_factory=list)
+    ids: list[np.ndarray] = field(default_factory=list)  # sums of hashes of each chunk's rows
+    names: list[np.ndarray] = field(default_factory=list)  # hashes, of the piece of a large shard
 
 
 def make_experts(run: RunDirectory, plan: PartPlan) -> ExpertsPart:
@@ -80,12 +86,17 @@ def make_experts(run: RunDirectory, plan: PartPlan) -> ExpertsPart:
     rejects = None
     if made.rejects or not plan.place:  # the first one has the columns at least
         rejects = run.parts.write(("rejects",), REJECTS, made.rejects, plan.place)
+    names = None
+    if not all(piece.is_whole for piece in plan.pieces):
+        names = write_names(run, names_name(plan), np.concatenate([_NO_HASHES, *made.names]))
     reasons: Counter[str] = Counter()
     for table in made.rejects:
         reasons.update(map(kind_of_reason, table["reason"].to_pylist()))
     record = ExpertsPart(
         chunks=digest,
         experts=experts,
+        ids=_pair(np.sum([sum_of_hashes(_NO_HASHES), *made.ids], axis=0)),
+        names=names,
         rejects=rejects,
         shards=tuple(made.shards),
         rows_of_chunks=tuple(made.rows),
@@ -170,7 +181,6 @@ def _rows_of(
         rows = 0
         for chunk in of_piece:
             table, rejects = next(found), refused.get(chunk.file, REJECTS.empty_table())
-            assert table is not None, "it was not optional"
             counts = table.num_rows, rejects.num_rows
             if chunk.counts is not None and counts != tuple(chunk.counts):
                 raise RowsLostError(
@@ -181,6 +191,10 @@ def _rows_of(
             made.rows.append(table.num_rows)
             rows += table.num_rows
             ids += [table["sample_id"], rejects["sample_id"]]
+            hashes = hashes_of(table["sample_id"].to_pylist())
+            made.ids.append(sum_of_hashes(hashes))
+            if not piece.is_whole:
+                made.names += [hashes, hashes_of(rejects["sample_id"].to_pylist())]
             if rejects.num_rows:
                 made.rejects.append(rejects)
             yield table
@@ -199,13 +213,11 @@ def _rejects_of(
     run: RunDirectory, plan: PartPlan, chunks: Sequence[_Chunk]
 ) -> dict[tuple[str, str], pa.Table]:
     """The rejects of each chunk that has some, in the order of chunks."""
-    found: dict[tuple[str, str], pa.Table] = {}
     known = [chunk.file for chunk in chunks if chunk.counts is not None and chunk.counts[1]]
     unknown = [chunk.file for chunk in chunks if chunk.counts is None]
-    for files, some in ((known, False), (unknown, True)):
-        made = run.work.read_many("rejects", plan.dataset, files, some=some)
-        found |= {file: table for file, table in zip(files, made, strict=True) if table is not None}
-    return {chunk.file: found[chunk.file] for chunk in chunks if chunk.file in found}
+    there = {*known, *run.work.committed("rejects", plan.dataset, unknown)}
+    files = [chunk.file for chunk in chunks if chunk.file in there]
+    return dict(zip(files, run.work.read_many("rejects", plan.dataset, files), strict=True))
 
 
 def _counted(
@@ -214,7 +226,6 @@ def _counted(
     """The predictions of each chunk, as many as pass 1 had rows."""
     found = run.work.read_many("predictions", plan.dataset, [chunk.file for chunk in chunks])
     for chunk, rows, table in zip(chunks, first.rows_of_chunks, found, strict=True):
-        assert table is not None, "it was not optional"
         if table.num_rows != rows:
             raise RowsLostError(
                 f"{_name_of(run, plan, chunk.piece)}: of chunk {chunk.name} {rows} samples were "
@@ -240,6 +251,10 @@ def _summed(
             raise RowsLostError(f"{_name_of(run, plan)}: {error}") from error
         summaries[:] = [Summary.merge([*summaries, summary])]
         yield group
+
+
+def _pair(sums: np.ndarray) -> tuple[int, int]:
+    return int(sums[0]), int(sums[1])
 
 
 def _first_of(rejects: Sequence[pa.Table]) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """What is noted of each part that is made, so that a run that was killed need not make it again.
 
     work/parts/experts/<data set>/part-00000.json         behind the part and its rejects
+    work/parts/experts/<data set>/part-00000.names        before it; see `spread`
     work/parts/predictions/<data set>/part-00000.json     behind the part and its summary
 
 A record holds for a part while the part is of the same chunks and its files have the same hashes.
@@ -36,9 +37,11 @@ class ShardCount:
 class ExpertsPart:
     """A part of the first pass: what came of its samples."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     chunks: str  # a hash of their names
     experts: Part
+    ids: tuple[int, int]  # `sum_of_hashes` of its rows' ids
+    names: Output | None  # of a shard that other parts have pieces of too
     rejects: Part | None  # None where there are none
     shards: tuple[ShardCount, ...]
     rows_of_chunks: tuple[int, ...]
@@ -55,6 +58,8 @@ class ExpertsPart:
         """Its files are there as they were made. Raises as `RunFolder.content`."""
         for part in self.outputs:
             run.parts.content(part)
+        if self.names is not None:
+            run.content(run.path(self.names.path), self.names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +130,11 @@ def content_of_experts(run: RunDirectory, part: ExpertsPart) -> bytes:
 def record_name(kind: Kind, plan: PartPlan) -> str:
     """Where a part's record is."""
     return join(WORK, "parts", kind, plan.dataset, f"part-{plan.number:05d}.json")
+
+
+def names_name(plan: PartPlan) -> str:
+    """Where the names of a part are, if they are kept."""
+    return record_name("experts", plan).removesuffix(".json") + ".names"
 
 
 def summary_name(plan: PartPlan) -> str:

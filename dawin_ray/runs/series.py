@@ -22,6 +22,7 @@ it was, stops the run; a folder that it does not name is left alone.
 from __future__ import annotations
 
 import calendar
+import io
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,12 +34,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawin_ray.data import FORMATS, Shard, Source
+from dawin_ray.data import FORMATS, GrowingFiles, Shard, Source
 from dawin_ray.errors import UserError
 from dawin_ray.runs.batch_ledger import BatchLedger, name_of
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.folder import Output, Part, output_of
-from dawin_ray.runs.inventory import At, files_of
+from dawin_ray.runs.inventory import files_of
 from dawin_ray.runs.layout import (
     BATCHES,
     CSV,
@@ -51,6 +52,7 @@ from dawin_ray.runs.layout import (
     SHARDS,
     is_ours,
 )
+from dawin_ray.runs.lookup import Lookup
 from dawin_ray.runs.manifest import Input, Manifest, Rows, SeriesManifest
 from dawin_ray.storage import Fence, delete, files_below, filesystem, join
 from dawin_ray.tables import OF_DATASETS
@@ -58,6 +60,8 @@ from dawin_ray.tables import OF_DATASETS
 BATCH_NAME = "%Y-%m-%dT%H%M"  # UTC
 
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d{4}")
+
+ANOTHER = -1, ""  # bytes and version that no file has
 
 UNREAD = "cannot be read:"  # begins the reason of a reject that may be none the next time
 
@@ -121,18 +125,20 @@ class Series:
 
     def unscored(self, sources: Mapping[str, Source]) -> dict[str, tuple[Shard, ...]]:
         """Shards of the files that no finished batch has scored as they are, by data set."""
-        scored: dict[str, dict[str, At]] = {}
+        scored = {dataset: GrowingFiles() for dataset in sources}
         for batch in self.batches():
-            for dataset, files in files_of(shards_of(batch)).items():
-                scored.setdefault(dataset, {}).update(files.items())
-            for dataset, name in _unread(batch):
+            shards = shards_of(batch)
+            for dataset in shards.keys() & scored.keys():
+                for name, (size, version) in files_of(shards)[dataset].items():
+                    scored[dataset].add(name, size, version)
+            for dataset, name in _unread(batch, shards):
                 if dataset in sources and _can_be_read(sources[dataset], name):
-                    scored[dataset].pop(name, None)
+                    scored[dataset].add(name, *ANOTHER)
         found = {}
         for dataset, source in sources.items():
-            known = scored.get(dataset, {})
-            if shards := source.shards(partial(_is_other, known)):
-                found[dataset] = shards
+            known = Lookup(scored[dataset])
+            if of_set := source.shards(partial(_is_other, known)):
+                found[dataset] = of_set
         return found
 
     def begin(self, shards: Mapping[str, tuple[Shard, ...]]) -> RunDirectory:
@@ -181,18 +187,18 @@ class Series:
     def settle(self) -> int:
         """Take rows out of older batches whose files a younger one has scored; how many files."""
         self.adopt()
-        younger: dict[str, set[str]] = {}
-        count = 0
-        for batch in reversed(self.batches()):
+        count, batches = 0, self.batches()
+        last = _last_batches(batches)
+        for place, batch in enumerate(batches[:-1]):
             shards = shards_of(batch)
-            files = {d: set(of_set) for d, of_set in files_of(shards).items()}
-            again = {d: names & younger.get(d, set()) for d, names in files.items()}
+            again = {
+                dataset: {name for name in files if last[dataset].get(name) != (place, "")}
+                for dataset, files in files_of(shards).items()
+            }
             if any(again.values()):
                 with self.altering(batch):
                     _take_out(batch, shards, again)
                 count += sum(map(len, again.values()))
-            for dataset, names in files.items():
-                younger.setdefault(dataset, set()).update(names)
         for name in BatchLedger.read(self.run).altering:  # of a run that was killed at the end
             with self.altering(self.batch(name)):
                 pass
@@ -217,7 +223,17 @@ class Series:
         ).write(self.run)
 
 
-def _is_other(known: Mapping[str, tuple[int, str]], name: str, size: int, version: str) -> bool:
+def _last_batches(batches: Sequence[RunDirectory]) -> dict[str, Lookup]:
+    """The last batch that has scored each file, by its place; for each data set."""
+    growing: dict[str, GrowingFiles] = {}
+    for place, batch in enumerate(batches):
+        for dataset, files in files_of(shards_of(batch)).items():
+            for name in files:
+                growing.setdefault(dataset, GrowingFiles()).add(name, place, "")
+    return {dataset: Lookup(files) for dataset, files in growing.items()}
+
+
+def _is_other(known: Lookup, name: str, size: int, version: str) -> bool:
     return known.get(name) != (size, version)
 
 
@@ -238,8 +254,8 @@ def shards_of(batch: RunDirectory) -> dict[str, list[Shard]]:
     found: dict[str, list[Shard]] = {}
     if batch.exists(SHARDS):
         try:
-            for line in batch.read_text(SHARDS).splitlines():
-                shard = Shard.from_json(line)
+            for line in io.BytesIO(batch.read_bytes(SHARDS)):
+                shard = Shard.from_json(line.decode())
                 found.setdefault(shard.dataset, []).append(shard)
         except (ValueError, TypeError, KeyError) as error:
             raise batch.damaged(SHARDS, error) from error
@@ -254,9 +270,11 @@ def _write_shards(batch: RunDirectory, shards: Mapping[str, Collection[Shard]]) 
     batch.write_text(SHARDS, _text_of(shards))
 
 
-def _unread(batch: RunDirectory) -> Iterator[tuple[str, str]]:
+def _unread(
+    batch: RunDirectory, shards: Mapping[str, Sequence[Shard]]
+) -> Iterator[tuple[str, str]]:
     """Data sets and names of the images of folders that could not be read."""
-    folders = {d for d, of_set in shards_of(batch).items() if FORMATS[of_set[0].format].of_images}
+    folders = {d for d, of_set in shards.items() if FORMATS[of_set[0].format].of_images}
     for table in batch.parts.read("rejects", columns=["dataset", "sample_id", "reason"]):
         for row in table.to_pylist():
             if row["dataset"] in folders and (row["reason"] or "").startswith(UNREAD):

@@ -7,14 +7,22 @@
 A chunk's file has the chunk's name and appears whole or not at all, so a chunk is done if and only
 if its file exists. A task that runs twice writes the same bytes twice. A mark says that all chunks
 of a shard are there, so that a resumed run need not read the shard to know.
+
+Both stay until the manifest is written. Pass 2 reads what pass 1 left of each chunk, so that a run
+that is resumed in it wants the chunks of pass 1 as well as their parts, and makes again what is
+lost; of chunks that both passes have made, it looks at the names alone.
 """
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import ClassVar
 
 import pyarrow as pa
@@ -26,10 +34,10 @@ from dawin_ray.runs.folder import RunFolder
 from dawin_ray.runs.layout import WORK, is_ours
 from dawin_ray.storage import (
     delete,
-    files_below,
     files_in,
     join,
     own_parquet,
+    pages_below,
     parquet_of,
     read_many,
     table_bytes,
@@ -40,6 +48,8 @@ from dawin_ray.tables import TABLES, Kind
 MARKS = join(WORK, "marks")
 
 AT_ONCE = 64  # files that are asked for together: what a task holds of a part's chunks
+
+LISTINGS = 16  # that a task waits for together
 
 MADE_AGAIN = "Run the same command again: it is made again, and all other work is kept."
 
@@ -71,17 +81,27 @@ class Work:
         self.folder.write(where, table_bytes(table))
 
     def chunks(self, kind: Kind, dataset: str, shard: str) -> list[str]:
-        """Names of a shard's committed chunks, sorted."""
-        found = files_in(*self.folder.path(WORK, kind, dataset, shard), ".parquet")
-        return [posixpath.basename(path).removesuffix(".parquet") for path in found]
+        """Names of a shard's committed chunks, sorted.
 
-    def all_chunks(self, kind: Kind, dataset: str) -> dict[str, set[str]]:
-        """Names of the committed chunks of each shard of a data set, by one listing."""
-        found: dict[str, set[str]] = {}
-        for path in files_below(*self.folder.path(WORK, kind, dataset)):
-            shard, _, name = path.rpartition("/")
-            if name.endswith(".parquet"):
-                found.setdefault(shard, set()).add(name.removesuffix(".parquet"))
+        One listing, also where there are none: fsspec's `ls` would list the folder above as well.
+        """
+        paths = itertools.chain.from_iterable(
+            pages_below(*self.folder.path(WORK, kind, dataset, shard))
+        )
+        return [path.removesuffix(".parquet") for path in paths if path.endswith(".parquet")]
+
+    def all_chunks(self, kind: Kind, dataset: str) -> dict[str, str]:
+        """Names of the committed chunks of each shard of a data set, by one listing.
+
+        With a '/' between them: as there may be millions, none is an object of its own.
+        """
+        found: dict[str, str] = {}
+        for page in pages_below(*self.folder.path(WORK, kind, dataset)):
+            paths = (path.rpartition("/") for path in page if path.endswith(".parquet"))
+            for shard, of_shard in groupby(paths, key=itemgetter(0)):
+                names = [name.removesuffix(".parquet") for *_, name in of_shard]
+                before = [found[shard]] if shard in found else []
+                found[shard] = "/".join(before + names)
         return found
 
     def read(self, kind: Kind, dataset: str, shard: str, chunk: str) -> pa.Table:
@@ -92,15 +112,14 @@ class Work:
                 is taken up makes it again.
         """
         (table,) = self.read_many(kind, dataset, [(shard, chunk)])
-        assert table is not None, "it was not optional"
         return table
 
     def read_many(
-        self, kind: Kind, dataset: str, chunks: Sequence[tuple[str, str]], *, some: bool = False
-    ) -> Iterator[pa.Table | None]:
+        self, kind: Kind, dataset: str, chunks: Sequence[tuple[str, str]]
+    ) -> Iterator[pa.Table]:
         """Committed chunks by shard and name, in this order; AT_ONCE of them are read at a time.
 
-        With `some`, None stands for one that is not there. Raises as `read`.
+        Raises as `read`.
         """
         fs, root = self.folder.path()
         for start in range(0, len(chunks), AT_ONCE):
@@ -108,15 +127,22 @@ class Work:
             for name, content in zip(
                 names, read_many(fs, [join(root, name) for name in names]), strict=True
             ):
-                if some and isinstance(content, FileNotFoundError):
-                    yield None
-                    continue
                 with self._told(name):
                     if isinstance(content, Exception):
                         raise content
                     with parquet_of(content, name) as file:
                         table = file.read()
                 yield table
+
+    def committed(
+        self, kind: Kind, dataset: str, chunks: Sequence[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        """Those of these chunks, by shard and name, that are there: a listing a shard."""
+        shards = list(dict.fromkeys(shard for shard, _ in chunks))
+        with ThreadPoolExecutor(LISTINGS) as pool:
+            found = pool.map(lambda shard: self.chunks(kind, dataset, shard), shards)
+            there = {(s, name) for s, names in zip(shards, found, strict=True) for name in names}
+        return [chunk for chunk in chunks if chunk in there]
 
     def count(self, kind: Kind, dataset: str, shard: str, chunk: str) -> int:
         """Rows of a committed chunk; 0 where there is none. Raises as `read`."""
@@ -136,27 +162,9 @@ class Work:
 
     def marks(self, kind: Kind, dataset: str) -> set[str]:
         """The shards that are complete in the pass of `kind`."""
-        found = files_in(*self.folder.path(MARKS, kind, dataset), ".json")
-        return {posixpath.basename(path).removesuffix(".json") for path in found}
-
-    def read_mark(self, kind: Kind, dataset: str, shard: str) -> Mark:
-        """What `mark` noted.
-
-        Raises:
-            UserError: it is missing or damaged.
-        """
-        mark = self.find_mark(kind, dataset, shard)
-        if mark is None:
-            raise self._lost(_mark(kind, dataset, shard))
-        return mark
-
-    def find_mark(self, kind: Kind, dataset: str, shard: str) -> Mark | None:
-        """What `mark` noted; None where it is missing or damaged."""
-        name = _mark(kind, dataset, shard)
-        try:
-            return read_record(Mark, self.folder.read_bytes(name), name)
-        except (FileNotFoundError, UserError):
-            return None
+        pages = pages_below(*self.folder.path(MARKS, kind, dataset))
+        paths = itertools.chain.from_iterable(pages)
+        return {path.removesuffix(".json") for path in paths if path.endswith(".json")}
 
     def read_marks(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark]:
         """The mark of each shard, in this order; AT_ONCE of them are read at a time.
@@ -164,18 +172,14 @@ class Work:
         Raises:
             UserError: one is missing or damaged.
         """
-        marks = self._each_mark(kind, dataset, shards)
+        marks = self.find_marks(kind, dataset, shards)
         for shard, mark in zip(shards, marks, strict=True):
             if mark is None:
                 raise self._lost(_mark(kind, dataset, shard))
             yield mark
 
-    def find_marks(self, kind: Kind, dataset: str) -> dict[str, Mark | None]:
-        """What was noted of each shard, read as `read_marks` does; None for a damaged one."""
-        shards = sorted(self.marks(kind, dataset))
-        return dict(zip(shards, self._each_mark(kind, dataset, shards), strict=True))
-
-    def _each_mark(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark | None]:
+    def find_marks(self, kind: Kind, dataset: str, shards: Sequence[str]) -> Iterator[Mark | None]:
+        """As `read_marks`, but None for one that is missing or damaged."""
         fs, root = self.folder.path()
         for start in range(0, len(shards), AT_ONCE):
             names = [_mark(kind, dataset, shard) for shard in shards[start : start + AT_ONCE]]
@@ -215,9 +219,9 @@ class Work:
         fs, root = self.folder.path()
         if not fs.exists(join(root, folder)):
             return
-        self.folder.guard(closely=True)
-        found = [join(folder, path) for path in files_below(fs, join(root, folder))]
-        delete(fs, root, filter(is_ours, found))
+        for page in pages_below(fs, join(root, folder)):
+            self.folder.guard(closely=True)
+            delete(fs, root, filter(is_ours, [join(folder, path) for path in page]))
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:

@@ -10,7 +10,7 @@ from dawin_ray.statistics.distribution import (
     Distribution, ReferenceRows, ScoredRows, distributions_of,
 )  # fmt: skip
 from dawin_ray.statistics.drift import KINDS, DriftConfig, DriftReport, DriftStatistic, drift_of
-from dawin_ray.statistics.rows import Rows, hashes_of
+from dawin_ray.statistics.rows import Rows, hashes_of, sum_of_hashes
 from dawin_ray.statistics.scores import (
     BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES, Interval, accuracy, holm, mcnemar,
     paired_differences,
@@ -23,5 +23,5 @@ __all__ = [
     "BINS", "CLASS_PRIOR", "COVERAGES", "KINDS", "LEVEL", "MAX_BINS", "RESAMPLES",
     "Distribution", "DriftConfig", "DriftReport", "DriftStatistic", "Interval", "ReferenceRows",
     "Rows", "ScoredRows", "Sketch", "Summary", "accuracy", "distance", "distributions_of",
-    "drift_of", "floats_of", "hashes_of", "holm", "mcnemar", "paired_differences",
+    "drift_of", "floats_of", "hashes_of", "holm", "mcnemar", "paired_differences", "sum_of_hashes",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dawin_ray.statistics.rows import Rows
+from dawin_ray.statistics.rows import Rows, sum_of_hashes
 from dawin_ray.statistics.scores import BINS, calibration_bin
 from dawin_ray.statistics.sums import normal, sum_of, sums_by_group
 
@@ -28,7 +28,7 @@ class Counts:
     """
 
     size: np.ndarray  # rows, those with a label, with a float32 prediction, equal to it [4]
-    ids: np.ndarray  # sums of the ids' hashes, modulo 2^64 [2]
+    ids: np.ndarray  # `sum_of_hashes` of the ids [2]
     both: np.ndarray  # rows that two methods both have right; of one with itself: right [Q, Q]
     cells: np.ndarray  # rows, and those that DaWin has right [2], of each entry of `cell` [M + 3]
     class_n: np.ndarray  # rows with this label [C]
@@ -64,7 +64,7 @@ class Counts:
         equal = compared & (rows.in_float32 == rows.prediction[ours]) if len(compared) else compared
         return cls(
             size=_whole([len(known), len(label), compared.sum(), equal.sum()]),
-            ids=rows.ids.sum(axis=0, dtype=np.uint64).view(np.int64),
+            ids=sum_of_hashes(rows.ids),
             both=_both(right_NQ),
             cells=np.stack(
                 [

@@ -60,7 +60,27 @@ class Rows:
 
 
 def hashes_of(ids: Iterable[str]) -> np.ndarray:
-    """128 bits of each id, as two numbers: uint64 [N, 2]."""
+    """128 bits of each id, as two numbers: uint64 [N, 2].
+
+    They are the first of BLAKE2b's (RFC 7693), which are taken for random. One id has one hash, so
+    that no id that is there twice is missed; that any two of N different ids have the same has a
+    probability below N^2 / 2^129: 1.5e-21 of 10^9 ids.
+    """
     digest = hashlib.blake2b
     content = b"".join(digest(id_.encode(), digest_size=16).digest() for id_ in ids)
     return np.frombuffer(content, dtype="<u8").astype(np.uint64).reshape(-1, 2)
+
+
+def sum_of_hashes(hashes: np.ndarray) -> np.ndarray:
+    """What a set of ids has in common with no other, in any order: the sum of `hashes_of` them.
+
+    Each of the two numbers modulo 2^64, int64 [2]; sums of parts add to that of the whole.
+
+    Of two given lists of ids that are not the same but for their order, the sums are equal with a
+    probability of 2^-128 where some id is in one of them once, or any odd number of times, more
+    than in the other: one is lost, or another in its place. Where all such differences are
+    multiples of 2^k, as of an id that is there 2^k times too often, it is 2^(2k - 128). This is
+    chance alone: who may choose the ids can make sums equal.
+    """
+    total: np.ndarray = hashes.sum(axis=0, dtype=np.uint64).view(np.int64)
+    return total

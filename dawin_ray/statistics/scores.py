@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from dawin_ray.statistics import stats
 
 LEVEL = 0.95
 

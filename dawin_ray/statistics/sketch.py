@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
-from scipy import stats
 
+from dawin_ray.statistics import stats
 from dawin_ray.statistics.bits import MANTISSA, keys_of, level_of, values_of
 
 MAX_BINS = 1 << 16

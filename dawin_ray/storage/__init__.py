@@ -13,7 +13,7 @@ from dawin_ray.storage.files import (
     LFS_POINTER, READ_BLOCK, configure, filesystem, is_local, join, lfs_pointer, open_stream,
     read_bytes, read_lines, sha256, unreadable, write_whole,
 )  # fmt: skip
-from dawin_ray.storage.folders import delete, files_below, files_in, folders_in
+from dawin_ray.storage.folders import delete, files_below, files_in, folders_in, pages_below
 from dawin_ray.storage.lock import LOCK, Fence, exclusive
 from dawin_ray.storage.parquet import (
     WRITE, ExtensionTypesError, ParquetFileError, content_errors, open_parquet, own_parquet,
@@ -24,7 +24,7 @@ __all__ = [
     "LFS_POINTER", "LOCK", "READ_BLOCK", "WRITE", "ExtensionTypesError", "Fence",
     "ParquetFileError", "check_job", "check_no_secrets", "configure", "content_errors", "delete",
     "exclusive", "files_below", "files_in", "filesystem", "folders_in", "is_local", "join",
-    "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "parquet_of", "read_bytes",
-    "read_lines", "read_many", "read_table", "sha256", "table_bytes", "unreadable",
+    "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "pages_below", "parquet_of",
+    "read_bytes", "read_lines", "read_many", "read_table", "sha256", "table_bytes", "unreadable",
     "without_secrets", "write_whole",
 ]  # fmt: skip

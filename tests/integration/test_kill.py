@@ -65,27 +65,34 @@ def test_the_driver_is_killed_in_every_phase(small, datasets, tries, undisturbed
           " rejects, equal to the undisturbed run")  # fmt: skip
 
 
+# A chunk is a part, so that there are several, whose summaries a task merges.
+SMALL_PARTS = f"from dawin_ray.runs import planning; planning.PART_ROWS = 16\n{DRIVER}"
+
 # Where a task dies that makes parts of two data sets: with the driver, as it is its process.
 TASK_POINTS = [
+    ("chunks counted", "dawin_ray.job.parts:count_chunks", 2),
     ("rejects of a part", "dawin_ray.runs.parts:Parts.write", 2),
     ("a part's record", "dawin_ray.runs.making:write_part_record", 1),
     ("the next part", "dawin_ray.runs.making:write_part_record", 2),
     ("predictions", "dawin_ray.runs.making:write_summary", 1),
     ("a summary", "dawin_ray.runs.making:write_part_record", 1),
-    ("the tree", "dawin_ray.job.parts:read_summary", 1),
+    ("a merge of summaries", "dawin_ray.job.parts:merge_summaries", 1),
+    ("a merged summary", "dawin_ray.runs.summing:write_summary", 2),
+    ("the last summary", "dawin_ray.job.parts:read_summary", 2),
 ]
 
 
 def test_a_task_that_makes_parts_is_killed(small, datasets, tries, tmp_path):
     whole = job_file(small, tmp_path / "whole", datasets)  # actors may sum in another order
     job, run_dir = job_file(small, tmp_path, datasets), tmp_path / "run"
-    code, output = tries.run(DRIVER, "", 0, whole)
+    code, output = tries.run(SMALL_PARTS, "", 0, whole)
     assert code == 0, output
     for where, target, call in TASK_POINTS:
-        code, output = tries.run(DRIVER, target, call, job)
+        code, output = tries.run(SMALL_PARTS, target, call, job)
         assert code == KILLED, f"{where}: {output}"
-    code, output = tries.run(DRIVER, "", 0, job)
+    code, output = tries.run(SMALL_PARTS, "", 0, job)
     assert code == 0, output
+    assert len(list((run_dir / "predictions").rglob("*.parquet"))) == 8
     assert_equal_runs(tmp_path / "whole" / "run", run_dir)
 
 

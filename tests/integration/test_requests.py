@@ -1,64 +1,16 @@
 """What a run asks of a storage: a few requests a chunk, and none of these by the driver itself."""
 
-import re
 from collections import Counter
-from functools import wraps
 
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 
 from dawin_ray.config import make_job
-from dawin_ray.engine.local import LocalEngine
-from dawin_ray.engine.workers import Worker
 from dawin_ray.job import prepare, score
 from tests.conftest import make_images, write_tar
+from tests.integration.requests import CHUNK, Requests
 
 MOST = 6  # requests a chunk, over the whole job: write, and read for the part, in each pass
-
-KINDS = {
-    "cat_file": "read", "pipe_file": "write", "_open": "open", "exists": "look", "info": "look",
-    "ls": "list", "find": "list", "rm_file": "delete",
-}  # fmt: skip
-
-CHUNK = re.compile(r"/work/(experts|predictions|rejects)/[^/]+/[^/]+/[^/]+\.parquet$")
-
-
-class Requests(list):
-    """Requests of a storage in memory as (kind, path, whether a task asks), the outermost alone."""
-
-    def __init__(self, patch):
-        self.inside = self.on_worker = False
-        for name, kind in KINDS.items():
-            patch.setattr(
-                MemoryFileSystem, name, self.counted(kind, getattr(MemoryFileSystem, name))
-            )
-        patch.setattr(LocalEngine, "map", lambda _, task, items, on: map(self.working(task), items))
-        patch.setattr(Worker, "score", self.working(Worker.score))
-
-    def counted(self, kind, method):
-        @wraps(method)
-        def counting(fs, path, *args, **kwargs):
-            if self.inside:
-                return method(fs, path, *args, **kwargs)
-            self.inside = True
-            try:
-                self.append((kind, path, self.on_worker))
-                return method(fs, path, *args, **kwargs)
-            finally:
-                self.inside = False
-
-        return counting
-
-    def working(self, task):
-        def task_of_worker(*args):
-            self.on_worker = True
-            try:
-                return task(*args)
-            finally:
-                self.on_worker = False
-
-        return task_of_worker
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`dawin-ray run` on the reference's checkpoints and images gives the reference's figures."""
 
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dawin_ray.cli import app
+from tests.parity.golden import unpack
 
 GOLDEN = Path(__file__).parent / "end_to_end"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -21,8 +21,7 @@ FOLDERS = {"ImageNet": "data/imagenet/val", "ImageNetR": "data/imagenet-r"}
 def folder(tmp_path_factory) -> Path:
     """The unpacked images; both runs write here."""
     folder = tmp_path_factory.mktemp("golden")
-    with tarfile.open(GOLDEN / "images.tar") as tar:
-        tar.extractall(folder, filter="data")
+    unpack(GOLDEN / "images.tar", folder)
     return folder
 
 

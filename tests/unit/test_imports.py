@@ -1,10 +1,10 @@
 """Imports flow one way, faces are complete, and what is heavy is imported where it is used."""
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ storage
 method statistics
 models
 data
+metrics
 passes runs
 engine
 config
@@ -43,23 +44,26 @@ LIGHT = {
 }  # heavy library -> who imports it
 
 
-def imported(path: Path) -> Iterator[tuple[str, str]]:
+@functools.cache  # each test asks for all of them
+def imported(path: Path) -> list[tuple[str, str]]:
     """Module and name of each import of a file, also of those within functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             assert not node.level, f"{path}: imports are absolute"
-            yield from ((node.module, alias.name) for alias in node.names)
+            found += [(node.module, alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
+            found += [(alias.name, "") for alias in node.names]
+    return found
 
 
-def ours(path: Path) -> Iterator[tuple[str, str]]:
+def ours(path: Path) -> list[tuple[str, str]]:
     """Those of this project, from behind `dawin_ray.`."""
-    for module, name in imported(path):
-        if module == "dawin_ray":
-            yield name, ""
-        elif module.startswith("dawin_ray."):
-            yield module.removeprefix("dawin_ray."), name
+    return [
+        (name, "") if module == "dawin_ray" else (module.removeprefix("dawin_ray."), name)
+        for module, name in imported(path)
+        if module == "dawin_ray" or module.startswith("dawin_ray.")
+    ]
 
 
 def modules() -> list[Path]:
@@ -180,10 +184,30 @@ def test_help_needs_neither_torch_nor_ray():
 
 
 def test_models_are_built_without_waiting_elsewhere():
-    """Imports of open_clip and torchvision take seconds: not where reports or files are read."""
+    """Imports of open_clip, torchvision and scipy's statistics take seconds, in every worker.
+
+    What reads and decodes images does without them, too.
+    """
     code = (
-        "import sys, dawin_ray.job, dawin_ray.engine.ray_stream\n"
-        "print({'open_clip', 'torchvision', 'timm', 'ray'} & sys.modules.keys())"
+        "import io, sys, dawin_ray.job, dawin_ray.engine.ray_stream\n"
+        "from PIL import Image\n"
+        "from dawin_ray.data import isolated\n"
+        "decode = isolated.ImageDecoder(isolated.Preprocessing.of({'size': 8}))\n"
+        "image = io.BytesIO(); Image.new('RGB', (9, 9)).save(image, 'PNG')\n"
+        "assert decode(image.getvalue()).shape == (8, 8, 3)\n"
+        "print({'open_clip', 'torchvision', 'timm', 'ray', 'scipy.stats'} & sys.modules.keys())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
+def test_a_plan_holds_no_library_that_it_has_no_use_for():
+    """Beside a million files it is to stay below a GB, and these take 100 MB."""
+    code = (
+        "import sys, dawin_ray.cli, dawin_ray.config, dawin_ray.job, dawin_ray.runs\n"
+        "print({'pandas', 'matplotlib', 'scipy.stats', 'sklearn', 'ray'} & sys.modules.keys())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

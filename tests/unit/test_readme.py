@@ -21,6 +21,7 @@ import pytest
 import torch
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from dawin_ray import cli, tables
 from dawin_ray.config import Job, load_job, make_job
@@ -33,6 +34,7 @@ from dawin_ray.method.coefficients import CoefficientConfig
 from dawin_ray.method.expertise import Metric, Target
 from dawin_ray.method.mixture import MixtureConfig
 from dawin_ray.method.streams import MAX_SAMPLES
+from dawin_ray.metrics import METRICS
 from dawin_ray.models.checkpoints import folder
 from dawin_ray.models.spec import ModelConfig
 from dawin_ray.statistics.drift import DriftConfig
@@ -109,6 +111,7 @@ def commands(text: str) -> list[list[str]]:
     for code in code_of(text):
         if "dawin-ray " in code:
             rest = code.split("dawin-ray ", 1)[1].split("&&")[0].split(">>")[0]
+            rest = rest.split("' ")[0].rstrip("'")  # of a command that is given to another
             found.append(shlex.split(re.sub(r"[\[\]]|\.\.\.", "", rest)))
     return found
 
@@ -179,6 +182,29 @@ def test_the_command_that_checks_everything_is_the_one_that_ci_runs(tmp_path):
     assert done.stdout == block("bash", "pytest -m 'not slow'").rstrip("\n")
 
 
+@pytest.mark.parametrize("fails", ["", "ruff check", "ruff format", "mypy", "pytest", "pip"])
+def test_whatever_fails_fails_the_command_that_checks_everything(tmp_path, fails):
+    """With programs that do nothing in the place of those that it calls; some run side by side."""
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("ruff", "mypy", "pytest", "pip", "python3"):
+        (programs / name).write_text(
+            f'#!/bin/sh\necho "{name} $*" >> called\n'
+            f'case "{name} $*" in "{fails or "nothing"}"*) exit 1;; esac\n'
+        )
+        (programs / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-euc", block("bash", "pytest -m 'not slow'")], cwd=tmp_path,
+        env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert bool(done.returncode) == bool(fails)
+    if not fails:
+        called = (tmp_path / "called").read_text().splitlines()
+        assert sorted(line.split()[0] for line in called) == sorted(
+            ("python3", "pip", "ruff", "ruff", "mypy", "pytest")
+        )
+
+
 def test_what_runs_before_a_commit_is_part_of_the_check():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert len(hooks) == 3
@@ -216,20 +242,17 @@ def test_passes_and_faults_that_the_tests_are_said_to_have():
     assert FAULTS["reset"] == resets / 100
 
 
-def test_models_are_measured_without_ray(small, tmp_path):
+def test_models_are_measured_without_ray(small, tmp_path, monkeypatch):
     """By the sections that are said to need none."""
     sections = re.search(r"`dawin-ray bench --device cuda\s+--sections (\w+) [^`]*`", ALL)[1]
-    code = "import sys; sys.modules['ray'] = None; from dawin_ray.cli import main; main()"
+    monkeypatch.setitem(sys.modules, "ray", None)  # whoever imports it now fails
     arguments = [
         "bench",
         "--sections", sections, "--architecture", small.config, "--rounds", "1", "--batch", "2",
-        "--precisions", "float32", "--out", tmp_path / "bench.json",
+        "--precisions", "float32", "--out", str(tmp_path / "bench.json"),
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
     assert "float32 exact forward" in (tmp_path / "bench.json").read_text()
 
 
@@ -466,7 +489,7 @@ def test_a_run_that_joined_a_cluster_stays_for_its_metrics():
 
 def test_rays_metrics_have_the_names_that_are_shown():
     shown = re.search(r"\(`(dawin_ray_drift)_value`, `_threshold`, `_alarm`", ALL)[1]
-    assert f'f"{shown}_{{key}}"' in SOURCES
+    assert {f"{shown}_{key}" for key in ("value", "threshold", "alarm")} <= METRICS.keys()
     assert "`ray_dawin_ray_drift_alarm`" in CLUSTER
 
 
@@ -481,11 +504,11 @@ def test_ray_refuses_a_second_node_with_the_variable_of_a_single_one():
 
 
 def test_the_table_of_promises_names_tests_that_there_are():
-    folders = {"U": "unit", "I": "integration", "P": "parity"}
+    folders = {"U": "unit", "I": "integration", "P": "parity", "C": "cluster"}
     tests, unknown = Path(__file__).parents[1], []
     for line in (tests / "promises.md").read_text().splitlines():
         text = ""
-        for file, name in re.findall(r"\b([UIP]/(?:\w+/)*test_\w+)|::(test_\w+)", line):
+        for file, name in re.findall(r"\b([UIPC]/(?:\w+/)*test_\w+)|::(test_\w+)", line):
             if file:
                 path = tests / folders[file[0]] / f"{file[2:]}.py"
                 text = path.read_text() if path.exists() else ""

@@ -63,3 +63,26 @@ def test_rows_need_not_be_contiguous():
     rows_NM = np.arange(12, dtype=np.float32).reshape(2, 6).T
     column = tables.list_column(rows_NM, pa.list_(pa.float32()))
     assert column.to_pylist() == rows_NM.tolist()
+
+
+def test_more_values_than_offsets_of_32_bits_are_refused():
+    """Nothing of this size is allocated: all rows are one."""
+    rows_NM = np.broadcast_to(np.float32(0), (1 << 20, 1 << 11))
+    with pytest.raises(ValueError, match="1048576 lists of 2048 values"):
+        tables.list_column(rows_NM, pa.list_(pa.float32()))
+
+
+def test_columns_that_cannot_be_put_together_are_read():
+    """Of more than 2^31 values, Arrow cannot make one list column of 32-bit offsets."""
+
+    class Beyond:
+        chunks = tuple(
+            tables.list_column(np.full((2, 3), i, np.float32), pa.list_(pa.float32()))
+            for i in range(2)
+        )
+        type = chunks[0].type
+
+        def combine_chunks(self):
+            raise pa.ArrowInvalid("offset overflow while concatenating arrays")
+
+    assert tables.rows_of(Beyond(), 3).tolist() == [[0] * 3] * 2 + [[1] * 3] * 2

@@ -112,3 +112,14 @@ class Name:
             return True
         # "torch.nn" + "modules.x" is another name than "torch.nn.modules" + "x"
         return "." not in self.name and str(self) in OTHERS
+
+
+# Python before 3.11.4 pickles a member of an enum as getattr(its class, its name). That is the only
+# call of it that is read, of these enums alone, which preprocessings have: see `Program`.
+GETATTR = Name("builtins", "getattr")
+
+MEMBERS = {
+    Name("torchvision.transforms.functional", "InterpolationMode"): frozenset(
+        {"NEAREST", "NEAREST_EXACT", "BILINEAR", "BICUBIC", "BOX", "HAMMING", "LANCZOS"}
+    )
+}

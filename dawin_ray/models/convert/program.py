@@ -5,7 +5,8 @@ nothing, gives its instructions, and a machine of our own follows those that tor
 name is a `Name` and nothing more; an object, or the result of a call, is a record `Made` of what
 would have been called and with which arguments; storages are records of where their bytes lie. So
 there is no value in the machine that could be called, whatever the file says, and the names that
-are not allowed are all found, for the message.
+are not allowed are all found, for the message. One name is allowed in one place alone: `getattr`,
+where a member of a known enum is called for. Wherever else it leaves the stack, it is refused.
 
 Against files that only mean to fill memory: there is no instruction here that makes more than
 what the file holds, dictionary keys are plain (a deeply nested key would overflow the stack when
@@ -14,13 +15,14 @@ hashed), and places in the memo are entries of a dictionary, not an array's leng
 
 from __future__ import annotations
 
+import itertools
 import pickletools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, ClassVar
 
-from dawin_ray.models.convert.allowed import Name
+from dawin_ray.models.convert.allowed import GETATTR, MEMBERS, Name
 
 KEYS = (str, int, float, bytes, type(None), Name)  # of dictionaries
 
@@ -80,6 +82,7 @@ class Program:
         try:
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "STOP":
+                    self._unused(*self._stack, *itertools.chain.from_iterable(self._marks))
                     return self._stack.pop()
                 self._step(opcode.name, argument)
         except ProgramError:
@@ -132,9 +135,19 @@ class Program:
         if type(module) is not str or type(name) is not str:
             raise ProgramError("its pickle names something that is no text")
         found = Name.of(module, name)
-        if not found.allowed:
+        if not found.allowed and found != GETATTR:
             self._refuse(str(found))
         return found
+
+    def _unused(self, *values: Any) -> None:
+        """Refuses getattr among what leaves the stack, or is left there: it may only be called."""
+        if any(type(value) is Name and value == GETATTR for value in values):
+            self._refuse(str(GETATTR))
+
+    def _take(self) -> Any:
+        value = self._stack.pop()
+        self._unused(value)
+        return value
 
     def _refuse(self, name: str) -> None:
         if name not in self.foreign:
@@ -147,10 +160,11 @@ class Program:
     def _items(self) -> list[Any]:
         """What lies above the last mark, which is taken away."""
         items, self._stack = self._stack, self._marks.pop()
+        self._unused(*items)
         return items
 
     def _pop(self, _: Any) -> None:
-        self._stack.pop()
+        self._take()
 
     def _pop_mark(self, _: Any) -> None:
         self._items()
@@ -165,7 +179,7 @@ class Program:
 
     def _last(self, count: int) -> None:
         """A tuple of the last `count` values."""
-        self._stack.append(tuple(self._stack.pop() for _ in range(count))[::-1])
+        self._stack.append(tuple(self._take() for _ in range(count))[::-1])
 
     def _append(self, items: list[Any]) -> None:
         if type(self._stack[-1]) is not list:
@@ -180,15 +194,32 @@ class Program:
 
     def _make(self, count: int) -> None:
         """REDUCE, NEWOBJ and NEWOBJ_EX: a call with `count` arguments of the instruction."""
-        *_, arguments = (self._stack.pop() for _ in range(count))
-        what = self._stack.pop()
+        *_, arguments = (self._take() for _ in range(count))
+        what = self._take()
         if type(what) is not Name or type(arguments) is not tuple:
             raise ProgramError("its pickle calls what is no name")
         self._stack.append(_made(what, arguments))
 
+    def _reduce(self, _: Any) -> None:
+        what, arguments = self._stack[-2:]
+        if type(what) is Name and what == GETATTR:
+            del self._stack[-2:]
+            self._stack.append(self._member(arguments))
+        else:
+            self._make(1)
+
+    def _member(self, arguments: Any) -> Any:
+        """What getattr is called for: a member of a known enum, as later Pythons pickle it."""
+        if type(arguments) is tuple and len(arguments) == 2:
+            enum, name = arguments
+            if type(enum) is Name and type(name) is str and name in MEMBERS.get(enum, ()):
+                return Made(enum, (name,))
+        self._refuse(str(GETATTR))
+        return Made(GETATTR, ())
+
     def _build(self, _: Any) -> None:
         """A state is kept by records of objects; tensors and dictionaries need none."""
-        state, target = self._stack.pop(), self._stack[-1]
+        state, target = self._take(), self._stack[-1]
         if type(target) is Made:
             target.state = state
         elif type(target) is not dict:
@@ -196,7 +227,7 @@ class Program:
 
     def _stored(self, _: Any) -> None:
         """A persistent id: of a storage, or of a class that a legacy file has the source of."""
-        found = self._stack.pop()
+        found = self._take()
         kind = found[0] if type(found) is tuple and found else None
         if kind == "module" and len(found) == 4 and type(found[1]) is Name:
             self._stack.append(found[1])
@@ -217,7 +248,8 @@ class Program:
         **dict.fromkeys(("EXT1", "EXT2", "EXT4"), _extension),
         **dict.fromkeys(("LIST", "FROZENSET"), _list),
         **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda self, _: self._append(self._items())),
-        **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda self, _: self._make(1)),
+        "REDUCE": _reduce,
+        "NEWOBJ": lambda self, _: self._make(1),
         "INST": _instance,
         "MARK": _mark,
         "POP": _pop,
@@ -226,8 +258,8 @@ class Program:
         "TUPLE1": lambda self, _: self._last(1),
         "TUPLE2": lambda self, _: self._last(2),
         "TUPLE3": lambda self, _: self._last(3),
-        "APPEND": lambda self, _: self._append([self._stack.pop()]),
-        "SETITEM": lambda self, _: self._set_items([self._stack.pop(), self._stack.pop()][::-1]),
+        "APPEND": lambda self, _: self._append([self._take()]),
+        "SETITEM": lambda self, _: self._set_items([self._take(), self._take()][::-1]),
         "SETITEMS": lambda self, _: self._set_items(self._items()),
         "NEWOBJ_EX": lambda self, _: self._make(2),
         "BUILD": _build,

@@ -11,7 +11,7 @@ from dawin_ray.bench import BenchConfig
 from dawin_ray.bench import scale as section
 from dawin_ray.bench.scale_meter import BEHIND, REST, Meter
 from dawin_ray.bench.scale_model import PART_ROWS, Linear, models_of, of_rows
-from dawin_ray.bench.scale_proxy import kind_of
+from dawin_ray.bench.scale_proxy import WAITED, kind_of
 from dawin_ray.bench.scale_run import NO_COUNTS, Measured, measured
 from dawin_ray.bench.scale_stubs import Shape
 from dawin_ray.errors import UserError
@@ -77,6 +77,22 @@ def test_costs_go_to_the_outermost_phase():
     assert set(rows) == {REST, "outer", "inner", "manifest_of", BEHIND["manifest_of"]}
     for name in ("outer", "inner", BEHIND["manifest_of"]):
         assert 0.02 <= rows[name]["cpu"] < 0.04
+
+
+def test_requests_beside_tasks_are_not_waited_for():
+    """Two seconds of requests, of which the driver was idle for all but a little, as tasks ran."""
+    looks = iter([0, 2_000_000, 2_000_000])
+
+    def look() -> dict:
+        return {"driver": NO_COUNTS["driver"] | {WAITED: next(looks)}, "tasks": NO_COUNTS["tasks"]}
+
+    meter = Meter(look)
+    begin = time.perf_counter()
+    time.sleep(0.1)
+    meter.add_task(0.1, 1e6, time.perf_counter() - begin)
+    time.sleep(0.05)
+    meter.switch("other")
+    assert 0.05 <= meter.rows()[REST]["waited"] < 0.1
 
 
 def test_a_whole_job_is_measured():

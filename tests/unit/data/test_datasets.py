@@ -10,7 +10,6 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from open_clip.transform import PreprocessCfg
 from PIL import Image
 
 from dawin_ray.data.classes import DatasetClasses
@@ -607,7 +606,7 @@ def test_a_border_is_cut_before_anything_else(tmp_path):
     image.paste((0, 0, 255), (2, 2, 34, 42))
     image.save(tmp_path / "a.png")
     Image.new("RGB", (4, 9)).save(tmp_path / "b.png")
-    preprocessing = Preprocessing(config=PreprocessCfg(size=(32, 32)))
+    preprocessing = Preprocessing.of({"size": (32, 32)})
     decode = DecodeImages(preprocessing, 10, {"set": DatasetClasses(count=2)})
     for border, red in ((0, True), (2, False)):
         config = DatasetConfig(name="set", path=str(tmp_path), crop_border=border)

@@ -19,12 +19,13 @@ from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.config import DatasetConfig
 from dawin_ray.data.datasets import Sample, Shard
 from dawin_ray.data.decoding import DecodeImages
-from dawin_ray.data.images import FORMATS, MAX_PIXELS, ImageDecoder, open_image, reason_of, resized
+from dawin_ray.data.images import FORMATS, MAX_PIXELS, ImageDecoder, open_image, reason_of
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import make_shards
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.report.thumbnails import _thumbnail
 from tests.conftest import make_images, write_parquet, write_tar
+from tests.unit.data.decoders import of_zeros
 
 PLAIN = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
 [JPEG] = make_images(1)
@@ -33,7 +34,7 @@ HERE = tuple(name for name in FORMATS if name in Image.SAVE or name == "MPO")
 
 
 def preprocessing(size=32, mode: str = "shortest") -> Preprocessing:
-    return Preprocessing(config=PreprocessCfg(size=size, resize_mode=mode))
+    return Preprocessing.of({"size": size, "resize_mode": mode})
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +48,6 @@ def encoded(image: Image.Image = PLAIN, kind: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def of_zeros(width: int, height: int) -> bytes:
-    """A PNG of a bit a pixel, as small as it gets."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return encoded(Image.new("1", (width, height)))
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
 # Formats
 
 
@@ -63,7 +55,7 @@ def of_zeros(width: int, height: int) -> bytes:
 def test_a_format_of_the_list_is_decoded_as_pillow_does(decoder, kind):
     options = {"save_all": True, "append_images": [PLAIN.rotate(9)]} if kind == "MPO" else {}
     data = encoded(PLAIN, kind, **options)
-    crop = decoder.preprocessing.crop()(Image.open(io.BytesIO(data)))
+    crop = decoder.preprocessing.crop(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(decoder(data), crop)
 
 
@@ -74,7 +66,7 @@ def test_modes_and_sizes_that_pass_have_the_pixels_of_before(decoder, mode, size
     image = PLAIN.resize(size)
     image = image.convert("L").convert("I").convert(mode) if mode == "I;16" else image.convert(mode)
     data = encoded(image, kind)
-    crop = decoder.preprocessing.crop()(Image.open(io.BytesIO(data)))
+    crop = decoder.preprocessing.crop(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(decoder(data), crop)
 
 
@@ -191,7 +183,7 @@ def test_whatever_is_raised_at_one_image_is_its_reason(decoder, monkeypatch, err
     elif when == "load":
         monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     else:
-        monkeypatch.setattr(decoder, "_crop", fail)
+        monkeypatch.setattr(Preprocessing, "crop", fail)
     reason = decoder(encoded())
     assert reason.startswith(f"cannot be decoded: {type(error).__name__}")
     assert reason == decoder(encoded())
@@ -245,7 +237,7 @@ def test_the_size_is_known_before_it_is_made(mode, size):
     resize = image_transform_v2(config, is_train=False).transforms[0]
     rng = np.random.default_rng(0)
     for width, height in [(1, 1), (1, 300), (300, 1), *rng.integers(1, 400, (60, 2)).tolist()]:
-        expected = resized(config, width, height)
+        expected = preprocessing(size, mode).resized(width, height)
         if min(expected) < 1:
             with pytest.raises(ValueError):
                 resize(Image.new("L", (width, height)))
@@ -255,10 +247,12 @@ def test_the_size_is_known_before_it_is_made(mode, size):
 
 THIN = """
 import resource, sys
-from tests.unit.data.test_images import ImageDecoder, of_zeros, preprocessing
+from dawin_ray.data.images import ImageDecoder
+from dawin_ray.models import Preprocessing
+from tests.unit.data.decoders import of_zeros
 encoded = {(w, h): of_zeros(w, h) for side in (20_000, 10**6, 10**7) for w, h in
            ((1, side), (side, 1), (5, side), (side, 5))}
-decoders = {mode: ImageDecoder(preprocessing(224, mode))
+decoders = {mode: ImageDecoder(Preprocessing.of({"size": 224, "resize_mode": mode}))
             for mode in ("shortest", "longest", "squash")}
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
@@ -300,7 +294,7 @@ def test_thin_images_within_the_limit_have_the_pixels_of_before(side):
     decoder = ImageDecoder(preprocessing(64))
     for size in ((1, side), (side, 1)):
         data = encoded(PLAIN.resize(size))
-        crop = decoder.preprocessing.crop()(Image.open(io.BytesIO(data)))
+        crop = decoder.preprocessing.crop(Image.open(io.BytesIO(data)))
         np.testing.assert_array_equal(decoder(data), crop)
 
 

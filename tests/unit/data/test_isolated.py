@@ -1,41 +1,21 @@
 """One image may end, hang or starve the process that decodes it, and no other image is lost."""
 
-import os
 import signal
-import time
 
 import numpy as np
 import pytest
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.data import isolated
 from dawin_ray.data.images import ImageDecoder
 from dawin_ray.data.isolated import OwnProcess
 from dawin_ray.models.preprocessing import Preprocessing
 from tests.conftest import make_images
-
-
-class Fatal(ImageDecoder):
-    """A decoder that does what the image says, or decodes it."""
-
-    def __call__(self, encoded, border=0):
-        if encoded.startswith(b"signal "):
-            os.kill(os.getpid(), int(encoded.split()[1]))
-        if encoded == b"hang":
-            time.sleep(600)
-        if encoded == b"noise":
-            print("a library that prints " * 1000, flush=True)
-            return "printed"
-        if encoded == b"memory":
-            np.empty(isolated.MAX_BYTES + (1 << 30), np.uint8)  # which no page is touched of
-        if encoded == b"surrogate":
-            return "cannot \udcff"
-        return super().__call__(encoded, border)
+from tests.unit.data.decoders import Fatal
 
 
 @pytest.fixture(scope="module")
 def preprocessing():
-    return Preprocessing(config=PreprocessCfg(size=(32, 32)))
+    return Preprocessing.of({"size": (32, 32)})
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import dataclasses
 import io
 import json
 import random
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.attempts import UNCOUNTED, Tries
 from dawin_ray.data import reading
@@ -40,7 +40,7 @@ def look(encoded: bytes, border: int) -> np.ndarray | str:
 
 
 def decode_with(indexes: Indexes | None) -> DecodeImages:
-    preprocessing = Preprocessing(config=PreprocessCfg(size=2))
+    preprocessing = Preprocessing.of({"size": 2})
     decode = DecodeImages(preprocessing, SIZE, {"set": DatasetClasses(count=CLASSES)}, indexes)
     decode.image = look
     return decode
@@ -69,9 +69,10 @@ def shard_of(folder: Path, name: str, data: bytes, **settings) -> Shard:
 
 
 def plain(chunks: list[Chunk]) -> list[dict]:
-    """All of the chunks, pixels too."""
+    """All of the chunks, pixels too, but how long they took."""
+    timeless = {"read_seconds": 0.0, "decode_seconds": 0.0}
     return [
-        {**dataclasses.asdict(chunk), "images": chunk.images.tolist(), "bytes": chunk.bytes}
+        {**dataclasses.asdict(chunk), "images": chunk.images.tolist(), **timeless}
         for chunk in chunks
     ]
 
@@ -280,6 +281,31 @@ def test_parts_leave_their_crops_for_the_second_pass(tmp_path):
     decode.image = look
     again = [chunk for part in slices(shard, chunks, 7) for chunk in read(part)]
     assert plain(again) == whole
+
+
+def test_a_chunk_says_how_long_it_was_read_and_decoded(tmp_path):
+    """And not how long whoever asked for it had it before asking for the next."""
+    shard, decode = shard_of(tmp_path, "s.tar", TARS["labelled"]), decode_with(None)
+
+    def slow(encoded: bytes, border: int) -> np.ndarray | str:
+        time.sleep(0.01)
+        return look(encoded, border)
+
+    decode.image = slow
+    cache = CropCache(str(tmp_path / "cache"), {"set": "0" * 64})
+    read, chunks = ReadChunks(decode, cache), []
+    for chunk in read(Slice(shard=shard)):
+        chunks.append(chunk)
+        time.sleep(0.2)
+    samples = [len(chunk.sample_ids) + len(chunk.rejects) for chunk in chunks]
+    assert samples[0] == SIZE
+    for chunk, count in zip(chunks, samples, strict=True):
+        assert 0.01 * len(chunk.sample_ids) <= chunk.decode_seconds < 0.01 * count + 0.1
+        assert 0 < chunk.read_seconds < 0.15
+    cached = list(read(Slice(shard=shard)))
+    assert [chunk.name for chunk in cached] == [chunk.name for chunk in chunks]
+    assert {chunk.decode_seconds for chunk in cached} == {0}
+    assert all(0 < chunk.read_seconds < 0.15 for chunk in cached)
 
 
 def test_formats_that_are_read_in_parts():

@@ -1,6 +1,7 @@
 """Readers and model actors whose processes died before, without Ray: what they do the next time."""
 
 import dataclasses
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.attempts import UNCOUNTED, Attempts, loading, together
 from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
@@ -60,6 +60,10 @@ def on(attempts):
         device="cpu", actors=2, cpus=1, gpus=0, threads=torch.get_num_threads(), readers=1,
         tries=tries_of(attempts),
     )  # fmt: skip
+
+
+def shard_of_set() -> Shard:
+    return Shard(dataset="set", name="a.tar", address="", format="webdataset", bytes=1, key="key")
 
 
 def packed(*chunks: Chunk) -> pa.Table:
@@ -179,6 +183,33 @@ def test_what_waits_for_files_is_no_work_of_the_models(on, tmp_path, monkeypatch
     monkeypatch.setattr(work, "read", lambda *where: time.sleep(0.5))
     (found,) = summaries(actor, CHUNK)
     assert 0.01 <= found.seconds < 0.4
+    assert found.wait_seconds >= 0.4
+
+
+def test_models_and_waits_are_all_of_an_actors_time(on, tmp_path):
+    class Scorer(_Scorer):
+        def __call__(self, chunk, read):
+            time.sleep(0.02)
+            return {}
+
+    begin = time.time()
+    stage = Pass(name="experts", spec=_Spec(), tables=(), make=Scorer)
+    actor = RayWorker(stage, RunDirectory(str(tmp_path)), on)
+    timed = dataclasses.replace(CHUNK, read_seconds=3.0, decode_seconds=4.0)
+    ended = end_of(Slice(shard=shard_of_set()), {}, ())
+    found = summaries(actor, timed, ended)
+    time.sleep(0.1)
+    found += summaries(actor, timed)
+    first, end, second = found
+    assert second.wait_seconds >= 0.1
+    assert 0 <= first.wait_seconds < 0.1
+    assert (end.actor, end.wait_seconds) == ("", 0)
+    total = sum(summary.seconds + summary.wait_seconds for summary in (first, second))
+    assert total == pytest.approx(second.done - first.begun + first.wait_seconds, abs=0.01)
+    assert total < time.time() - begin
+    assert first.actor == second.actor
+    assert first.actor.endswith(f"/{os.getpid()}")
+    assert (first.read_seconds, first.decode_seconds) == (3, 4)
 
 
 def test_what_was_scored_before_an_error_is_committed(on, tmp_path, monkeypatch):
@@ -249,6 +280,7 @@ def test_a_death_or_two_at_a_chunk_are_told(on, attempts, tmp_path, deaths):
         attempts.begin("pass 1", "set/key-0")
     actor_of(on, tmp_path)(packed(CHUNK))
     (line,) = attempts.told()
+    assert attempts.retries() == {"scoring": 1}
     assert f"died ({deaths}{'st' if deaths == 1 else 'nd'} time) at chunk key-0" in line
 
 
@@ -342,9 +374,7 @@ def test_errors_are_messages_that_can_be_encoded(on, tmp_path, errors, kind, mes
 
 @pytest.fixture
 def read(attempts):
-    decode = DecodeImages(
-        Preprocessing(config=PreprocessCfg(size=(32, 32))), 8, {"set": DatasetClasses(count=6)}
-    )
+    decode = DecodeImages(Preprocessing.of({"size": (32, 32)}), 8, {"set": DatasetClasses(count=6)})
     return ReadChunks(decode).counted(tries_of(attempts))
 
 
@@ -374,6 +404,7 @@ def test_chunks_whose_reader_died_are_the_same(read, shard, attempts):
         attempts.begin("read", "set/k-000000008")
     assert_equal_chunks(list(read(Slice(shard=shard))), undisturbed)
     first, second = attempts.told()
+    assert attempts.retries() == {"reading": 2}
     assert "samples 0 to 7 of shard 'a.tar' of data set 'set': it is read again" in first
     assert "(2nd time) at samples 8 to 15" in second
     assert "one by one in a process of their own" in second

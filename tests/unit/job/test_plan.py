@@ -1,7 +1,9 @@
 """A plan tells what headers alone show, a line each and not too many."""
 
+import importlib
 import io
 import re
+import resource
 import tarfile
 
 from typer.testing import CliRunner
@@ -46,7 +48,7 @@ def test_a_plan_names_a_few_of_many_broken_tars(small, tmp_path):
 
 def test_a_plan_of_the_exact_mode_tells_its_price_and_its_memory(small, tmp_path):
     path = write_tar(tmp_path / "data" / "s.tar", make_images(3), [0, 1, 2])
-    assert "memory" not in plan_of(small, tmp_path, path.parent)
+    assert "GB of weights" not in plan_of(small, tmp_path, path.parent)
     output = plan_of(small, tmp_path, path.parent, "mixture.clusters=exact")
     assert "3 exact forwards, each at the price of about 2" in output
     parameters = int(re.search(r"experts of ([\d,]+) parameters", output)[1].replace(",", ""))
@@ -62,3 +64,21 @@ def test_a_plan_says_what_is_read_in_parts(small, tmp_path, monkeypatch):
     write_tar(tmp_path / "data" / "small.tar", make_images(1), [0])
     output = plan_of(small, tmp_path, tmp_path / "data", "compute.engine=ray")
     assert "reading with 4 readers: 1 shards of more than 0 MB in parts" in output
+
+
+def test_a_plan_says_how_many_files_it_listed_and_what_memory_it_took(small, tmp_path):
+    """As the system counts it, of which the kernel's own counters lag by some pages."""
+    for i in range(3):
+        write_tar(tmp_path / "data" / f"{i}.tar", make_images(1), [0])
+    output = plan_of(small, tmp_path, tmp_path / "data")
+    told = re.search(r"planning 3 files listed; at most ([\d,]+) MB of memory", output)
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    assert 0.9 * now <= int(told[1].replace(",", "")) <= now + 10
+
+
+def test_a_plan_of_many_files_says_why_all_are_listed_first(small, tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "data" / "0.tar", make_images(1), [0])
+    why = "all before the first is read: labels, shards and what can be resumed depend on all"
+    assert why not in plan_of(small, tmp_path, path.parent)
+    monkeypatch.setattr(importlib.import_module("dawin_ray.job.prepare"), "MANY", 0)
+    assert f"1 files ({why})" in plan_of(small, tmp_path, path.parent)

@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import pickle
+from dataclasses import asdict
 
 import numpy as np
 import open_clip
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from dawin_ray.errors import UserError
 from dawin_ray.models.experts import Experts, load_experts, read_checkpoint
 from dawin_ray.models.heads import resolve_head
-from dawin_ray.models.preprocessing import Preprocessing
+from dawin_ray.models.preprocessing import Preprocessing, as_values
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 from dawin_ray.models.texts import read_class_names, read_templates
 from tests.conftest import CLASSES, MODEL_CONFIG, expert_state, make_images
@@ -109,9 +110,9 @@ def pictures(mode: str):
     ids=["shortest", "squash", "longest"],
 )
 def test_crop_and_normalise_are_open_clips_transform_to_the_last_bit(mode, settings):
-    config = PreprocessCfg(**settings)
-    preprocessing, transform = Preprocessing(config=config), image_transform_v2(config, False)
-    crop = preprocessing.crop()
+    preprocessing = Preprocessing.of(settings)
+    transform = image_transform_v2(PreprocessCfg(**settings), False)
+    crop = preprocessing.crop
     for image in pictures(mode):
         crop_HW3 = crop(image)
         assert crop_HW3.dtype == np.uint8
@@ -121,7 +122,7 @@ def test_crop_and_normalise_are_open_clips_transform_to_the_last_bit(mode, setti
 
 
 def test_a_batch_is_normalised_like_its_images():
-    preprocessing = Preprocessing(config=PreprocessCfg(size=16))
+    preprocessing = Preprocessing.of({"size": 16})
     crops = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8)
     alone = torch.cat([preprocessing.normalise(crop[None]) for crop in crops])
     assert torch.equal(preprocessing.normalise(crops), alone)
@@ -130,7 +131,7 @@ def test_a_batch_is_normalised_like_its_images():
 def test_preprocessing_is_the_architectures_with_the_jobs_changes(small):
     kept = load(small.config, *small.checkpoints).preprocessing
     assert kept.size == (32, 32)
-    assert kept.config == PreprocessCfg(size=kept.config.size)  # open_clip's own for CLIP
+    assert as_values(kept.config) == asdict(PreprocessCfg(size=(32, 32)))  # open_clip's own
     changes = {"mean": (0.1, 0.2, 0.3), "resize_mode": "squash"}
     changed = load(small.config, *small.checkpoints, preprocess=changes).preprocessing
     assert changed.config.mean == (0.1, 0.2, 0.3)
@@ -601,7 +602,7 @@ def test_an_expert_without_a_head_is_refused(tmp_path, small, whole):
 def test_images_become_other_logits(small):
     # guards the tests above: a model that ignored its input would pass most of them
     experts = load(small.config, *small.checkpoints[:2])
-    crop = experts.preprocessing.crop()
+    crop = experts.preprocessing.crop
     crops = torch.tensor(np.stack([crop(Image.open(io.BytesIO(i))) for i in make_images(4)]))
     model = experts.classifier(experts.states[0], CPU, torch.float32)
     logits_BC = model(experts.preprocessing.normalise(crops))

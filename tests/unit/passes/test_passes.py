@@ -206,7 +206,7 @@ def test_chunks_of_any_size_hold_the_same_samples_in_the_same_order(tmp_path, sc
 
 
 def test_crops_are_those_of_the_preprocessing(chunks, score):
-    crop = score.preprocessing.crop()
+    crop = score.preprocessing.crop
     expected = [crop(Image.open(io.BytesIO(image))) for image in IMAGES]
     np.testing.assert_array_equal(np.concatenate([c.images for c in chunks]), expected)
     assert flat(chunk.labels for chunk in chunks) == LABELS

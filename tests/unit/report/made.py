@@ -6,14 +6,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pyarrow as pa
 from pydantic import TypeAdapter
 
 from dawin_ray import tables
 from dawin_ray.config import Job, make_job
 from dawin_ray.records import read_record
+from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.tally import Report
-from dawin_ray.runs import RunDirectory
-from dawin_ray.statistics import DriftReport
+from dawin_ray.runs import RunDirectory, rows_of
+from dawin_ray.statistics import DriftReport, Rows
 
 EXPERTS = {
     2: ["zero_shot", "fine_tuned"],
@@ -133,6 +135,25 @@ def write_run(
     report = report_of(experts, labelled, str(root), rows=rows, exact=exact, tasks=tasks)
     run.write_json("report.json", report)
     return run
+
+
+def all_rows(run: RunDirectory, dataset: str) -> Rows:
+    """A data set's rows, read in one go."""
+    finished = FinishedRun.of(run)
+    experts, predictions = (
+        pa.concat_tables(run.parts.read(kind, f"dataset={dataset}"))
+        for kind in ("experts", "predictions")
+    )
+    return rows_of(experts, predictions, finished.compared)
+
+
+def recut(run: RunDirectory, dataset: str, rows: Mapping[str, int]) -> None:
+    """Cut a data set's tables, by kind, anew into parts of so many rows."""
+    for kind, count in rows.items():
+        folder = (kind, f"dataset={dataset}")
+        whole = pa.concat_tables(run.parts.read(*folder))
+        for number, start in enumerate(range(0, whole.num_rows, count)):
+            run.parts.write(folder, tables.TABLES[kind], [whole.slice(start, count)], number)
 
 
 def report_of(

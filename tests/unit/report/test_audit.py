@@ -11,7 +11,7 @@ from dawin_ray.report.audit import audit
 from dawin_ray.report.figures import Audit
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.runs import AUDIT
-from tests.unit.report.made import CLUSTERS, EXPERTS, LABELLED, write_run
+from tests.unit.report.made import CLUSTERS, EXPERTS, LABELLED, all_rows, write_run
 
 
 def test_an_audit_comes_back_as_it_was(run, found):
@@ -30,11 +30,11 @@ def test_an_audit_of_a_newer_version_is_refused(run, found):
         Audit.read(run)
 
 
-def test_figures_of_experts_are_by_name_and_of_all(finished, found, experts):
+def test_figures_of_experts_are_by_name_and_of_all(run, found, experts):
     assert [row.dataset for row in found.datasets] == list(LABELLED)
-    inside = finished.columns("inside")
+    inside = all_rows(run, "inside")
     for row in found.datasets:
-        columns = finished.columns(row.dataset)
+        columns = all_rows(run, row.dataset)
         for by_expert in (
             row.coefficient, row.entropy, row.away.entropy, row.away.coefficient,
             row.agreement.dawin_with,

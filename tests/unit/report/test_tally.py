@@ -13,14 +13,15 @@ from dawin_ray.method import Fit
 from dawin_ray.report.tally import Report, Scored, alarms_of, summarise
 from dawin_ray.runs import BrokenShard, ExpertsPart, Part
 from dawin_ray.runs.part_records import ShardCount
-from tests.unit.report.made import LABELLED, drift_record, report_of, report_record
+from tests.unit.report.made import LABELLED, all_rows, drift_record, report_of, report_record
 
 
 def part(rejects: int, lost: int | None) -> ExpertsPart:
     """Of pass 1, whose only shard has rejects and breaks."""
     broken = BrokenShard(shard="s.tar", reason="cut", lost=lost, estimated=True)
     return ExpertsPart(
-        chunks="", experts=Part(path="", bytes=0, sha256="", rows=9), rejects=None,
+        chunks="", experts=Part(path="", bytes=0, sha256="", rows=9), rejects=None, ids=(0, 0),
+        names=None,
         shards=(ShardCount(key="s", rows=9, rejects=rejects),), rows_of_chunks=(9,), reasons={},
         first=None, broken=(broken,),
     )  # fmt: skip
@@ -43,14 +44,16 @@ def summarised(run, finished, experts) -> Report:
     return summarise(run, spec, parts, found, on, {"experts": Timing()})
 
 
-def test_the_counts_are_those_of_the_rows(summarised, finished, experts):
+def test_the_counts_are_those_of_the_rows(summarised, run, experts):
     assert summarised.experts == tuple(experts)
     for row in summarised.datasets:
-        columns = finished.columns(row.dataset)
-        assert (row.rows, row.labelled) == (len(columns.label), columns.known.sum())
+        columns = all_rows(run, row.dataset)
+        known = columns.label >= 0
+        right = (columns.prediction["dawin"] == columns.label)[known]
+        assert (row.rows, row.labelled) == (len(columns.label), known.sum())
         assert list(row.accuracy) == [*experts, "dawin"]
         if row.labelled:
-            assert row.accuracy["dawin"] == pytest.approx(columns.right("dawin").mean())
+            assert row.accuracy["dawin"] == pytest.approx(right.mean())
         else:
             assert set(row.accuracy.values()) == {None}
         np.testing.assert_allclose(row.mean_coefficient, columns.coefficient.mean(axis=0), 1e-5)
@@ -61,7 +64,7 @@ def test_the_counts_are_those_of_the_rows(summarised, finished, experts):
         if row.dataset == "one":
             own = (columns.expert_prediction[:, -1] == columns.label).mean()
             assert row.expert == experts[-1]
-            assert row.normalised["dawin"] == pytest.approx(columns.right("dawin").mean() / own)
+            assert row.normalised["dawin"] == pytest.approx(right.mean() / own)
             assert row.normalised[experts[-1]] == 1
         else:  # nobody's task, or without labels
             assert row.normalised == {}

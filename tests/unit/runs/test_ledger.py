@@ -23,6 +23,12 @@ def run(tmp_path) -> RunDirectory:
     return RunDirectory(str(tmp_path / "run"))
 
 
+def marked(run: RunDirectory) -> Mark:
+    """The mark of the shard."""
+    (mark,) = run.work.read_marks("experts", "set", ["s"])
+    return mark
+
+
 def chunk(name: str, rows: int, rejects: int = 0, shard: str = "s") -> ChunkSummary:
     return ChunkSummary(
         dataset="set", shard=shard, chunk=name, rows=rows, rejects=rejects, bytes=9, begun=1.0,
@@ -61,7 +67,7 @@ def test_a_shard_is_marked_with_its_last_summary_whatever_it_is(run, order):
         ledger.check_complete()
     ledger.add(order[-1])
     ledger.check_complete()
-    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 0), "b": (1, 1)})
+    assert marked(run) == Mark(chunks={"a": (3, 0), "b": (1, 1)})
     assert not ledger.open  # nothing is remembered of a shard that is complete
 
 
@@ -75,8 +81,8 @@ def test_a_shard_is_marked_when_all_its_slices_are_read(run):
         assert ledger.open
     ledger.add(end({"c": 3}, cut=(1, 3)))
     ledger.check_complete()
-    marked = run.work.read_mark("experts", "set", "s").chunks
-    assert marked == {"a": (1, 0), "b": None, "c": (3, 0)}
+    chunks = marked(run).chunks
+    assert chunks == {"a": (1, 0), "b": None, "c": (3, 0)}
 
 
 def test_marked_shards_do_not_remain(run):
@@ -93,7 +99,7 @@ def test_chunks_of_an_earlier_try_are_named_and_not_counted(run):
     ledger.add(end({"b": 1}, before=("a",)))
     ledger.add(chunk("b", 1))
     ledger.check_complete()
-    assert run.work.read_mark("experts", "set", "s").chunks == {"a": None, "b": (1, 0)}
+    assert marked(run).chunks == {"a": None, "b": (1, 0)}
     commit(run, "experts", "b", ["4"])
     again = PassLedger(run, ["experts"], [SHARD])
     assert (again.remaining, again.chunks) == ([], {})
@@ -148,7 +154,7 @@ def test_a_task_that_ran_twice_changes_nothing(run):
     for summary in [*ORDERS[0], *ORDERS[0]]:
         ledger.add(summary)
     ledger.check_complete()
-    assert run.work.read_mark("experts", "set", "s").chunks == {"a": (3, 0), "b": (1, 1)}
+    assert marked(run).chunks == {"a": (3, 0), "b": (1, 1)}
 
 
 def test_a_chunk_that_lost_a_row_is_named(run):

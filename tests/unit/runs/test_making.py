@@ -25,8 +25,8 @@ CHUNKS = {"a": {"a-0": (["1", "2"], ["3"]), "a-1": (["4"], [])}, "b": {"b-0": ([
 PLAN = PartPlan(
     dataset="set", number=2, place=5, counted=False,
     pieces=(
-        Piece(key="a", shard="a.tar", first=0, last=2),
-        Piece(key="b", shard="b.tar", first=0, last=1),
+        Piece(key="a", shard="a.tar", first=0, last=2, of=2),
+        Piece(key="b", shard="b.tar", first=0, last=1, of=1),
     ),
 )  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_the_summary_is_that_of_the_rows(run, monkeypatch):
 
 def test_a_piece_has_its_own_chunks_only(run):
     commit(run)
-    piece = Piece(key="a", shard="a.tar", first=1, last=2)
+    piece = Piece(key="a", shard="a.tar", first=1, last=2, of=2)
     first = make_experts(run, dataclasses.replace(PLAN, pieces=(piece,)))
     assert ids_in(run, "experts", "dataset=set") == ["4"]
     assert first.rejects is None
@@ -168,7 +168,7 @@ def test_a_record_of_other_chunks_is_none(run):
     make(run)
     commit(run, {"b": {"b-0": (["5"], []), "b-1": (["6"], [])}})
     plan = dataclasses.replace(
-        PLAN, pieces=(PLAN.pieces[0], Piece(key="b", shard="b.tar", first=0, last=2))
+        PLAN, pieces=(PLAN.pieces[0], Piece(key="b", shard="b.tar", first=0, last=2, of=2))
     )
     run.work.remove_chunk("rejects", "set", "b", "b-0")
     assert make_experts(run, plan).rows_of_chunks == (2, 1, 1, 1)

@@ -15,7 +15,8 @@ def part(
     rows: int, rejects: int = 0, broken: tuple[BrokenShard, ...] = (), **values
 ) -> ExpertsPart:
     return ExpertsPart(
-        chunks="", experts=Part(path="", bytes=0, sha256="", rows=rows), rejects=None,
+        chunks="", experts=Part(path="", bytes=0, sha256="", rows=rows), rejects=None, ids=(0, 0),
+        names=None,
         shards=(ShardCount(key="s", rows=rows, rejects=rejects),), rows_of_chunks=(rows,),
         broken=broken, **({"reasons": {WHY: rejects}, "first": ("s/1", WHY)} | values),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from dawin_ray.errors import UserError
 from dawin_ray.runs import work
 from dawin_ray.runs.directory import RunDirectory
-from dawin_ray.runs.work import Mark
+from dawin_ray.runs.work import Mark, Work
 from tests.unit.runs.made import files_below, fill, scored
 
 
@@ -45,14 +45,34 @@ def test_many_chunks_are_read_in_the_order_that_is_asked_for(address, monkeypatc
     assert [table["sample_id"][0].as_py() for table in read] == [
         f"s.tar/{start}" for start in (7, 0, 3, 2, 5, 1, 4, 6)
     ]
-    some = list(run.work.read_many("experts", "set", [("s0", "c0"), ("s0", "c9")], some=True))
-    assert [table is None for table in some] == [False, True]
     assert list(run.work.read_many("experts", "set", [])) == []
 
 
-@pytest.mark.parametrize("some", [False, True])
+def test_names_of_all_chunks_are_a_text_a_shard(address):
+    """A kilobyte for each name would be gigabytes of a resumed run's driver."""
+    run = RunDirectory(address)
+    for shard, names in {"s": "ab", "t": "c", "s-1": "d"}.items():
+        for name in names:
+            run.work.commit("experts", "set", shard, name, scored(0))
+    assert run.work.all_chunks("experts", "set") == {"s": "a/b", "t": "c", "s-1": "d"}
+    assert run.work.all_chunks("rejects", "set") == {}
+
+
+def test_which_chunks_are_there_is_asked_once_a_shard(address, monkeypatch):
+    run = RunDirectory(address)
+    for name in "abc":
+        run.work.commit("experts", "set", "s", name, scored(0))
+    run.work.commit("experts", "set", "t", "a", scored(0))
+    listed, chunks = [], Work.chunks
+    monkeypatch.setattr(Work, "chunks", lambda *args: listed.append(args[-1]) or chunks(*args))
+    asked = [("t", "b"), ("s", "c"), ("t", "a"), ("s", "a"), ("u", "a")]
+    assert run.work.committed("experts", "set", asked) == [("s", "c"), ("t", "a"), ("s", "a")]
+    assert sorted(listed) == ["s", "t", "u"]
+    assert run.work.committed("rejects", "set", []) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", None])
-def test_of_many_chunks_the_damaged_one_is_told_and_goes(address, content, some):
+def test_of_many_chunks_the_damaged_one_is_told_and_goes(address, content):
     run = RunDirectory(address)
     for name in "abc":
         run.work.commit("experts", "set", "s", name, scored(0))
@@ -60,11 +80,10 @@ def test_of_many_chunks_the_damaged_one_is_told_and_goes(address, content, some)
     whole = run.read_bytes(name)
     run.write(run.path(name), whole[:50] + b"x" + whole[51:] if content is None else content)
     with pytest.raises(UserError, match=r"b\.parquet' of this run is damaged.*made again"):
-        list(run.work.read_many("experts", "set", [("s", n) for n in "abc"], some=some))
+        list(run.work.read_many("experts", "set", [("s", n) for n in "abc"]))
     assert run.work.chunks("experts", "set", "s") == ["a", "c"]
-    if not some:
-        with pytest.raises(UserError, match=r"b\.parquet' of this run is missing.*made again"):
-            list(run.work.read_many("experts", "set", [("s", n) for n in "abc"]))
+    with pytest.raises(UserError, match=r"b\.parquet' of this run is missing.*made again"):
+        list(run.work.read_many("experts", "set", [("s", n) for n in "abc"]))
 
 
 def test_marks_are_read_in_the_order_that_is_asked_for(address, monkeypatch):
@@ -87,7 +106,7 @@ def test_marks_say_which_shards_are_complete(address):
     run.work.mark("experts", "set", "s", Mark(chunks={"a": (3, 1)}))
     assert run.work.marks("experts", "set") == {"s"}
     assert run.work.marks("predictions", "set") == set()
-    assert run.work.read_mark("experts", "set", "s") == Mark(chunks={"a": (3, 1)})
+    assert next(run.work.read_marks("experts", "set", ["s"])) == Mark(chunks={"a": (3, 1)})
 
 
 def test_work_that_is_not_ours_stays(tmp_path, run):

@@ -13,6 +13,7 @@ from dawin_ray.method.fit import Fit
 from dawin_ray.method.mixture import Mixture
 from dawin_ray.records import read_record, write_record
 from dawin_ray.runs.fits import FitEntry, SavedFits
+from dawin_ray.statistics import sketch
 from dawin_ray.statistics.distribution import Distribution, ScoredRows
 from dawin_ray.statistics.drift import DriftConfig, drift_of
 from dawin_ray.statistics.sketch import Sketch
@@ -242,3 +243,47 @@ def test_unknown_settings_are_refused():
         DriftConfig(alhpa=0.1)
     with pytest.raises(ValidationError):
         DriftConfig(alpha=0)
+
+
+def under(monkeypatch, most, make):
+    with monkeypatch.context() as patch:
+        patch.setattr(sketch, "MAX_BINS", most)
+        return make()
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_dropped_bits_of_reference_or_batch_are_no_drift(monkeypatch, shifted):
+    """Tied values too, which are others once bits are dropped: a batch is as coarse as it needs."""
+    rng = np.random.default_rng(0)
+
+    def made(n, scale=0.2):
+        found = make_batch(rng, n, scale=scale)
+        tied = rng.random((n, 2)) < 0.4
+        return dataclasses.replace(
+            found, entropies=np.where(tied, 0.3, found.entropies).astype(np.float32)
+        )
+
+    reference, batch = made(6_000), made(3_000, 0.24 if shifted else 0.2)
+    rows = dict(zip(ROWS, batch, strict=True))
+    fine, coarse = 1 << 16, 200
+    entries = {most: under(monkeypatch, most, reference.entry) for most in (fine, coarse)}
+    batches = {
+        most: under(monkeypatch, most, lambda: ScoredRows.of(**rows)) for most in (fine, coarse)
+    }
+    assert [entries[most].entropy["e0"].level for most in (fine, coarse)] == [0, 19]
+    assert [batches[most].entropy[0].level for most in (fine, coarse)] == [0, 19]
+
+    def judged(of_reference, of_batch):
+        config = DriftConfig(**NO_LEAST)
+        return drift_of(entries[of_reference], batch.names, batches[of_batch], config)
+
+    exact = judged(fine, fine)
+    assert judged(coarse, fine) == judged(coarse, coarse)
+    assert bool(exact.alarms) == shifted
+    width = max(values.width for values in batches[coarse].entropy)
+    for found in (judged(coarse, fine), judged(fine, coarse)):
+        assert bool(found.alarms) == shifted
+        for one, other in zip(found.statistics, exact.statistics, strict=True):
+            if one.kind == "wasserstein":
+                assert one.alarm == other.alarm
+                assert abs(one.value - other.value) < width

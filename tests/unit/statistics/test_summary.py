@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from dawin_ray.statistics import Rows, Summary, floats_of, sample, scores, sketch
+from dawin_ray.statistics import (
+    Rows,
+    Summary,
+    floats_of,
+    hashes_of,
+    sample,
+    scores,
+    sketch,
+    sum_of_hashes,
+)  # fmt: skip
 from dawin_ray.statistics.counts import Counts
 from tests.unit.statistics.made import EXPERTS, METHODS, make_rows, taken
 
@@ -131,3 +140,30 @@ def test_damaged_bytes_are_said_to_be():
         damaged[draw.integers(len(content))] ^= 1 << draw.integers(8)
         with pytest.raises(ValueError, match="not as it was written"):
             Summary.from_bytes(bytes(damaged))
+
+
+def test_hashes_of_ids_are_spread_and_collide_as_often_as_is_said():
+    """At the bits that can be tested: N^2 / 2^(bits + 1) pairs of equal ones."""
+    n = 50_000
+    hashes = hashes_of(str(i) for i in range(n))
+    bits = np.unpackbits(hashes.view(np.uint8), axis=1)
+    assert bits.shape == (n, 128)
+    assert np.abs(bits.mean(axis=0) - 0.5).max() < 5 * 0.5 / np.sqrt(n)
+    for word in hashes.T:
+        cut = np.sort(word >> np.uint64(36))  # 28 bits are left
+        expected = n**2 / 2**29
+        assert abs((cut[1:] == cut[:-1]).sum() - expected) < 5 * np.sqrt(expected)
+
+
+def test_sums_of_hashes_tell_lists_apart_as_is_said():
+    """In any order and grouping they add; of an id 2^k times too often, k bits are lost."""
+    hashes = hashes_of("abcdefgh")
+    whole = sum_of_hashes(hashes)
+    assert (sum_of_hashes(hashes[::-1]) == whole).all()
+    parts = np.stack([sum_of_hashes(hashes[:3]), sum_of_hashes(hashes[3:])])
+    assert (parts.sum(axis=0) == whole).all()
+    assert (sum_of_hashes(hashes[1:]) != whole).all()  # each of the two numbers tells it
+    for k in (1, 8, 63):
+        more = sum_of_hashes(np.concatenate([hashes, hashes[:1] << np.uint64(k)]))
+        assert ((more - whole).view(np.uint64) << np.uint64(64 - k) == 0).all()
+    assert sum_of_hashes(hashes_of([])).tolist() == [0, 0]

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from open_clip.transform import PreprocessCfg
 
 from dawin_ray.data.classes import DatasetClasses
 from dawin_ray.data.datasets import Shard
@@ -121,7 +120,7 @@ def test_a_file_of_another_shape_is_one_broken_reject_with_all_its_rows(tmp_path
     assert count_samples(shard, told.append) == 3
     assert [(t.error, t.broken, t.lost) for t in told] == [(sample.error, True, 3)]
     [chunk] = DecodeImages(
-        Preprocessing(config=PreprocessCfg(size=(32, 32))), 4, {"set": DatasetClasses(count=3)}
+        Preprocessing.of({"size": (32, 32)}), 4, {"set": DatasetClasses(count=3)}
     )(shard)
     [reject] = chunk.rejects
     assert (reject.reason, reject.broken, reject.lost) == (sample.error, True, 3)

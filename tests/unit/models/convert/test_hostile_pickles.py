@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms.functional import InterpolationMode
 
 from dawin_ray.errors import UserError
 from dawin_ray.models.checkpoints import read_tensors
+from dawin_ray.models.convert.allowed import MEMBERS, Name
 from dawin_ray.models.convert.archive import Archive
 from dawin_ray.models.convert.convert import convert_checkpoint
 from dawin_ray.models.convert.modules import MAX_ENTRIES, Tensors
@@ -271,6 +273,84 @@ def test_tricks_of_the_program_are_refused_by_name(tmp_path, make, name):
         assert not canary.exists()
     else:
         refused(source, name, canary)
+
+
+# Members of enums, as Python before 3.11.4 pickles them
+
+ENUM = ("torchvision.transforms.functional", "InterpolationMode")
+
+
+def got(*, enum=ENUM, name="BICUBIC", by=("builtins", "getattr")) -> bytes:
+    return name_of(*by) + name_of(*enum) + text(name) + b"\x86R"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        got(),
+        got(by=("__builtin__", "getattr")),
+        got(name="NEAREST_EXACT"),
+        old("__builtin__", "getattr") + b"(" + old(*ENUM) + text("BICUBIC") + b"tR",
+        # from the memo, as of a second member of a file
+        name_of("builtins", "getattr") + b"\x94" + name_of(*ENUM) + b"\x94" + text("BOX")
+        + b"\x94\x86\x94R\x940h\x00h\x01" + text("BICUBIC") + b"\x86R",
+    ],
+    ids=["4", "2", "another", "with marks", "twice"],
+)  # fmt: skip
+def test_a_member_of_the_enum_of_preprocessings_is_read(tmp_path, program):
+    values = struct.pack("<4f", 1, 2, 3, 4)
+    both = b"\x80\x04}(" + text("mode") + program + text("w") + tensor((4,), (1,)) + b"u."
+    source = archive(tmp_path, both, values)
+    made = Archive(Path(source).read_bytes(), source).content["mode"]
+    assert str(made.what) == ".".join(ENUM)
+    assert made.arguments in (("BICUBIC",), ("NEAREST_EXACT",))
+    convert_checkpoint(source, f"{source}.safetensors")
+    assert read_tensors(f"{source}.safetensors")["w"].tolist() == [1, 2, 3, 4]
+
+
+def test_members_are_those_of_torchvision():
+    assert {str(enum) for enum in MEMBERS} == {".".join(ENUM)}
+    assert MEMBERS[Name(*ENUM)] == set(InterpolationMode.__members__)
+
+
+GETATTR = name_of("builtins", "getattr")
+
+LINEAR = ("torch.nn.modules.linear", "Linear")
+
+# getattr, where it is not the call of such a member
+OTHER_CALLS = {
+    "another attribute of the enum": got(name="__class__"),
+    "a member's neighbour": got(name="BICUBIC.__class__"),
+    "another class": got(enum=LINEAR, name="BICUBIC"),
+    "another enum": got(enum=("torchvision.transforms.v2", "InterpolationMode")),
+    "of a member": GETATTR + got() + text("__class__") + b"\x86R",
+    "with a default": GETATTR + name_of(*ENUM) + text("BICUBIC") + b"N\x87R",
+    "with one argument": GETATTR + name_of(*ENUM) + b"\x85R",
+    "its name no text": GETATTR + name_of(*ENUM) + b"C\x07BICUBIC\x86R",
+    "arguments no tuple": GETATTR + b"]" + b"R",
+    "NEWOBJ": GETATTR + name_of(*ENUM) + text("BICUBIC") + b"\x86\x81",
+    "NEWOBJ_EX": GETATTR + name_of(*ENUM) + text("BICUBIC") + b"\x86}\x92",
+    "itself": GETATTR,
+    "left on the stack": GETATTR + b"N",
+    "left below a mark": GETATTR + b"(N",
+    "as an argument": name_of(*LINEAR) + GETATTR + b"\x85R",
+    "as its own argument": GETATTR + GETATTR + text("BICUBIC") + b"\x86R",
+    "hidden by POP": GETATTR + b"0N",
+    "hidden by POP_MARK": b"(" + GETATTR + b"1N",
+    "in a list": b"]" + GETATTR + b"a",
+    "in a list with a mark": b"](" + GETATTR + b"e",
+    "as an item": b"}" + text("a") + GETATTR + b"s",
+    "as a key": b"}" + GETATTR + text("a") + b"s",
+    "as a state": name_of(*LINEAR) + b")\x81" + GETATTR + b"b",
+    "as a persistent id": GETATTR + b"Q",
+    "behind a member": got() + b"0" + GETATTR,
+}
+
+
+@pytest.mark.parametrize("program", OTHER_CALLS.values(), ids=OTHER_CALLS)
+def test_getattr_is_refused_wherever_else_it_stands(tmp_path, program):
+    source = archive(tmp_path, b"\x80\x04" + program + b".")
+    refused(source, "builtins.getattr", tmp_path / "canary")
 
 
 def test_an_extension_that_is_registered_and_cached_is_refused_all_the_same(tmp_path):
