@@ -90,7 +90,7 @@ def resources(
         threads = int(max(1, min(threads, cluster.cpus // actors)))
         if bounds is not None and actors <= _places(list(cluster.nodes), threads):
             cpus = ACTORS_SHARE * threads  # or the pool would grow on what its threads use already
-    readers = max(1, cluster.cpus - actors * least)
+    readers = int(max(1, cluster.cpus - actors * least))
     if bounds is not None:
         readers = math.ceil(bounds.max * readers / actors)
     return Resources(
@@ -99,7 +99,7 @@ def resources(
         cpus=round(cpus, 4),  # as fine as Ray counts
         gpus=int(device == "cuda"),
         threads=threads,
-        readers=int(readers),
+        readers=readers,
         bounds=bounds,
         nodes=len(cluster.nodes),
         joined=joined,

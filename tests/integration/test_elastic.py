@@ -31,7 +31,7 @@ class Noting(ray_stream.RayWorker):
     def _forward(self, chunk, read):
         import ray
         if chunk.end is None:
-            time.sleep(0.4)
+            time.sleep(0.8)
             note = {"node": ray.get_runtime_context().get_node_id(), "pass": self.stage.name,
                     "time": time.time(), "rows": len(chunk.sample_ids)}
             with open(notes / f"{os.getpid()}.jsonl", "a") as file:
