@@ -37,7 +37,8 @@ def test_every_key_of_a_job_is_there_once():
     head = {"zero_shot": {"class_names": "mnist"}}
     ties = {"baselines": {"ties": {"keep": 0.1}}, "merge": {"base": "base.pt"}}
     heads = {"datasets": [{"name": "d", "path": "d", "head": head}]}
-    given = (fits, saved, ties, heads)
+    elastic = {"compute": {"actors": {"min": 1, "max": 2}}}
+    given = (fits, saved, ties, heads, elastic)
     jobs = [job(**more).model_dump(mode="json", by_alias=True) for more in given]
     assert KEYS.keys() == {name for values in jobs for name in flat(values)} - {""}
     assert len(KEYS) == len(keys_of())

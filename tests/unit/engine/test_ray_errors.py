@@ -1,14 +1,15 @@
 """What Ray raises, in plain words; nothing here starts Ray."""
 
 import pytest
-from ray.exceptions import ActorDiedError, RaySystemError
 
 from dawin_ray.engine.ray_errors import told_plainly
 from dawin_ray.errors import RayLostError, UserError
 
 
-def died(text: str, *, init_failed: bool) -> ActorDiedError:
+def died(text: str, *, init_failed: bool) -> Exception:
     """Of an actor, of whose error Ray has kept the text."""
+    from ray.exceptions import ActorDiedError
+
     error = ActorDiedError()
     error.error_msg, error._actor_init_failed = text, init_failed
     return error
@@ -36,6 +37,8 @@ def test_an_actor_that_could_not_begin_says_why(last, words):
 
 
 def test_a_task_that_could_not_be_unpickled_says_what_is_missing():
+    from ray.exceptions import RaySystemError
+
     words = "A node has no package that has the module 's3fs'"
     with pytest.raises(UserError, match=words), told_plainly():
         raise RaySystemError("System error: No module named 's3fs'")
