@@ -51,7 +51,7 @@ def moving(self, summary):
             print("JOINED", time.time(), flush=True)
     elif not lost:
         seen = [json.loads(line) for path in notes.iterdir() for line in open(path)]
-        seen = [note["node"] for note in seen if note["pass"] == "predictions"]
+        seen = [note["node"] for note in seen if note["pass"] != "experts"]
         for node in nodes:
             if seen.count(node.node_id) >= 2:
                 lost.append(node)
