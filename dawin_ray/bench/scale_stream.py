@@ -165,7 +165,7 @@ def figures(config: BenchConfig) -> Iterator[Figure]:
     engine = engine_of(ComputeConfig())
     with engine.session(lambda line: None) as here:
         on = replace(here, device="cpu", cpus=0.01, gpus=0, threads=1, readers=READERS)
-        for load, lasting in ((TINY, 20.0), (CROPS, 10.0)):
+        for load, lasting in ((TINY, 40.0), (CROPS, 20.0)):
             for actors in ACTORS:
                 scaled = load.of(actors, lasting)
                 found = stream(scaled, replace(on, actors=actors), engine)
