@@ -9,7 +9,7 @@ from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, Stor
 from dawin_ray.engine.engine import Engine, engine_of
 from dawin_ray.engine.local import gpus_here
 from dawin_ray.engine.timing import Timing
-from dawin_ray.engine.workers import Finished, Wiring, message_bytes
+from dawin_ray.engine.wiring import Finished, Wiring, message_bytes
 
 __all__ = [
     "Chunks", "ComputeConfig", "Engine", "Finished", "Resources", "Say", "StorageOptions",

@@ -10,7 +10,7 @@ from dawin_ray.data import Task
 from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
 from dawin_ray.engine.local import LocalEngine
 from dawin_ray.engine.ray_stream import RayEngine
-from dawin_ray.engine.workers import Wiring
+from dawin_ray.engine.wiring import Wiring
 from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass
 from dawin_ray.statistics import DriftReport

@@ -18,7 +18,8 @@ import torch
 from dawin_ray.attempts import Attempts, Tries
 from dawin_ray.data import Task
 from dawin_ray.engine.compute import Chunks, ComputeConfig, Resources, Say, StorageOptions
-from dawin_ray.engine.workers import Wiring, Worker, chunks_of
+from dawin_ray.engine.wiring import Wiring, chunks_of
+from dawin_ray.engine.workers import Worker
 from dawin_ray.errors import UserError
 from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass

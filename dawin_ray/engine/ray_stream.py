@@ -33,7 +33,8 @@ from dawin_ray.engine.ray_errors import encodable, told_plainly
 from dawin_ray.engine.ray_metrics import RayMetrics
 from dawin_ray.engine.ray_resources import TASK_CPUS, resources
 from dawin_ray.engine.ray_tasks import map_tasks, on_each_node
-from dawin_ray.engine.workers import Wiring, Worker, chunks_of
+from dawin_ray.engine.wiring import Wiring, chunks_of
+from dawin_ray.engine.workers import Worker
 from dawin_ray.errors import UserError
 from dawin_ray.metrics import Sink
 from dawin_ray.passes import Pass

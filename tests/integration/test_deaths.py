@@ -23,7 +23,7 @@ from dawin_ray.data.images import ImageDecoder
 from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute
 from dawin_ray.engine.ray_stream import RayEngine
-from dawin_ray.engine.workers import Wiring
+from dawin_ray.engine.wiring import Wiring
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.job.prepare import prepare
 from dawin_ray.models.preprocessing import Preprocessing

@@ -18,7 +18,7 @@ from dawin_ray.data.datasets import Shard
 from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute, ray_stream
 from dawin_ray.engine.ray_stream import RayEngine
-from dawin_ray.engine.workers import Wiring
+from dawin_ray.engine.wiring import Wiring
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory

@@ -21,7 +21,7 @@ from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
 from dawin_ray.engine import compute, workers
 from dawin_ray.engine.ray_stream import RayWorker
-from dawin_ray.engine.workers import Wiring, chunks_of, message_bytes
+from dawin_ray.engine.wiring import Wiring, chunks_of, message_bytes
 from dawin_ray.errors import StageError, UserError
 from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
