@@ -33,6 +33,9 @@ STARTS, PAUSE_SECONDS = 3, 10.0
 
 TOKEN_BYTES = 32
 
+# Binds every port of a new Ray to 127.0.0.1; read when Ray is imported, as its token's mode is.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 # Ray ends a driver whose control store is silent for 60 s, without a word.
 WATCH_SECONDS, SILENCE_SECONDS = 2.0, 40.0
 
@@ -64,8 +67,8 @@ def ray_session(address: str | None, say: Say | None = None) -> Iterator[None]:
     if address is not None:
         ask_once()
     else:
-        # binds every port of the new Ray to 127.0.0.1; read when Ray is imported
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        _check_not_imported()
+        os.environ |= LOOPBACK
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Rays before 2.60 want none by default
         keep_token_private(Path("~/.ray/auth_token").expanduser())
     import ray
@@ -102,6 +105,18 @@ def ray_session(address: str | None, say: Say | None = None) -> Iterator[None]:
                 ray.shutdown()
             if own:
                 before_leaving.remove(_end_processes)
+
+
+def _check_not_imported() -> None:
+    """Raises a UserError where a Ray would be open to others, as it was imported too early."""
+    imported = sys.modules.get("ray")
+    if imported is None or LOOPBACK.items() <= os.environ.items() or imported.is_initialized():
+        return
+    raise UserError(
+        "This process imported Ray before a run could have it listen on this machine alone. Set "
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 and RAY_AUTH_MODE=token before `import ray`, import "
+        "it after the first run, or call ray.init() before it: the run then uses that Ray."
+    )
 
 
 def _init(address: str | None, say: Say | None) -> None:

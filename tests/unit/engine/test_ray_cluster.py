@@ -90,10 +90,25 @@ def starts(monkeypatch):
         if left:
             raise left.pop(0)
 
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # as if before Ray's import
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray_cluster, "PAUSE_SECONDS", 0.0)
     return calls, left
+
+
+def test_a_ray_that_was_imported_too_early_is_told(monkeypatch, starts):
+    """It would listen on all addresses, and take no token."""
+    import ray
+
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(UserError, match=r"imported Ray before.*AUTH_MODE=token before `import ray`"),
+        ray_cluster.ray_session(None),
+    ):
+        pass
+    assert starts[0] == []  # no Ray was begun
 
 
 def test_a_ray_that_does_not_come_up_is_tried_again(starts):
