@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,12 @@ PATIENCE_SECONDS = 10.0
 LEAVING_SECONDS = 20.0
 
 OF_RAY = ("gcs_server", "raylet")
+
+# Names of Ray Data's threads. One that asks a Ray which is being shut down ends this process, with
+# exit code 1 and without a word, or starts another Ray; Ray Data waits 2 s for its own.
+OF_RAY_DATA = ("StreamingExecutor", "ray-data")
+
+THREADS_SECONDS = 12.0  # that they may take, in all
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +108,7 @@ def ray_session(address: str | None, say: Say | None = None) -> Iterator[None]:
             if broken:
                 _abandon()
             else:
+                _wait_for(t for t in threading.enumerate() if t.name.startswith(OF_RAY_DATA))
                 ray.shutdown()
             if own:
                 before_leaving.remove(_end_processes)
@@ -271,13 +278,25 @@ class _Watch:
 @contextmanager
 def _watch(own: bool) -> Iterator[_Watch]:
     watch = _Watch(own)
-    if threading.current_thread() is threading.main_thread():
-        for work in (watch.ask, watch.look):
-            threading.Thread(target=work, daemon=True).start()
+    threads = [threading.Thread(target=work, daemon=True) for work in (watch.ask, watch.look)]
+    if threading.current_thread() is not threading.main_thread():
+        threads = []
+    for thread in threads:
+        thread.start()
     try:
         yield watch
     finally:
         watch.done.set()
+        if watch.lost is None:  # else it may be one of them that waits for this one
+            _wait_for(threads)
+
+
+def _wait_for(threads: Iterable[threading.Thread]) -> None:
+    deadline = time.monotonic() + THREADS_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            logger.debug("the thread %s goes on", thread.name)
 
 
 def _runs(process: psutil.Process) -> bool:

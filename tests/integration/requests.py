@@ -22,6 +22,7 @@ class Requests(list):
     """Requests of a storage in memory as (kind, path, whether a task asks), the outermost alone."""
 
     def __init__(self, patch):
+        self.one = threading.RLock()
         self.here = threading.local()  # marks are written by threads beside workers
         for name, kind in KINDS.items():
             patch.setattr(
@@ -39,7 +40,8 @@ class Requests(list):
             self.here.inside = True
             try:
                 self.append((kind, path, getattr(self.here, "on_worker", False)))
-                return method(fs, path, *args, **kwargs)
+                with self.one:  # fsspec's dictionary of files is for one thread
+                    return method(fs, path, *args, **kwargs)
             finally:
                 self.here.inside = False
 
