@@ -33,7 +33,7 @@ POINTS = [
     ("summaries", "dawin_ray.job.score:summaries_of", 1),
     ("summaries merged", "dawin_ray.job.parts:read_summary", 1),
     ("manifest", "dawin_ray.job.score:manifest_of", 1),
-    ("removal of work", "dawin_ray.runs.work:Work.remove", 1),
+    ("removal of work", "dawin_ray.runs.work:Work.folders", 1),
 ]
 
 
