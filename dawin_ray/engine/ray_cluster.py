@@ -48,7 +48,7 @@ OF_RAY = ("gcs_server", "raylet")
 
 # Names of Ray Data's threads. One that asks a Ray which is being shut down ends this process, with
 # exit code 1 and without a word, or starts another Ray; Ray Data waits 2 s for its own.
-OF_RAY_DATA = ("StreamingExecutor", "ray-data")
+OF_RAY_DATA = ("StreamingExecutor", "ray-data", "iter_threaded")
 
 THREADS_SECONDS = 12.0  # that they may take, in all
 

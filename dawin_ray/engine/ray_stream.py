@@ -210,8 +210,11 @@ def stream(
         )
     )
     with told_plainly():
-        for row in rows.iter_rows():
-            yield from from_row(row)
+        # Without prefetching, which summaries do not need: its threads outlive the iterator, and
+        # one that asks a Ray that was shut down meanwhile ends this process without a word.
+        for told in rows.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow"):
+            for row in told.to_pylist():
+                yield from from_row(row)
 
 
 def _room(on: Resources) -> int:
