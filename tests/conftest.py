@@ -39,6 +39,11 @@ def pytest_xdist_setupnodes():
         subprocess.run([sys.executable, "-c", f"import {', '.join(LIBRARIES)}"], check=False)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of cluster/ import Ray, which settles how it begins: behind those that start one."""
+    items.sort(key=lambda item: item.path.parent.name == "cluster")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Files stay together (`--dist loadfile`), and so do all whose tests share one Ray.

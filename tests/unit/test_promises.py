@@ -277,6 +277,7 @@ def test_a_cluster_is_joined_by_the_job_or_by_the_environment(
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", ray.data)
     monkeypatch.setattr(ray_cluster, "check_answers", lambda address: None)
+    monkeypatch.setattr(ray_cluster, "_check_not_imported", lambda: None)
     monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")
     with ray_cluster.ray_session(asked):
         (call,) = ray.init.call_args_list
