@@ -212,7 +212,8 @@ def stream(
     with told_plainly():
         # Without prefetching, which summaries do not need: its threads outlive the iterator, and
         # one that asks a Ray that was shut down meanwhile ends this process without a word.
-        for told in rows.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow"):
+        tables: Any = rows.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")
+        for told in tables:
             for row in told.to_pylist():
                 yield from from_row(row)
 
