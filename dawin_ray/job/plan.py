@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import re
+import resource
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -128,9 +127,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
 
 def peak_bytes() -> int:
     """The most memory that this process has held."""
-    status = Path("/proc/self/status").read_text()
-    (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", status)
-    return int(kibibytes) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes, on Linux
 
 
 def _reading(compute: ComputeConfig, shards: Sequence[Shard]) -> str:

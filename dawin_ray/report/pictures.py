@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -266,12 +267,10 @@ def _spreads(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
 
 def _marginals(mixture: Components, i: int, x: np.ndarray) -> list[np.ndarray]:
     """Weighted densities of the i-th coefficient at x: a Dirichlet's entries are Beta."""
-    from scipy import stats
-
     found = []
     for weight, concentration in zip(mixture.weights, mixture.concentrations, strict=True):
         rest = sum(concentration[:i]) + sum(concentration[i + 1 :])
-        density = weight * stats.beta.pdf(x, concentration[i], rest)
+        density = weight * scipy.stats.beta.pdf(x, concentration[i], rest)
         found.append(np.nan_to_num(density, posinf=0.0))
     return found
 

@@ -128,8 +128,9 @@ class Series:
         scored = {dataset: GrowingFiles() for dataset in sources}
         for batch in self.batches():
             shards = shards_of(batch)
-            for dataset in shards.keys() & scored.keys():
-                for name, (size, version) in files_of(shards)[dataset].items():
+            of_batch = files_of(shards)
+            for dataset in of_batch.keys() & scored.keys():
+                for name, (size, version) in of_batch[dataset].items():
                     scored[dataset].add(name, size, version)
             for dataset, name in _unread(batch, shards):
                 if dataset in sources and _can_be_read(sources[dataset], name):

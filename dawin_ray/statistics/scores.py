@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from dawin_ray.statistics import stats
+import scipy  # which imports scipy.stats, 50 MB, when something of it is first used
 
 LEVEL = 0.95
 
@@ -48,7 +47,7 @@ def accuracy(right: int, n: int) -> Interval:
     Raises:
         ValueError: n is 0.
     """
-    found = stats.binomtest(int(right), int(n)).proportion_ci(LEVEL, method="wilson")
+    found = scipy.stats.binomtest(int(right), int(n)).proportion_ci(LEVEL, method="wilson")
     return Interval(value=right / n, low=float(found.low), high=float(found.high), n=int(n))
 
 
@@ -61,7 +60,7 @@ def mean(n: int, total: float, squares: float) -> Interval:
         return Interval(value=math.nan, low=math.nan, high=math.nan, n=0)
     value = total / n
     variance = max(0.0, squares - total * value) / (n - 1) if n > 1 else 0.0
-    reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(variance / n)
+    reach = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(variance / n)
     return Interval(value=value, low=value - reach, high=value + reach, n=n)
 
 
@@ -69,7 +68,7 @@ def mcnemar(better: int, worse: int) -> float:
     """Exact two-sided p-value of McNemar's test from the discordant counts; 1 without any."""
     if better + worse == 0:
         return 1.0
-    return float(stats.binomtest(int(better), int(better + worse), 0.5).pvalue)
+    return float(scipy.stats.binomtest(int(better), int(better + worse), 0.5).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -178,4 +177,4 @@ def rank_correlation(a_N: np.ndarray, b_N: np.ndarray) -> float | None:
     """Spearman's; None where one of them is constant."""
     if len(a_N) < 2 or np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
         return None
-    return float(stats.spearmanr(a_N, b_N).statistic)
+    return float(scipy.stats.spearmanr(a_N, b_N).statistic)

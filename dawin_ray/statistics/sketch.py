@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
+import scipy  # which imports scipy.stats, 50 MB, when something of it is first used
 
-from dawin_ray.statistics import stats
 from dawin_ray.statistics.bits import MANTISSA, keys_of, level_of, values_of
 
 MAX_BINS = 1 << 16
@@ -217,7 +217,7 @@ def distance(a: Sketch, b: Sketch) -> float | None:
     if not a.count or not b.count:
         return None
     weights = (a.n.astype(np.float64), b.n.astype(np.float64))
-    return float(stats.wasserstein_distance(a.values, b.values, *weights))
+    return float(scipy.stats.wasserstein_distance(a.values, b.values, *weights))
 
 
 def _mean(values: np.ndarray, n: np.ndarray) -> float:

@@ -183,6 +183,14 @@ def test_help_needs_neither_torch_nor_ray():
     assert result.stdout.splitlines()[-1] == "[]", result.stdout
 
 
+def printed(code: str) -> str:
+    """By a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return result.stdout.strip()
+
+
 def test_models_are_built_without_waiting_elsewhere():
     """Imports of open_clip, torchvision and scipy's statistics take seconds, in every worker.
 
@@ -197,10 +205,7 @@ def test_models_are_built_without_waiting_elsewhere():
         "assert decode(image.getvalue()).shape == (8, 8, 3)\n"
         "print({'open_clip', 'torchvision', 'timm', 'ray', 'scipy.stats'} & sys.modules.keys())"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "set()"
+    assert printed(code) == "set()"
 
 
 def test_a_plan_holds_no_library_that_it_has_no_use_for():
@@ -209,19 +214,13 @@ def test_a_plan_holds_no_library_that_it_has_no_use_for():
         "import sys, dawin_ray.cli, dawin_ray.config, dawin_ray.job, dawin_ray.runs\n"
         "print({'pandas', 'matplotlib', 'scipy.stats', 'sklearn', 'ray'} & sys.modules.keys())"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "set()"
+    assert printed(code) == "set()"
 
 
 def test_the_process_that_counts_tries_is_small():
     """An actor of each run, for all its time."""
     code = "import sys, dawin_ray.attempts; print({'torch', 'pandas'} & sys.modules.keys())"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "set()"
+    assert printed(code) == "set()"
 
 
 @pytest.mark.parametrize("path", [*modules(), ROOT / "__init__.py"], ids=named)
