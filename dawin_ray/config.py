@@ -53,6 +53,8 @@ class Job(Settings):
     baselines: BaselinesConfig = BaselinesConfig()
     in_distribution: str | None = None
     """A data set; the report's means are over the others, which it draws against it."""
+    incumbent: str | None = None
+    """An expert or a baseline: the one in use, which the report says whether to replace."""
     max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
     """A run fails at the end of a pass where more of a data set's samples cannot be used."""
     max_broken_shards: int = Field(default=0, ge=0)
@@ -84,6 +86,11 @@ class Job(Settings):
                 raise ValueError(
                     f"two methods are called '{name}': rename the expert or leave one out"
                 )
+        rivals = [method.name for method in self.methods if not method.is_bound]
+        if self.incumbent is not None and self.incumbent not in rivals:
+            raise ValueError(
+                f"incumbent: expected an expert or a baseline of this job ({', '.join(rivals)})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -53,6 +53,7 @@ NOT_IN_FINGERPRINT = {
     "max_broken_shards",
     "storage_options",
     "in_distribution",
+    "incumbent",
     "drift",
 }
 

@@ -248,7 +248,7 @@ def _score(
         session.engine.publish(drift, on)
     found = Scored(fits=fits, summaries=summaries)
     report = summarise(run, spec, records_of(first), found, on, passes.timings)
-    report = replace(report, drift=drift)
+    report = replace(report, drift=drift, in_distribution=job.in_distribution)
     report.write(run)
     write_class_names(run, prepared.class_names)
     save_fits(run, prepared, fits, summaries)

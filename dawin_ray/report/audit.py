@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dawin_ray.method import DAWIN, Method
+from dawin_ray.method import DAWIN, Method, Mixture
 from dawin_ray.report.figures import (
     ALPHA,
     Agreement,
@@ -37,8 +37,9 @@ from dawin_ray.report.figures import (
     verdict,
 )
 from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.meanings import meaning_of
 from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
-from dawin_ray.report.words import words_of
+from dawin_ray.report.words import answer_of, words_of
 from dawin_ray.statistics import Sketch, Summary, distance, floats_of, scores
 
 HISTOGRAM_BINS = 40
@@ -52,7 +53,9 @@ def audit(finished: FinishedRun) -> Audit:
     """All figures of a run's page.
 
     Differences are DaWin minus the other, over the samples with a label. Their p-values are exact
-    McNemar's, adjusted by Holm over all data sets and methods that are no bounds.
+    McNemar's, adjusted by Holm in two families: all data sets and the methods that the question is
+    about (the incumbent, or every expert), and all data sets and the other methods. More baselines
+    thus never hide what was found of the experts. Methods that are bounds are not tested.
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.summary(origin)
@@ -60,7 +63,9 @@ def audit(finished: FinishedRun) -> Audit:
     for name in finished.datasets:
         summary = reference if name == origin else finished.summary(name)
         found.append(audit_dataset(finished, name, summary, _away(origin, reference, summary)))
-    datasets = _adjusted(found)
+    families = families_of(finished)
+    datasets = _adjusted(found, families)
+    suite = suite_of(datasets, finished.methods, families, finished.in_distribution)
     result = Audit(
         level=scores.LEVEL,
         experts=finished.experts,
@@ -71,16 +76,26 @@ def audit(finished: FinishedRun) -> Audit:
                 weight=m.weight,
                 uses_labels=m.uses_labels,
                 uses_task=m.uses_task,
+                meaning=meaning_of(m),
             )
             for m in finished.methods
         ),
         in_distribution=finished.in_distribution,
         datasets=datasets,
-        suite=suite_of(datasets, finished.methods, finished.in_distribution),
+        suite=suite,
         tasks=tasks_of(datasets),
         costs=costs_of(finished),
+        incumbent=finished.incumbent,
     )
+    result = replace(result, replace_it=answer_of(result))
     return replace(result, words=tuple(words_of(result)))
+
+
+def families_of(finished: FinishedRun) -> tuple[tuple[str, ...], ...]:
+    """The methods that are tested together: those that the question is about, and the others."""
+    rivals = [method.name for method in finished.methods if not method.is_bound]
+    primary = finished.experts if finished.incumbent is None else (finished.incumbent,)
+    return primary, tuple(name for name in rivals if name not in primary)
 
 
 def audit_dataset(
@@ -102,7 +117,7 @@ def audit_dataset(
             name: _spread(values) for name, values in zip(experts, summary.entropy, strict=True)
         },
         agreement=_agreement(summary),
-        clusters=_clusters(summary),
+        clusters=_clusters(summary, mixture),
         confidence={
             name: float(total / summary.rows) if summary.rows else None
             for name, total in zip(names, confidence, strict=True)
@@ -131,26 +146,30 @@ def audit_dataset(
 
 
 def suite_of(
-    found: Sequence[DatasetAudit], methods: Sequence[Method], in_distribution: str | None
+    found: Sequence[DatasetAudit],
+    methods: Sequence[Method],
+    families: Sequence[Sequence[str]],
+    in_distribution: str | None,
 ) -> Suite | None:
     """Means over the labelled data sets but the in-distribution one; None with fewer than two.
 
-    The intervals of differences hold together at LEVEL: each is at 1 - ALPHA / Q (Bonferroni).
+    The intervals of a family's differences hold together at LEVEL: each is at 1 - ALPHA / its
+    methods (Bonferroni).
     """
     rows = [row for row in found if row.labelled and row.dataset != in_distribution]
     if len(rows) < 2:
         return None
-    rivals = [m.name for m in methods if not m.is_bound]
+    together = {name: len(family) for family in families for name in family}
     accuracies = {}
     for name in [*(m.name for m in methods), DAWIN]:
         right = [round(row.methods[name].accuracy.value * row.labelled) for row in rows]
         counts = [(r, row.labelled) for r, row in zip(right, rows, strict=True)]
         accuracies[name] = scores.macro_accuracy(counts)
     differences = {}
-    for name in rivals:
+    for name in (m.name for m in methods if m.name in together):
         paired = [(row.differences[name], row.labelled) for row in rows]
         mean = scores.paired_differences(
-            [(d.better, d.worse, n) for d, n in paired], level=1 - ALPHA / len(rivals)
+            [(d.better, d.worse, n) for d, n in paired], level=1 - ALPHA / together[name]
         )
         says = verdict(mean.value, mean.low > 0 or mean.high < 0)
         differences[name] = MeanDifference(
@@ -197,15 +216,19 @@ def _difference(summary: Summary, method: Method) -> Difference:
     )  # fmt: skip
 
 
-def _adjusted(found: Sequence[DatasetAudit]) -> tuple[DatasetAudit, ...]:
-    """The same with the p-values of all tests adjusted by Holm, and what may be said of each."""
-    tests = {
-        (row.dataset, name): difference.p
-        for row in found
-        for name, difference in row.differences.items()
-        if difference.p is not None
-    }
-    adjusted = dict(zip(tests, scores.holm(list(tests.values())), strict=True))
+def _adjusted(
+    found: Sequence[DatasetAudit], families: Sequence[Sequence[str]]
+) -> tuple[DatasetAudit, ...]:
+    """The same with the p-values of each family adjusted by Holm, and what may be said of each."""
+    adjusted: dict[tuple[str, str], float] = {}
+    for family in families:
+        tests = {
+            (row.dataset, name): difference.p
+            for row in found
+            for name, difference in row.differences.items()
+            if name in family and difference.p is not None
+        }
+        adjusted |= dict(zip(tests, scores.holm(list(tests.values())), strict=True))
 
     def judged(row: DatasetAudit, name: str, difference: Difference) -> Difference:
         p = adjusted.get((row.dataset, name))
@@ -264,15 +287,19 @@ def _agreement(summary: Summary) -> Agreement:
     )
 
 
-def _clusters(summary: Summary) -> tuple[ClusterAudit, ...]:
+def _clusters(summary: Summary, mixture: Mixture | None) -> tuple[ClusterAudit, ...]:
     weights_KM = floats_of(summary.counts.cluster_weights)
+    merged_KM = [] if mixture is None else mixture.means.tolist()
     found = []
     for k, (size, labelled, right) in enumerate(summary.counts.clusters.T):
         mean_M = tuple((weights_KM[k] / size).tolist()) if size else None
         accuracy = scores.accuracy(right, labelled) if labelled else None
         found.append(
-            ClusterAudit(cluster=k, size=int(size), mean_coefficient=mean_M, accuracy=accuracy)
-        )
+            ClusterAudit(
+                cluster=k, size=int(size), mean_coefficient=mean_M, accuracy=accuracy,
+                weights=tuple(merged_KM[k]) if k < len(merged_KM) else None,
+            )
+        )  # fmt: skip
     return tuple(found)
 
 

@@ -72,7 +72,9 @@ def table_of(report: Report) -> Table:
             *([_weights(row, report.mode == "exact")] if few else []),
             f"{rate:,.0f}" if rate else NOTHING,
         )
-    labelled = [row for row in report.datasets if row.labelled]
+    labelled = [  # as in the audit: the mean is over the shifts, where there are any to tell apart
+        row for row in report.datasets if row.labelled and row.dataset != report.in_distribution
+    ]
     if len(labelled) > 1:
         accuracies = (
             [a for row in labelled if (a := row.accuracy[name]) is not None] for name in present

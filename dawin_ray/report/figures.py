@@ -18,6 +18,7 @@ from dawin_ray.statistics import LEVEL, Interval
 ALPHA = 1 - LEVEL
 
 Says = Literal["better", "worse", "no significant difference"]
+Answer = Literal["yes", "no", "not shown"]  # whether DaWin should replace the incumbent
 
 
 def verdict(difference: float, significant: bool) -> Says:
@@ -36,6 +37,7 @@ class ComparedMethod:
     weight: float | None  # of the last of two experts, where it is on the static curve
     uses_labels: bool
     uses_task: bool = False
+    meaning: str = ""  # a phrase
 
     @property
     def is_bound(self) -> bool:
@@ -124,12 +126,17 @@ class Components:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterAudit:
-    """A cluster's samples; its accuracy is None where none has a label."""
+    """A cluster's samples; its accuracy is None where none has a label.
+
+    `weights` merged the model that predicted: the mean of the mixture's component. The mean of its
+    samples' own coefficients, which led them there, is another figure.
+    """
 
     cluster: int
     size: int
     mean_coefficient: tuple[float, ...] | None
     accuracy: Interval | None
+    weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +310,8 @@ class Audit:
     words: tuple[str, ...] = ()
     tasks: Tasks | None = None
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by method
+    incumbent: str | None = None  # the method that is in use, where the job says which
+    replace_it: Answer | None = None  # None without an incumbent, or without labels
 
     @property
     def labelled(self) -> tuple[DatasetAudit, ...]:
@@ -319,6 +328,11 @@ class Audit:
     def rivals(self) -> tuple[str, ...]:
         """The methods that DaWin is tested against: those that know no more than it does."""
         return tuple(method.name for method in self.methods if not method.is_bound)
+
+    @property
+    def primary(self) -> tuple[str, ...]:
+        """Whom the answer is about: the incumbent, or every expert where none is named."""
+        return self.experts if self.incumbent is None else (self.incumbent,)
 
     @property
     def shown(self) -> dict[str, str]:

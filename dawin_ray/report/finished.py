@@ -76,6 +76,11 @@ class FinishedRun:
         name = self.job.in_distribution
         return name if name in self.datasets else None
 
+    @property
+    def incumbent(self) -> str | None:
+        """The method that is in use, where the job says which."""
+        return self.job.incumbent
+
     def summary(self, dataset: str) -> Summary:
         """A data set's predictions in what adds, whatever their number.
 

@@ -17,10 +17,12 @@ from dawin_ray.method import DAWIN
 from dawin_ray.report.audit import audit
 from dawin_ray.report.figures import ALPHA, Audit, ClassGain, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.provenance import provenance_of
 from dawin_ray.report.tally import Report
 from dawin_ray.report.tasks import task_table
 from dawin_ray.report.thumbnails import FIRST, Sheet, sheet
 from dawin_ray.report.words import (
+    answers_of,
     shown_number,
     shown_p,
     shown_percent,
@@ -91,14 +93,20 @@ def write_page(
         for d in finished.job.datasets
         if thumbnails and d.name in finished.datasets
     }
-    run.write_text(PAGE, page_of(found, Report.read(run), run.address, sheets))
+    report = Report.read(run)
+    origin = provenance_of(finished, report)
+    run.write_text(PAGE, page_of(found, report, run.address, origin, sheets))
     if sealed:
         reseal(run, PAGE_FILES)
     return found
 
 
 def page_of(
-    found: Audit, report: Report, address: str, sheets: Mapping[str, Sequence[Sheet]]
+    found: Audit,
+    report: Report,
+    address: str,
+    provenance: Mapping[str, str],
+    sheets: Mapping[str, Sequence[Sheet]],
 ) -> str:
     """The page, whole: no script, no request. `sheets` are example images by data set."""
     from dawin_ray.report import pictures  # drawing takes memory, and is what a run does last
@@ -114,6 +122,8 @@ def page_of(
     }
     return template(TEMPLATE).render(
         audit=found,
+        answers=answers_of(found) if found.labelled else found.words[:1],
+        provenance=provenance,
         task_words=words_of_tasks(found),
         tasks=task_table(found),
         pictures=drawn,
@@ -191,9 +201,10 @@ def _differences_of(row: DatasetAudit) -> list[Line]:
 def _clusters_of(row: DatasetAudit) -> list[Line]:
     lines, experts = [], tuple(row.coefficient)
     for cluster in row.clusters:
-        shares = cluster.mean_coefficient or [None] * len(experts)
-        weights = {f"weight_{n}": s for n, s in zip(experts, shares, strict=True)}
-        line = {"cluster": cluster.cluster, "size": cluster.size} | weights
+        line: Line = {"cluster": cluster.cluster, "size": cluster.size}
+        for prefix, found in (("weight", cluster.weights), ("own", cluster.mean_coefficient)):
+            shares = found or [None] * len(experts)
+            line |= {f"{prefix}_{n}": s for n, s in zip(experts, shares, strict=True)}
         lines.append(line | _flat("accuracy", cluster.accuracy))
     return lines
 

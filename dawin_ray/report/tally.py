@@ -96,6 +96,7 @@ class Report:
     batch: str | None = None
     predictions: str  # the address of each data set's, with NAME for its name
     drift: Mapping[str, DriftReport] | None = None  # by data set; None without a saved fit
+    in_distribution: str | None = None  # the job's, which no mean over data sets counts
 
     @classmethod
     def read(cls, run: RunDirectory) -> Report:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from dawin_ray.method import DAWIN
-from dawin_ray.report.figures import ALPHA, Audit, DatasetAudit, Difference, MeanDifference
+from dawin_ray.method import DAWIN, FEW_EXPERTS
+from dawin_ray.report.figures import (
+    ALPHA,
+    Answer,
+    Audit,
+    DatasetAudit,
+    Difference,
+    MeanDifference,
+    Says,
+)
 from dawin_ray.statistics import LEVEL, Interval
+
+SAID: Mapping[Says, str] = {
+    "better": "a significant gain",
+    "worse": "a significant loss",
+    "no significant difference": "no significant difference",
+}
 
 SHOWN_P = 1e-4  # smaller p-values are shown as smaller than it
 
@@ -49,15 +63,115 @@ def words_of(audit: Audit) -> list[str]:
     """What the figures allow to say, the first sentence the answer; nothing beyond them."""
     if not audit.labelled:
         return _without_labels(audit) + words_of_tasks(audit)
-    tests = len(audit.rivals) * len(audit.labelled)
     return [
-        *_against_the_best_expert(audit),
+        *answers_of(audit),
         *words_of_tasks(audit),
         *(_against(name, audit.labelled) for name in audit.rivals),
-        f"Significant: exact McNemar test, p adjusted by Holm over all {tests} comparisons of a "
-        f"data set with a method, below {ALPHA:.2g}; means over data sets: paired bootstrap "
-        f"intervals that hold together at {100 * LEVEL:g} %.",
+        words_of_tests(audit),
     ]
+
+
+def words_of_tests(audit: Audit) -> str:
+    """What "significant" means, with the sizes of the families that were tested together."""
+    sets, primary = len(audit.labelled), len(audit.primary)
+    others = len(audit.rivals) - primary
+    about = f"the {primary} experts" if audit.incumbent is None else "the incumbent"
+    apart = f", apart from them over the {others * sets} with other methods" if others else ""
+    return (
+        f"Significant: exact McNemar test, p adjusted by Holm over the {primary * sets} "
+        f"comparisons of a data set with {about}{apart}, below {ALPHA:.2g}; means over data sets: "
+        f"paired bootstrap intervals that hold together at {100 * LEVEL:g} % over {about}"
+        f"{', and over the other methods' if others else ''}."
+    )
+
+
+def answer_of(audit: Audit) -> Answer | None:
+    """Whether to replace the incumbent, by the mean over the suite, or by the only data set.
+
+    `yes` where that gain is significant, `no` where the loss is; None without an incumbent, or
+    where no data set has labels.
+    """
+    if audit.incumbent is None or not audit.labelled:
+        return None
+    differences = _judged_by(audit)
+    said = {difference.says for _, difference in differences}
+    if said == {"better"}:
+        return "yes"
+    return "no" if said == {"worse"} else "not shown"
+
+
+def answers_of(audit: Audit) -> list[str]:
+    """The first screen's sentences on labelled data: over the suite, then in distribution.
+
+    They are about the incumbent, or about every expert: the best one, picked afterwards, is never
+    compared alone.
+    """
+    suite, words = audit.suite, []
+    if suite is not None:
+        over = "the shifts" if audit.in_distribution else "the data sets"
+        scope = f"averaged over {over} ({len(suite.datasets)})"
+        words.append(_answer(audit, scope, suite.accuracy, suite.differences))
+    rows = sorted(audit.labelled, key=lambda row: row.dataset == audit.in_distribution)
+    for row in rows:
+        inside = row.dataset == audit.in_distribution
+        if suite is not None and not inside:
+            continue
+        scope = f"in distribution ({row.dataset})" if inside else f"on {row.dataset}"
+        accuracy = {name: found.accuracy for name, found in row.methods.items()}
+        words.append(_answer(audit, scope, accuracy, row.differences))
+    if audit.incumbent is not None:
+        words[0] = f"Replace {audit.incumbent}: {audit.replace_it}. {words[0]}{_harm(audit)}"
+    return words
+
+
+def _judged_by(audit: Audit) -> list[tuple[str, Difference | MeanDifference]]:
+    """The differences to the incumbent that the answer goes by."""
+    name = str(audit.incumbent)
+    if audit.suite is not None:
+        return [("the mean", audit.suite.differences[name])]
+    shifts = [row for row in audit.labelled if row.dataset != audit.in_distribution]
+    return [(row.dataset, row.differences[name]) for row in shifts or audit.labelled]
+
+
+def _harm(audit: Audit) -> str:
+    """On which sets of a suite it is worse, whatever their mean says; empty where on none."""
+    if audit.suite is None:
+        return ""  # each data set has its own sentence
+    found = [(row.dataset, row.differences[str(audit.incumbent)]) for row in audit.labelled]
+    worse = [f"{name} ({shown_points(d)})" for name, d in found if d.says == "worse"]
+    return f" It loses significantly on {', '.join(worse)}." if worse else ""
+
+
+def _answer(
+    audit: Audit,
+    scope: str,
+    accuracy: Mapping[str, Interval],
+    differences: Mapping[str, Difference | MeanDifference],
+) -> str:
+    """DaWin's accuracy there, and its difference to each of the methods in question."""
+    ours = shown_percent(accuracy[DAWIN], " %")
+    begin = f"{scope[0].upper()}{scope[1:]}, DaWin is right on {ours}"
+    if len(audit.primary) <= FEW_EXPERTS:
+        parts = [
+            f"{name} on {shown_percent(accuracy[name], ' %')} ({_said(differences[name])})"
+            for name in audit.primary
+        ]
+        return f"{begin}, {_and(parts)}."
+    parts = []
+    for says, words in SAID.items():
+        names = [name for name in audit.primary if differences[name].says == says]
+        if names:
+            least = min(names, key=lambda name: abs(differences[name].value))
+            parts.append(
+                f"{words} against {len(names)} of the {len(audit.primary)} experts (the least "
+                f"against {least}: {shown_points(differences[least], ' points')})"
+            )
+    return f"{begin}: {_and(parts)}."
+
+
+def _and(parts: Sequence[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _without_labels(audit: Audit) -> list[str]:
@@ -70,32 +184,6 @@ def _without_labels(audit: Audit) -> list[str]:
         "Where they agree, interpolation seldom changes the answer; where they do not, "
         "labels of a few hundred samples would tell who is right.",
     ]
-
-
-def _against_the_best_expert(audit: Audit) -> list[str]:
-    """Over the suite and in distribution where there is a suite, else on each data set."""
-    words, suite = [], audit.suite
-    if suite is not None:
-        best = suite.best_of(audit.experts)
-        over = "the shifts" if audit.in_distribution else "the data sets"
-        words.append(
-            f"Averaged over {over} ({len(suite.datasets)}), DaWin is right on "
-            f"{shown_percent(suite.accuracy[DAWIN], ' %')} and the best single expert, {best}, on "
-            f"{shown_percent(suite.accuracy[best], ' %')}: {_said(suite.differences[best])}."
-        )
-    for row in audit.labelled:
-        inside = row.dataset == audit.in_distribution
-        if row.best_expert is None or (suite is not None and not inside):
-            continue
-        best = row.best_expert
-        where = f"In distribution ({row.dataset})" if inside else f"On {row.dataset}"
-        words.append(
-            f"{where}, DaWin is right on "
-            f"{shown_percent(row.methods[DAWIN].accuracy, ' %')} and the best single expert, "
-            f"{best}, on {shown_percent(row.methods[best].accuracy, ' %')}: "
-            f"{_said(row.differences[best])}."
-        )
-    return words
 
 
 def words_of_tasks(audit: Audit) -> list[str]:
@@ -148,6 +236,5 @@ def _against(method: str, labelled: Sequence[DatasetAudit]) -> str:
 
 
 def _said(difference: Difference | MeanDifference) -> str:
-    said = {"better": "a significant gain", "worse": "a significant loss"}
     points = shown_points(difference, " points")
-    return f"{points}, {said.get(difference.says or '', difference.says)}"
+    return points if difference.says is None else f"{points}, {SAID[difference.says]}"

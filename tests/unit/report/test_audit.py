@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from dawin_ray.errors import UserError
+from dawin_ray.method import FEW_EXPERTS
 from dawin_ray.records import to_json
 from dawin_ray.report.audit import audit
 from dawin_ray.report.figures import Audit
 from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.words import SAID, shown_percent, shown_points
 from dawin_ray.runs import AUDIT
 from tests.unit.report.made import CLUSTERS, EXPERTS, LABELLED, all_rows, write_run
 
@@ -57,13 +59,26 @@ def test_figures_of_experts_are_by_name_and_of_all(run, found, experts):
             assert (row.methods, row.cells, row.best_expert) == ({}, (), None)
 
 
-def test_the_words_name_the_best_expert_of_all(found, experts):
-    best = found.suite.best_of(found.experts)
-    accuracies = {name: found.suite.accuracy[name].value for name in experts}
-    assert accuracies[best] == max(accuracies.values())
-    assert f"the best single expert, {best}," in found.words[0]
+def test_the_words_are_about_every_expert(found, experts):
+    differences = found.suite.differences
+    if len(experts) <= FEW_EXPERTS:
+        for name in experts:
+            assert f"{name} on {shown_percent(found.suite.accuracy[name], ' %')}" in found.words[0]
+            assert shown_points(differences[name], " points") in found.words[0]
+    else:
+        for says, words in SAID.items():
+            count = sum(differences[name].says == says for name in experts)
+            assert (f"{words} against {count} of the 8 experts" in found.words[0]) == (count > 0)
     for name in experts:
         assert any(f"DaWin against {name}: " in word for word in found.words)
+
+
+def test_a_cluster_has_the_weights_that_predicted_and_its_samples_own(found):
+    for row in found.datasets:
+        for cluster in row.clusters:
+            sums = np.array(row.mixture.concentrations[cluster.cluster])
+            assert cluster.weights == pytest.approx(sums / sums.sum())
+            assert cluster.weights != pytest.approx(cluster.mean_coefficient, abs=1e-6)
 
 
 def test_without_a_mixture_there_are_no_clusters(tmp_path):

@@ -26,14 +26,45 @@ def test_a_page_has_every_expert_in_every_place(tmp_path):
     text = run.read_text("report.html")
     headings = cells(text, "th")
     for name in experts:
-        assert headings.count(f"mean weight of {name}") == 3  # clusters, of each data set
+        assert headings.count(f"weight of {name}") == 3  # clusters, of each data set
+        assert headings.count(f"samples' own mean, {name}") == 3
         assert f"only {name} right" in cells(text, "td")
     plain = re.sub(r"<[^>]+>", "", text)
     weights = r", ".join(rf"{name} \d\.\d{{3}}" for name in experts)
     assert len(re.findall(rf"\(Wasserstein\): weight {weights}, entropy", plain)) == 3
-    assert len(re.findall(rf"Mean weight {weights}; median entropy", plain)) == 3
+    assert len(re.findall(rf"own coefficients, mean {weights}; median entropy", plain)) == 3
     table = pd.read_csv(io.StringIO(run.read_text("csv/clusters.csv")))
-    assert [f"weight_{name}" for name in experts] == [c for c in table if c.startswith("weight_")]
+    for prefix in ("weight", "own"):
+        columns = [c for c in table if c.startswith(f"{prefix}_")]
+        assert columns == [f"{prefix}_{name}" for name in experts]
+
+
+def test_a_page_has_a_main_part_a_table_of_contents_and_tables_for_the_keyboard(tmp_path):
+    labelled = {"inside": True, "one": True, "two": True}
+    run = write_run(tmp_path / "run", EXPERTS[2], labelled, in_distribution="inside")
+    page.write_page(run)
+    text = run.read_text("report.html")
+    assert text.count("<main>") == text.count("</main>") == 1
+    linked = re.findall(r'href="#([^"]+)"', text)
+    places = re.findall(r' id="([a-z0-9-]+)"', re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
+    assert len(set(places)) == len(places)
+    assert set(linked) <= set(places)
+    assert {f"set-{i}" for i in (1, 2, 3)} <= set(linked)
+    wide = re.findall(r'<div class="scroll"([^>]*)>', text)
+    assert wide
+    assert all('tabindex="0"' in w and "aria-label=" in w and "role=" in w for w in wide)
+    before = text[: text.index("<svg")]
+    assert before.count("<table") <= 3
+
+
+def test_every_method_is_explained(tmp_path):
+    run = write_run(tmp_path / "run", EXPERTS[2], {"one": True})
+    found = page.write_page(run)
+    text = run.read_text("report.html")
+    for method in found.methods:
+        assert method.meaning
+        assert f"<dt>{html.escape(method.shown)}</dt>" in text
+        assert html.escape(method.meaning, quote=False) in html.unescape(text)
 
 
 def test_what_is_written_is_what_a_restart_deletes(tmp_path):
