@@ -123,7 +123,7 @@ def test_the_report_tells_what_is_kept_of_each_tasks_own_expert(done):
     assert mean == pytest.approx(np.mean(list(kept.values())))
     page = (done / "report.html").read_text()
     assert f"the largest mean weight on {leading} of {len(CLASSES)} tasks" in page
-    assert f"{100 * mean:.1f}" in page[page.index("<h2>Tasks</h2>") :]
+    assert f"{100 * mean:.1f}" in page[page.index('<h2 id="tasks">') :]
     before = {path.name: path.read_bytes() for path in done.iterdir() if path.is_file()}
     command("report", str(done))
     assert {path.name: path.read_bytes() for path in done.iterdir() if path.is_file()} == before

@@ -152,13 +152,16 @@ def test_a_growing_directory_takes_new_data_but_no_other_version(
         run.state(prepare(job).only({}).fingerprint)
 
 
-@pytest.mark.parametrize("kept", ["max_reject_fraction", "compute", "in_distribution", "drift"])
+@pytest.mark.parametrize(
+    "kept", ["max_reject_fraction", "compute", "in_distribution", "incumbent", "drift"]
+)
 def test_limits_and_machines_are_no_other_job(small, data, tmp_path, kept):
     """So that a run may be resumed with them changed: they move no value."""
     changed = {
         "max_reject_fraction": 0.5,
         "compute": {"engine": "ray", "batch_size": 2, "actors": 2, "cache": "off"},
         "in_distribution": "set",
+        "incumbent": "zero_shot",
         "drift": {"alpha": 0.1},
     }
     one, two = (

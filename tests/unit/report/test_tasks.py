@@ -83,7 +83,7 @@ def test_the_ratio_to_the_own_expert_is_that_of_the_rows(judged, accuracies, nam
 
 def test_the_page_shows_the_figures_of_the_rows(scored, judged, accuracies, names):
     text = scored.read_text("report.html")
-    table = text[text.index("<h2>Tasks</h2>") : text.index("Mean weights by task")]
+    table = text[text.index('<h2 id="tasks">') : text.index("Mean weights by task")]
     plain = html.unescape(re.sub(r"<[^>]+>", " ", table))
     heads = [html.unescape(h) for h in re.findall(r"<th>([^<]*)</th>", table)]
     assert heads[1] == "own expert (knows the task)"
