@@ -161,7 +161,7 @@ def test_limits_and_machines_are_no_other_job(small, data, tmp_path, kept):
         "max_reject_fraction": 0.5,
         "compute": {"engine": "ray", "batch_size": 2, "actors": 2, "cache": "off"},
         "in_distribution": "set",
-        "incumbent": "zero_shot",
+        "incumbent": "even_interpolation",
         "drift": {"alpha": 0.1},
     }
     one, two = (
