@@ -1,4 +1,4 @@
-"""Readers and model actors whose processes died before, without Ray: what they do the next time."""
+"""Model actors, some of whose processes died before, without Ray: what they do the next time."""
 
 import dataclasses
 import os
@@ -12,23 +12,16 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dawin_ray.attempts import UNCOUNTED, Attempts, loading, together
+from dawin_ray.attempts import loading, together
 from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
-from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
-from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
-from dawin_ray.engine import compute, workers
+from dawin_ray.engine import workers
 from dawin_ray.engine.ray_stream import RayWorker
-from dawin_ray.engine.wiring import Wiring, chunks_of, message_bytes
 from dawin_ray.errors import StageError, UserError
-from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.work import Work
-from tests.conftest import make_images, write_tar
-from tests.unit.test_attempts import tries_of
 
 
 class _Spec:
@@ -47,19 +40,6 @@ class _Scorer:
             raise self.score_error
         self.merges += 7
         return self.made
-
-
-@pytest.fixture
-def attempts():
-    return Attempts()
-
-
-@pytest.fixture
-def on(attempts):
-    return compute.Resources(
-        device="cpu", actors=2, cpus=1, gpus=0, threads=torch.get_num_threads(), readers=1,
-        tries=tries_of(attempts),
-    )  # fmt: skip
 
 
 def shard_of_set() -> Shard:
