@@ -11,7 +11,8 @@ import numpy as np
 
 from dawin_ray.data.texts import Columns, GrowingTexts, Texts
 
-NO_LABEL = np.iinfo(np.int64).min
+# What labels are kept as: the first that holds them all, whose least number stands for none.
+LABELS = (np.int16, np.int32, np.int64)
 
 FolderImage = tuple[str, int, int | None]  # raw name, bytes, label
 
@@ -21,7 +22,7 @@ class Files(Columns[tuple[str, int]]):
     """Names and bytes of N files, and the versions beside them."""
 
     names: Texts  # raw
-    sizes: np.ndarray  # int64 [N]: bytes
+    sizes: np.ndarray  # integers [N]: bytes
     versions: Texts
 
     def __len__(self) -> int:
@@ -53,6 +54,10 @@ class Files(Columns[tuple[str, int]]):
             return self
         return Files(self.names.take(places), self.sizes[places], self.versions.take(places))
 
+    def only(self, wanted: np.ndarray) -> Files:
+        """Those that are `wanted`, bool [N], in their order; themselves, where that is all."""
+        return self if wanted.all() else self.take(np.flatnonzero(wanted))
+
 
 class GrowingFiles:
     """Takes files one after the other, in any order; of one name, the last counts."""
@@ -75,6 +80,7 @@ class GrowingFiles:
     def in_turn(self) -> Files:
         """All of them, as they came. None can be added then."""
         sizes = np.frombuffer(self._sizes, dtype=np.int64)
+        sizes = sizes.astype(np.min_scalar_type(sizes.max(initial=0)))  # most are below 4 GB
         return Files(self._names.texts(), sizes, self._versions.texts())
 
     def files(self) -> Files:
@@ -106,8 +112,8 @@ class Images(Columns[FolderImage]):
     """Images of a folder: names and bytes of N files, and their labels."""
 
     names: Texts
-    sizes: np.ndarray  # int64 [N]
-    labels: np.ndarray  # int64 [N]; NO_LABEL where there is none
+    sizes: np.ndarray  # integers [N]
+    labels: np.ndarray  # integers [N]; the least that they may be where there is none
 
     @classmethod
     def of(cls, images: Iterable[FolderImage]) -> Images:
@@ -130,11 +136,13 @@ class Images(Columns[FolderImage]):
         """One, or a slice, which shares what it is made of."""
         if isinstance(index, slice):
             return Images(self.names[index], self.sizes[index], self.labels[index])
-        return self.names[index], int(self.sizes[index]), _label(int(self.labels[index]))
+        number, none = int(self.labels[index]), _none(self.labels)
+        return self.names[index], int(self.sizes[index]), None if number == none else number
 
     def __iter__(self) -> Iterator[FolderImage]:
         """One after the other, made in blocks."""
-        labels = map(_label, _numbers(self.labels))
+        none = _none(self.labels)
+        labels = (None if number == none else number for number in _numbers(self.labels))
         return zip(self.names, _numbers(self.sizes), labels, strict=True)
 
     def take(self, places: Sequence[int]) -> Images:
@@ -144,12 +152,22 @@ class Images(Columns[FolderImage]):
 
 
 def labels_of(labels: Iterable[int | None]) -> np.ndarray:
-    """int64 [N], as `Images` has them."""
-    return np.array([NO_LABEL if label is None else label for label in labels], dtype=np.int64)
+    """Integers [N], as `Images` has them.
+
+    Raises:
+        OverflowError: one has more than 64 bits.
+    """
+    found = list(labels)
+    given = [label for label in found if label is not None]
+    least, largest = min(given, default=0), max(given, default=0)
+    kinds = (np.iinfo(kind) for kind in LABELS)
+    kind = next((k for k in kinds if k.min < least and largest <= k.max), np.iinfo(LABELS[-1]))
+    return np.array([kind.min if label is None else label for label in found], dtype=kind.dtype)
 
 
-def _label(number: int) -> int | None:
-    return None if number == NO_LABEL else number
+def _none(labels: np.ndarray) -> int:
+    """What stands for no label."""
+    return int(np.iinfo(labels.dtype).min)
 
 
 def _numbers(values: np.ndarray, block: int = 1 << 12) -> Iterator[int]:

@@ -7,11 +7,11 @@ What lies beside the samples is left out and told; what makes it doubtful which 
 from __future__ import annotations
 
 import posixpath
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 
 import fsspec
+import numpy as np
 
 from dawin_ray.data.annotations import annotated
 from dawin_ray.data.config import DatasetConfig
@@ -109,14 +109,13 @@ def _format_of(
     config: DatasetConfig, found: Found, may_be_empty: bool
 ) -> tuple[str, Files, Counter[str]]:
     """The format of what was found, its files, and those of no use to it, by suffix."""
-    of_format = {name: array("q") for name in FORMATS}  # their places
-    for place, name in enumerate(found.files.names):
+    of_format = {name: bytearray() for name in FORMATS}  # whether each file may be one of it
+    for name in found.files.names:
         plain = name.lower()
         for format_name, kind in FORMATS.items():
-            if plain.endswith(kind.suffixes):
-                of_format[format_name].append(place)
+            of_format[format_name].append(plain.endswith(kind.suffixes))
     counts = {
-        name: len(of_format[name]) + sum(n.lower().endswith(kind.suffixes) for n in found.dangling)
+        name: sum(of_format[name]) + sum(n.lower().endswith(kind.suffixes) for n in found.dangling)
         for name, kind in FORMATS.items()
     }
     # images that lie beside shards are seldom what is meant, so they are named last
@@ -145,7 +144,7 @@ def _format_of(
             + "".join(f" {kind.hint}" for kind in meant if kind.hint)
             + (" Where it may be empty, say its format." if may_be_empty else "")
         )
-    return chosen, found.files.take(of_format[chosen]), others
+    return chosen, found.files.only(np.frombuffer(of_format[chosen], dtype=bool)), others
 
 
 def _check_names(

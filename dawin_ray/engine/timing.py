@@ -20,6 +20,7 @@ class Timing:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.merges = 0
         self.first, self.last = math.inf, -math.inf  # when the workers began and ended
+        self.spans: dict[str, tuple[float, float]] = {}  # the same of each actor, by its clock
 
     @classmethod
     def of(cls, timings: dict[str, Timing], name: str) -> Timing:
@@ -42,7 +43,18 @@ class Timing:
         if chunk.chunk:
             self.first = min(self.first, chunk.begun)
             self.last = max(self.last, chunk.done)
+            first, last = self.spans.get(chunk.actor, (chunk.begun, chunk.done))
+            self.spans[chunk.actor] = min(first, chunk.begun), max(last, chunk.done)
         self.merges += chunk.merges
+
+    @property
+    def mean_actors(self) -> float:
+        """How many actors there were, on average from the first forward to the last; 1 of none.
+
+        An actor counts from its first forward to its last: those of a pool come and go.
+        """
+        there = sum(last - first for first, last in self.spans.values())
+        return there / (self.last - self.first) if there else 1.0
 
     def busy_share(self, actors: int | None) -> float | None:
         """Time in the models over time from the first forward to the last.

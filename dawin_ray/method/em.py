@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma, gammaln, polygamma
+import scipy  # which imports scipy.special when something of it is first used
 
 # Bounds on the precision (the sum of a component's concentrations). A variance of 0 would make the
 # density infinite; 1e8 is a standard deviation of at most 5e-5, where float64 still leaves the
@@ -85,8 +85,8 @@ def expect(
     log_x_MN: np.ndarray, concentrations_KM: np.ndarray, weights_K: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """E-step: log-density of each sample [..., N], log-probability of each cluster [..., K, N]."""
-    log_constant_K = gammaln(concentrations_KM.sum(axis=-1))
-    log_constant_K -= gammaln(concentrations_KM).sum(axis=-1)
+    log_constant_K = scipy.special.gammaln(concentrations_KM.sum(axis=-1))
+    log_constant_K -= scipy.special.gammaln(concentrations_KM).sum(axis=-1)
     log_joint_KN = (concentrations_KM - 1) @ log_x_MN
     log_joint_KN += (log_constant_K + np.log(weights_K))[..., None]
     log_density_N = np.logaddexp.reduce(log_joint_KN, axis=-2)
@@ -195,8 +195,8 @@ def maximise_likelihood(mean_log_KM: np.ndarray, start_KM: np.ndarray) -> np.nda
 
 def _newton_step(a_KM: np.ndarray, mean_log_KM: np.ndarray) -> np.ndarray:
     total_K1 = a_KM.sum(axis=1, keepdims=True)
-    gradient_KM = digamma(total_K1) - digamma(a_KM) + mean_log_KM
-    q_KM, z_K1 = -polygamma(1, a_KM), polygamma(1, total_K1)
+    gradient_KM = scipy.special.digamma(total_K1) - scipy.special.digamma(a_KM) + mean_log_KM
+    q_KM, z_K1 = -scipy.special.polygamma(1, a_KM), scipy.special.polygamma(1, total_K1)
     b_K1 = (gradient_KM / q_KM).sum(axis=1, keepdims=True)
     b_K1 /= 1 / z_K1 + (1 / q_KM).sum(axis=1, keepdims=True)
     step_KM: np.ndarray = (b_K1 - gradient_KM) / q_KM
@@ -205,7 +205,7 @@ def _newton_step(a_KM: np.ndarray, mean_log_KM: np.ndarray) -> np.ndarray:
 
 def _dirichlet(a_KM: np.ndarray, mean_log_KM: np.ndarray) -> np.ndarray:
     """Mean log-density [K] of samples whose mean of log x this is."""
-    constant_K = gammaln(a_KM.sum(axis=1)) - gammaln(a_KM).sum(axis=1)
+    constant_K = scipy.special.gammaln(a_KM.sum(axis=1)) - scipy.special.gammaln(a_KM).sum(axis=1)
     density_K: np.ndarray = constant_K + ((a_KM - 1) * mean_log_KM).sum(axis=1)
     return density_K
 

@@ -10,7 +10,7 @@ Shapes: N samples, B samples of a block, M experts, K clusters, D = M + 1 parame
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import digamma, polygamma
+import scipy  # which imports scipy.special when something of it is first used
 
 from dawin_ray.method.em import SHARE_FLOOR, Effort, Optimum, Samples, expect, within_precision
 
@@ -89,7 +89,9 @@ def derivatives(
     D = M + 1
     gradient_KD, outer_PP = np.zeros((K, D)), np.zeros((K * D, K * D))
     blocks_KDD = np.zeros((K, D, D))
-    constant_KM = digamma(concentrations_KM.sum(axis=1, keepdims=True)) - digamma(concentrations_KM)
+    constant_KM = scipy.special.digamma(
+        concentrations_KM.sum(axis=1, keepdims=True)
+    ) - scipy.special.digamma(concentrations_KM)
     for start in range(0, len(samples.weights), BLOCK):
         here = slice(start, start + BLOCK)
         log_x_MB, omega_B = samples.log_x[:, here], samples.weights[here]
@@ -101,13 +103,14 @@ def derivatives(
         blocks_KDD += weighted_KDB @ score_KDB.transpose(0, 2, 1)
         outer_PP += weighted_KDB.reshape(K * D, -1) @ own_KDB.reshape(K * D, -1).T
     total = samples.weights.sum()
-    trigamma_K = polygamma(1, concentrations_KM.sum(axis=1))
+    trigamma_K = scipy.special.polygamma(1, concentrations_KM.sum(axis=1))
     hessian_PP = -outer_PP
     for k in range(K):
         a_M, share = concentrations_KM[k], gradient_KD[k, M]
         own_DD = blocks_KDD[k]
         own_DD[:M, :M] += share * trigamma_K[k] * np.outer(a_M, a_M)
-        own_DD[:M, :M] += np.diag(gradient_KD[k, :M] - share * a_M**2 * polygamma(1, a_M))
+        bend_M = share * a_M**2 * scipy.special.polygamma(1, a_M)
+        own_DD[:M, :M] += np.diag(gradient_KD[k, :M] - bend_M)
         own_DD[M, M] -= total * weights_K[k]
         hessian_PP[k * D : (k + 1) * D, k * D : (k + 1) * D] += own_DD
     gradient_KD[:, M] -= total * weights_K

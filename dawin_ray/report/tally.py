@@ -146,7 +146,10 @@ def summarise(
         right = {name: summary.right(name) for name in shown}
         own = spec.tasks[dataset].expert
         *_, compared, agreeing = map(int, summary.counts.size)
-        busy = sum(timing.seconds.get(dataset, 0) for timing in timings.values()) / on.actors
+        busy = sum(
+            timing.seconds.get(dataset, 0) / (timing.mean_actors if on.bounds else on.actors)
+            for timing in timings.values()
+        )
         scored = next(iter(timings.values())).rows[dataset]
         datasets.append(
             DatasetReport(

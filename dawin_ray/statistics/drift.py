@@ -10,6 +10,10 @@ That holds for small batches and small references alike, where the limit laws do
 Wasserstein's distance, the integral of a Brownian bridge over the quantile function (del Barrio,
 Giné and Matrán, Annals of Probability, 1999), which this tends to.
 
+A reference of more than `sketch.MAX_BINS` different values keeps intervals of them, 2^(level - 23)
+of a value wide, and a batch is held against it as coarsely: values that move within their interval
+have not moved, tied ones too, though a finer reference would see all of their share leave one
+place. What leaves the interval is seen, and Wasserstein's distance is off by a width at most.
 Shapes: N samples, M experts, K clusters, D draws, B bins, E cuts between them.
 """
 

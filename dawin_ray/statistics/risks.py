@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import digamma
+import scipy  # which imports scipy.special when something of it is first used
 
 from dawin_ray.statistics.bits import keys_of
 from dawin_ray.statistics.scores import COVERAGES
@@ -47,7 +47,7 @@ class Risks(Counted):
         before_B, errors_B = np.cumsum(n_B) - n_B, np.cumsum(wrong_B) - wrong_B
         rate_B = wrong_B / n_B
         # of k = before + 1 .. before + n: sum of (errors + (k - before) rate) / k
-        harmonic_B = digamma(before_B + n_B + 1) - digamma(before_B + 1)
+        harmonic_B = scipy.special.digamma(before_B + n_B + 1) - scipy.special.digamma(before_B + 1)
         return float((n_B * rate_B + (errors_B - before_B * rate_B) * harmonic_B).sum() / n_B.sum())
 
     @property
@@ -61,7 +61,7 @@ class Risks(Counted):
             return 0.0
         n_B, wrong_B = self.n.astype(np.float64), self._wrong
         before_B = np.cumsum(n_B) - n_B
-        harmonic_B = digamma(before_B + n_B + 1) - digamma(before_B + 1)
+        harmonic_B = scipy.special.digamma(before_B + n_B + 1) - scipy.special.digamma(before_B + 1)
         return float((wrong_B * (n_B - wrong_B) / n_B * harmonic_B).sum() / n_B.sum())
 
     def selective(

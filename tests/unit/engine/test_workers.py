@@ -1,4 +1,4 @@
-"""Readers and model actors whose processes died before, without Ray: what they do the next time."""
+"""Model actors, some of whose processes died before, without Ray: what they do the next time."""
 
 import dataclasses
 import os
@@ -12,23 +12,16 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dawin_ray.attempts import UNCOUNTED, Attempts, loading, together
+from dawin_ray.attempts import loading, together
 from dawin_ray.data.chunks import Chunk, ChunkSummary, Reject, end_of, from_row, pack
-from dawin_ray.data.classes import DatasetClasses
-from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
-from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
-from dawin_ray.engine import compute, workers
+from dawin_ray.engine import workers
 from dawin_ray.engine.ray_stream import RayWorker
-from dawin_ray.engine.wiring import Wiring, chunks_of, message_bytes
 from dawin_ray.errors import StageError, UserError
-from dawin_ray.models.preprocessing import Preprocessing
 from dawin_ray.passes import Pass
 from dawin_ray.runs.directory import RunDirectory
 from dawin_ray.runs.work import Work
-from tests.conftest import make_images, write_tar
-from tests.unit.test_attempts import tries_of
 
 
 class _Spec:
@@ -47,19 +40,6 @@ class _Scorer:
             raise self.score_error
         self.merges += 7
         return self.made
-
-
-@pytest.fixture
-def attempts():
-    return Attempts()
-
-
-@pytest.fixture
-def on(attempts):
-    return compute.Resources(
-        device="cpu", actors=2, cpus=1, gpus=0, threads=torch.get_num_threads(), readers=1,
-        tries=tries_of(attempts),
-    )  # fmt: skip
 
 
 def shard_of_set() -> Shard:
@@ -234,23 +214,6 @@ def test_an_error_of_a_commit_names_its_chunk(on, tmp_path, monkeypatch):
         summaries(actor, CHUNK)
 
 
-@pytest.mark.parametrize(
-    ("chunks", "chunk_bytes", "actors", "together"),
-    [
-        (100, 1000, 4, 1),  # few chunks: each goes alone
-        (4 * 32 * 3, 1000, 4, 3),
-        (10**6, 1000, 4, 32),
-        (10**6, 300 << 20, 4, 2),
-        (10**6, 10 << 30, 4, 1),
-        (0, 1000, 1, 1),
-    ],
-)
-def test_a_message_has_as_many_chunks_as_leave_many_messages(chunks, chunk_bytes, actors, together):
-    message = message_bytes(chunks, chunk_bytes, actors)
-    assert message >= 1
-    assert (together - 1) * chunk_bytes <= message < together * chunk_bytes
-
-
 def test_what_is_scored_of_a_chunk_is_told_meanwhile(on, attempts, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "REPORT_SECONDS", 0.0)
     told = []
@@ -370,73 +333,3 @@ def test_errors_are_messages_that_can_be_encoded(on, tmp_path, errors, kind, mes
     with pytest.raises(kind, match=message) as raised:
         actor_of(on, tmp_path, **errors)(packed(CHUNK))
     str(raised.value).encode()
-
-
-@pytest.fixture
-def read(attempts):
-    decode = DecodeImages(Preprocessing.of({"size": (32, 32)}), 8, {"set": DatasetClasses(count=6)})
-    return ReadChunks(decode).counted(tries_of(attempts))
-
-
-@pytest.fixture
-def shard(tmp_path):
-    path = write_tar(tmp_path / "a.tar", [*make_images(9), b"no image", *make_images(3)], None)
-    size = path.stat().st_size
-    return Shard(
-        dataset="set", name="a.tar", address=str(path), format="webdataset", bytes=size, key="k"
-    )
-
-
-def assert_equal_chunks(one, other):
-    for a, b in zip(one, other, strict=True):
-        assert (a.name, a.sample_ids, a.rejects, a.bytes) == (
-            b.name, b.sample_ids, b.rejects, b.bytes,
-        )  # fmt: skip
-        assert np.array_equal(a.images, b.images)
-
-
-def test_chunks_whose_reader_died_are_the_same(read, shard, attempts):
-    undisturbed = list(read(Slice(shard=shard)))
-    assert [chunk.name for chunk in undisturbed] == ["k-000000000", "k-000000008"]
-    assert attempts.told() == []
-    attempts.begin("read", "set/k-000000000")  # once: it is read again
-    for _ in range(2):  # twice: one by one
-        attempts.begin("read", "set/k-000000008")
-    assert_equal_chunks(list(read(Slice(shard=shard))), undisturbed)
-    first, second = attempts.told()
-    assert attempts.retries() == {"reading": 2}
-    assert "samples 0 to 7 of shard 'a.tar' of data set 'set': it is read again" in first
-    assert "(2nd time) at samples 8 to 15" in second
-    assert "one by one in a process of their own" in second
-    assert_equal_chunks([next(iter(read.decode.alone()(shard)))], undisturbed[:1])
-
-
-def test_chunks_are_tries_of_their_own_where_a_reader_died_at_their_slice(
-    read, shard, on, attempts, tmp_path
-):
-    run = RunDirectory(str(tmp_path / "run"))
-    uncounted = ReadChunks(read.decode.counted(UNCOUNTED))
-    wiring = Wiring(read=uncounted, finished=lambda shard: (), run=run, on=on)
-    undisturbed = list(chunks_of(Slice(shard=shard), wiring))
-    assert attempts.ended == {"slices": 1}
-    assert [chunk.end is not None for chunk in undisturbed] == [False, False, True]
-    attempts.begin("slices", "set/k/0")
-    assert_equal_chunks(list(chunks_of(Slice(shard=shard), wiring)), undisturbed)
-    assert attempts.ended == {"slices": 2, "read": 2}
-    (line,) = attempts.told()
-    assert line == "a reader died at shard 'a.tar' of data set 'set': it is read again"
-
-
-def test_chunks_that_are_there_are_not_read(read, shard):
-    assert [chunk.name for chunk in read(Slice(shard=shard), {"k-000000000"})] == ["k-000000008"]
-    assert [chunk.name for chunk in read(Slice(shard=shard), {"k-000000008"})] == ["k-000000000"]
-    assert list(read(Slice(shard=shard), {"k-000000000", "k-000000008"})) == []
-
-
-def test_a_reader_that_dies_all_the_same_ends_the_run(read, shard, attempts):
-    for _ in range(4):
-        attempts.begin("read", "set/k-000000008")
-    reading = read(Slice(shard=shard))
-    next(reading)
-    with pytest.raises(UserError, match=r"4 worker processes died.*samples 8 to 15.*chunk_size"):
-        next(reading)

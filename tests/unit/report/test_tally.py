@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dawin_ray.data import ChunkSummary
 from dawin_ray.engine import Timing
+from dawin_ray.engine.compute import ActorRange
 from dawin_ray.errors import UserError
 from dawin_ray.method import Fit
 from dawin_ray.report.tally import Report, Scored, alarms_of, summarise
@@ -28,20 +30,46 @@ def part(rejects: int, lost: int | None) -> ExpertsPart:
 
 
 @pytest.fixture
-def summarised(run, finished, experts) -> Report:
+def summarised(summarised_with) -> Report:
     """The report that a job would have made of the run's rows; `one` is the last expert's task."""
+    return summarised_with(Timing())
+
+
+@pytest.fixture
+def summarised_with(run, finished, experts):
+    """Makes that report, with a timing of pass 1, and bounds of the pool of 2 actors."""
     tasks = dict.fromkeys(LABELLED, None) | {"one": experts[-1], "bare": experts[0]}
     spec = SimpleNamespace(
         model=SimpleNamespace(experts=[SimpleNamespace(name=name) for name in experts]),
         baselines=SimpleNamespace(even_interpolation=False), exact=False, precision="float32",
         batch_size=8, tasks={name: SimpleNamespace(expert=own) for name, own in tasks.items()},
     )  # fmt: skip
-    on = SimpleNamespace(device="cpu", actors=2, bounds=None, threads=1)
     fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
     parts = dict.fromkeys(LABELLED, ()) | {"one": [part(2, 5), part(1, None)]}
     summaries = {name: finished.summary(name) for name in LABELLED}
     found = Scored(fits=fits, summaries=summaries)
-    return summarise(run, spec, parts, found, on, {"experts": Timing()})
+
+    def made(timing, bounds=None) -> Report:
+        on = SimpleNamespace(device="cpu", actors=2, bounds=bounds, threads=1)
+        return summarise(run, spec, parts, found, on, {"experts": timing})
+
+    return made
+
+
+def test_images_a_second_are_of_the_actors_that_were_there(summarised_with):
+    """Not of those that a pool which grew began with."""
+    timing = Timing()
+    for actor in "abcd":
+        for begun in range(10):
+            timing.add(
+                ChunkSummary(
+                    dataset="one", shard="s", chunk="c", rows=5, rejects=0, bytes=1,
+                    begun=float(begun), done=begun + 1.0, actor=actor,
+                )
+            )  # fmt: skip
+    for bounds, rate in ((None, 10), (ActorRange(min=1, max=4), 20)):
+        (row,) = [d for d in summarised_with(timing, bounds).datasets if d.dataset == "one"]
+        assert row.images_per_second == pytest.approx(rate)
 
 
 def test_the_counts_are_those_of_the_rows(summarised, run, experts):

@@ -287,3 +287,26 @@ def test_dropped_bits_of_reference_or_batch_are_no_drift(monkeypatch, shifted):
             if one.kind == "wasserstein":
                 assert one.alarm == other.alarm
                 assert abs(one.value - other.value) < width
+
+
+def test_a_tied_value_that_moves_within_its_interval_is_no_drift(monkeypatch):
+    """Of a coarse reference, which does not know where in the interval it lay; a finer one does."""
+    rng = np.random.default_rng(7)
+
+    def made(n, tied):
+        found = make_batch(rng, n)
+        entropies = np.where(rng.random((n, 2)) < 0.4, tied, found.entropies)
+        return dataclasses.replace(found, entropies=entropies.astype(np.float32))
+
+    reference = made(6_000, 0.3)
+    entries = {most: under(monkeypatch, most, reference.entry) for most in (1 << 16, 200)}
+    level = entries[200].entropy["e0"].level
+    key = int(np.float32(0.3).view(np.uint32)) >> level << level
+    first, beyond = (np.uint32(k).view(np.float32) for k in (key, key + (1 << level)))
+    assert (entries[1 << 16].entropy["e0"].level, first < 0.3 < beyond) == (0, True)
+
+    def alarms(most, tied):
+        return "entropy of e0 (PSI)" in drift(entries[most], made(3_000, tied))["alarms"]
+
+    assert [alarms(200, tied) for tied in (0.3, first, beyond)] == [False, False, True]
+    assert [alarms(1 << 16, tied) for tied in (0.3, first, beyond)] == [False, True, True]
