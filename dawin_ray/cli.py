@@ -29,6 +29,8 @@ EXIT_DIFFERENT = 1  # what verify finds
 
 EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
 
+EXIT_DOUBT = 4  # with --fail-on-doubt, likewise
+
 EXIT_SIGNAL = 128  # plus the signal, as shells have it
 
 app = typer.Typer(
@@ -73,7 +75,7 @@ def _common(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  # each is an option of the command
     job_file: JobFile,
     overrides: Overrides = None,
     restart: Annotated[
@@ -81,6 +83,10 @@ def run(
     ] = False,
     fail_on_drift: Annotated[
         bool, typer.Option("--fail-on-drift", help="Exit code 3 where data have left their fit.")
+    ] = False,
+    fail_on_doubt: Annotated[
+        bool,
+        typer.Option("--fail-on-doubt", help="Exit code 4 where the input looks wrong."),
     ] = False,
     log_json: Annotated[
         str,
@@ -111,6 +117,13 @@ def run(
                 err=True,
             )
             sys.exit(EXIT_DRIFT)
+        if fail_on_doubt and report.doubts:
+            kinds = ", ".join(dict.fromkeys(doubt.kind for doubt in report.doubts))
+            _echo(
+                f"Doubt: {kinds}. All rows are scored; see {report.run_dir}.",
+                err=True,
+            )
+            sys.exit(EXIT_DOUBT)
 
 
 @app.command()
