@@ -83,7 +83,9 @@ def _of_answers(patient: Patient) -> Iterator[Doubt]:
     if of_order := list(_order(patient)):
         yield from of_order
         return
-    yield from _one_answer(patient, range(len(patient.experts)))
+    if of_answers := list(_one_answer(patient, range(len(patient.experts)))):
+        yield from of_answers
+        return
     best = int(patient.kappas.argmax())
     accuracy, confidence = patient.accuracy(best), patient.confidence(best)
     if (
@@ -247,7 +249,7 @@ def _of_experts(examined: Sequence[Findings]) -> Iterator[Doubt]:
     for i, name in enumerate(examined[0].experts if examined else ()):
         own = [f for f in judged if f.own == name]
         able = own or [f for f in judged if np.delete(f.kappas, i).max() >= doubts.ABLE_KAPPA]
-        if not able or any(f.kappas[i] > doubts.CHANCE_KAPPA for f in able):
+        if not able or any(f.kappas[i] > doubts.CHANCE_KAPPA for f in own or judged):
             continue
         most = max(able, key=lambda f: f.kappas[i])
         accuracy = float(most.accuracies[i])

@@ -105,8 +105,8 @@ KINDS: Mapping[str, DoubtKind] = {
         "classes other ones. Look at some samples: dawin-ray plan --peek.",
     ),
     "expert_at_chance": DoubtKind(
-        when=f"an expert's kappa is at most {CHANCE_KAPPA:g} on each data set where another's is "
-        f"{ABLE_KAPPA:g} or more, or on its own task",
+        when=f"an expert's kappa is at most {CHANCE_KAPPA:g} on every data set, and another's "
+        f"{ABLE_KAPPA:g} or more on one; or it is so on its own task",
         todo="Its checkpoint may be of another architecture (QuickGELU or not), head or "
         "preprocessing, or not trained. Check model.architecture and the file.",
     ),

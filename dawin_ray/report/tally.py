@@ -168,7 +168,7 @@ def summarise(
                 images_per_second=scored / busy if busy and scored else None,
                 expert=own,
                 normalised=_normalised(right, own),
-                classes=spec.classes[dataset].count,
+                classes=spec.tasks[dataset].classes.count,
             )
         )
     return Report(
