@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import dawin_ray
 from dawin_ray.errors import UserError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dawin_ray.config import Job
     from dawin_ray.job import ConsoleProgress
     from dawin_ray.report import Report
+
+PEEKED = 64  # samples that plan --peek looks at, where no number is given
 
 EXIT_DIFFERENT = 1  # what verify finds
 
@@ -178,12 +181,35 @@ def report(
                 out.write_text(comparison_json(rows))
 
 
-@app.command()
-def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
+class _Peeking(TyperCommand):
+    """A command whose --peek may stand without a number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments, with PEEKED behind a bare --peek."""
+        whole = []
+        for arg, following in zip(args, [*args[1:], ""], strict=True):
+            whole.append(arg)
+            if arg == "--peek" and not following.isdecimal():
+                whole.append(str(PEEKED))
+        return super().parse_args(ctx, whole)
+
+
+@app.command(cls=_Peeking)
+def plan(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    peek: Annotated[
+        int,
+        typer.Option(
+            min=0, help=f"Decode the first N samples of each data set ({PEEKED} without a number)."
+        ),
+    ] = 0,
+    verbose: Verbose = False,
+) -> None:
     """Print what a run would do: shards, samples, forwards, bytes. No model scores anything."""
     with _friendly(verbose):
         from dawin_ray.config import load_job
-        from dawin_ray.job import plan_of, prepare
+        from dawin_ray.job import peek_of, plan_of, prepare
         from dawin_ray.runs import Series
 
         # what would be said of the data is part of the plan
@@ -196,7 +222,7 @@ def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = Fals
                 _echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
                 return
             prepared = prepared.only(new)
-        _print(*plan_of(prepared))
+        _print(*plan_of(prepared), *(peek_of(prepared, peek) if peek else []))
 
 
 @app.command()

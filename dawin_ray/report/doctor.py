@@ -132,7 +132,8 @@ def _order(patient: Patient) -> Iterator[Doubt]:
     if not moved:
         return
     best = max(moved, key=lambda i: orders[i].best)
-    if all(i in moved for i in able if orders[i].best >= orders[best].best / 2):
+    top = doubts.HEAD_SHARE * max(orders[i].best for i in able)
+    if all(i in moved for i in able if orders[i].best >= top):
         order, expert = orders[best], patient.experts[best]
         figures = (
             f"{expert} is right on {_percent(order.plain)}, and would be on {_percent(order.best)}"
@@ -154,7 +155,8 @@ def _order(patient: Patient) -> Iterator[Doubt]:
         return
     for i in moved:
         order = orders[i]
-        if order.best - order.plain >= max(doubts.PERMUTED_GAIN, order.best / 2):
+        gain = order.best - order.plain
+        if order.best >= top and gain >= max(doubts.PERMUTED_GAIN, order.best / 2):
             yield patient.doubt(
                 "head",
                 f"the classes of expert {patient.experts[i]} look permuted, and not the others': "

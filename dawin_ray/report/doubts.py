@@ -22,6 +22,10 @@ MOVED_SHARE = 2 / 3
 
 MOVED_ROWS = 10  # of such a class: two thirds of fewer are chance
 
+# Of the best expert's accuracy, what an expert must reach in its best order for that to be its
+# head's fault: another order loses nothing, and a head of other classes reaches a half or a third.
+HEAD_SHARE = 2 / 3
+
 # Cohen's kappa (accuracy over what answers that know nothing of the image would have, from none to
 # all right) up to which an expert knows nothing that matters, and from which it clearly does.
 CHANCE_KAPPA, ABLE_KAPPA = 0.05, 0.25
@@ -94,8 +98,9 @@ KINDS: Mapping[str, DoubtKind] = {
         "both. Name the folders by class, or give the class list in the data's order.",
     ),
     "head": DoubtKind(
-        when=f"the same for one expert alone, on {_points(PERMUTED_GAIN)} points or more and half "
-        "of what it gets right so",
+        when=f"the same for one expert alone: an order brings it half of what it gets right so, "
+        f"{_points(PERMUTED_GAIN)} points or more, and {_points(round(HEAD_SHARE, 3))} % of the "
+        "best expert's accuracy or more",
         todo="Its head has another order of classes than the other experts'. Check its checkpoint.",
     ),
     "no_better_than_chance": DoubtKind(

@@ -1,4 +1,4 @@
-"""The doctor names each fault that is planted in numbers, and nothing else; it leaves sound rows."""
+"""The doctor names each fault that is planted in numbers and nothing else; sound rows it leaves."""
 
 import re
 from dataclasses import replace
