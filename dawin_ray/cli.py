@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import signal
@@ -187,7 +188,7 @@ class _Peeking(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments, with PEEKED behind a bare --peek."""
         whole = []
-        for arg, following in zip(args, [*args[1:], ""], strict=True):
+        for arg, following in itertools.pairwise([*args, ""]):
             whole.append(arg)
             if arg == "--peek" and not following.isdecimal():
                 whole.append(str(PEEKED))

@@ -5,6 +5,8 @@ n samples of a chunk, H x W pixels.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 BLOCK = 4  # crops at a time: with what is made of them they stay in a processor's cache
@@ -24,7 +26,7 @@ def looks_of(images_nHW3: np.ndarray) -> dict[str, np.ndarray]:
     two different crops have one, with a probability of some 2^-64.
     """
     count = len(images_nHW3)
-    values_nL = images_nHW3.reshape(count, -1)
+    values_nL = images_nHW3.reshape(count, math.prod(images_nHW3.shape[1:]))
     if beyond := -values_nL.shape[1] % 8:
         values_nL = np.pad(values_nL, ((0, 0), (0, beyond)))
     words_nW = np.ascontiguousarray(values_nL).view("<u8")
@@ -35,7 +37,7 @@ def looks_of(images_nHW3: np.ndarray) -> dict[str, np.ndarray]:
         mixed = words_nW[rows] * FIRST
         mixed ^= mixed >> np.uint64(29)
         hashes_n[rows] = np.einsum("nw,w->n", mixed, factors_W)
-        flat = images_nHW3[rows].reshape(len(mixed), -1)
+        flat = images_nHW3.reshape(count, -1)[rows]
         range_n[rows] = flat.max(axis=1, initial=0) - flat.min(axis=1, initial=255)
     return {"crop_hash": _mixed(hashes_n), "crop_range": range_n}
 

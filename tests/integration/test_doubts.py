@@ -79,6 +79,7 @@ class Planted:
     def run(self, *options: str):
         if not self.written:
             write_shards(self.folder / "data", {"digits": (self.images, self.labels)})
+            self.written = True
         path = self.folder / "job.yaml"
         path.write_text(yaml.safe_dump(self.job))
         result = CliRunner().invoke(app, ["run", str(path), *options])
