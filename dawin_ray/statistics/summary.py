@@ -2,7 +2,7 @@
 
 A summary is made of rows, and summaries of parts merge to that of the whole: to the same bits
 however the rows were split, ordered and grouped. It is small enough to keep and to send; a million
-rows of 21 methods and 2 experts take 6 MB (`to_bytes`).
+rows of 21 methods and 2 experts take 7 MB (`to_bytes`).
 
 M experts, Q methods, the last of them DaWin.
 """
