@@ -206,6 +206,9 @@ def test_copies_with_two_labels():
     hashes[1:11:2] = hashes[:10:2]  # neighbours have different labels
     doubt = only(doubted(replace(rows, crop_hash=hashes)), "duplicates")
     assert doubt.evidence["crops"] == 5
+    fewer = rows.crop_hash.copy()
+    fewer[1:7:2] = fewer[:6:2]  # three of 397
+    assert doubted(replace(rows, crop_hash=fewer)) == ()
     same = rows.crop_hash.copy()
     same[20:40] = same[:20]  # copies with one label
     assert doubted(replace(rows, crop_hash=same)) == ()
