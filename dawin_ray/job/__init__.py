@@ -7,6 +7,7 @@ demo and bench, which import it.
 
 from dawin_ray.job.json_log import STDOUT, json_log
 from dawin_ray.job.meter import Metered, metered
+from dawin_ray.job.peek import peek_of
 from dawin_ray.job.plan import plan_of
 from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.job.progress import ConsoleProgress
@@ -20,6 +21,7 @@ __all__ = [
     "Prepared",
     "json_log",
     "metered",
+    "peek_of",
     "plan_of",
     "prepare",
     "score",

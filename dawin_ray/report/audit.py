@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dawin_ray.method import DAWIN, Method, Mixture
+from dawin_ray.report.doctor import doubts_of, examine, unjudged
 from dawin_ray.report.figures import (
     ALPHA,
     Agreement,
@@ -38,6 +39,7 @@ from dawin_ray.report.figures import (
 )
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.meanings import meaning_of
+from dawin_ray.report.patient import Patient
 from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
 from dawin_ray.report.words import answer_of, words_of
 from dawin_ray.statistics import Sketch, Summary, distance, floats_of, scores
@@ -59,9 +61,20 @@ def audit(finished: FinishedRun) -> Audit:
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.summary(origin)
-    found = []
+    found, examined = [], []
     for name in finished.datasets:
         summary = reference if name == origin else finished.summary(name)
+        examined.append(
+            examine(
+                Patient(
+                    dataset=name,
+                    summary=summary,
+                    count=finished.class_counts.get(name),
+                    names=finished.class_names[name],
+                    own=finished.tasks.get(name),
+                )
+            )
+        )
         found.append(audit_dataset(finished, name, summary, _away(origin, reference, summary)))
     families = families_of(finished)
     datasets = _adjusted(found, families)
@@ -86,6 +99,8 @@ def audit(finished: FinishedRun) -> Audit:
         tasks=tasks_of(datasets),
         costs=costs_of(finished),
         incumbent=finished.incumbent,
+        doubts=doubts_of(examined),
+        unjudged=unjudged(examined),
     )
     result = replace(result, replace_it=answer_of(result))
     return replace(result, words=tuple(words_of(result)))

@@ -52,6 +52,11 @@ def overview_of(reports: Sequence[Report], address: str, words: str) -> str:
 
 def overview_words(reports: Sequence[Report]) -> str:
     """What a person wants to know first, of the last batch."""
+    doubts = [doubt.words for doubt in reports[-1].doubts]
+    return _of_drift(reports) + (f" Its input looks wrong: {' '.join(doubts)}" if doubts else "")
+
+
+def _of_drift(reports: Sequence[Report]) -> str:
     last = reports[-1]
     rows = sum(row.rows for row in last.datasets)
     batch = f"Batch {last.batch}, the last of {len(reports):,}, has {rows:,} rows"

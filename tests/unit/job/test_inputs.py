@@ -403,7 +403,8 @@ def test_a_plan_says_each_data_sets_head_and_whose_task_it_is(tmp_path):
     sections["datasets"].append(case.job().datasets[0].model_dump())
     lines = [line for line in plan_of(case.prepare(**sections)) if isinstance(line, str)]
     assert f"head      mapped: of {path}, one for all models; it is the task of e1" in lines
-    assert not [line for line in lines if line.startswith("head      listed")]
+    whose = "of each expert (e0, e1) the one that its checkpoint was saved with"
+    assert [line for line in lines if "listed: of" in line] == [f"head      listed: {whose}"]
 
 
 # What a data set brings

@@ -1,12 +1,14 @@
 """What a run's last lines say: names as they are, phases in words, each expert's weight."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from dawin_ray.report.audit import audit
 from dawin_ray.report.console import footer_of, table_of, tables_of, weights_of
+from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.tally import Report
 from tests.unit.report.made import EXPERTS, report_record, write_run, write_tasks
@@ -55,6 +57,12 @@ def test_the_footer_names_passes_in_words(passes, words):
     footer = footer_of(report)
     assert all(word in footer for word in words)
     assert "at_once" not in footer
+
+
+def test_the_footer_has_what_looks_wrong_and_no_steering():
+    doubt = Doubt(dataset="set", kind="flat", says="'a\x1b[31m' is called 'b'.", todo="Look.")
+    report = replace(report_record(["a", "b"], {"set": True}), doubts=(doubt,))
+    assert "doubt        set: 'a\x1b[31m' is called 'b'. Look." in footer_of(report)
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -2,7 +2,9 @@
 
 import html
 import re
+from dataclasses import replace
 
+from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.overview import drift_table, overview_of, overview_words
 from tests.unit.report.made import drift_of, report_record
 
@@ -42,6 +44,10 @@ def test_the_first_sentence_is_of_the_last_batch(experts):
     assert "no drift from their fit was detected" in overview_words(reports[:2])
     alone = report_record(experts, {"set": True}, batch="2026-11-20T0600")
     assert "scored without a saved fit" in overview_words([alone])
+    doubt = Doubt(dataset="set", kind="flat", says="9 crops are of one colour.", todo="Look.")
+    doubted = overview_words([*reports[:2], replace(reports[2], doubts=(doubt,))])
+    assert doubted.endswith("looks wrong: set: 9 crops are of one colour. Look.")
+    assert "wrong" not in overview_words([replace(alone, doubts=(doubt,)), reports[1]])
 
 
 def test_the_table_of_drift_has_all_statistics(experts):

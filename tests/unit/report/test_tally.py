@@ -15,7 +15,14 @@ from dawin_ray.method import Fit
 from dawin_ray.report.tally import Report, Scored, alarms_of, summarise
 from dawin_ray.runs import BrokenShard, ExpertsPart, Part
 from dawin_ray.runs.part_records import ShardCount
-from tests.unit.report.made import LABELLED, all_rows, drift_record, report_of, report_record
+from tests.unit.report.made import (
+    CLASSES,
+    LABELLED,
+    all_rows,
+    drift_record,
+    report_of,
+    report_record,
+)
 
 
 def part(rejects: int, lost: int | None) -> ExpertsPart:
@@ -42,7 +49,11 @@ def summarised_with(run, finished, experts):
     spec = SimpleNamespace(
         model=SimpleNamespace(experts=[SimpleNamespace(name=name) for name in experts]),
         baselines=SimpleNamespace(even_interpolation=False), exact=False, precision="float32",
-        batch_size=8, tasks={name: SimpleNamespace(expert=own) for name, own in tasks.items()},
+        batch_size=8,
+        tasks={
+            name: SimpleNamespace(expert=own, classes=SimpleNamespace(count=CLASSES))
+            for name, own in tasks.items()
+        },
     )  # fmt: skip
     fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
     parts = dict.fromkeys(LABELLED, ()) | {"one": [part(2, 5), part(1, None)]}
@@ -75,6 +86,7 @@ def test_images_a_second_are_of_the_actors_that_were_there(summarised_with):
 def test_the_counts_are_those_of_the_rows(summarised, run, experts):
     assert summarised.experts == tuple(experts)
     for row in summarised.datasets:
+        assert row.classes == CLASSES
         columns = all_rows(run, row.dataset)
         known = columns.label >= 0
         right = (columns.prediction["dawin"] == columns.label)[known]
