@@ -87,6 +87,19 @@ def job_file(
     return path
 
 
+def job_at(small, folder: Path, root: str, run_dir: str, **sections) -> Path:
+    """A job whose data and models lie under `root`, as the fixture `uploaded` has them."""
+    names = ("tars", "folder", "parquet")
+    models = [f"{root}/models/{Path(path).name}" for path in small.checkpoints[:2]]
+    there = {
+        "model": {"architecture": f"{root}/models/{Path(small.config).name}"},
+        "experts": [{"name": Path(path).stem, "checkpoint": path} for path in models],
+        "max_reject_fraction": 0.05,
+    }
+    datasets = [{"name": name, "path": f"{root}/data/{name}"} for name in names]
+    return job_file(small, folder, datasets, run_dir, **there | sections)
+
+
 def rows(run_dir: Path, kind: str = "predictions") -> pd.DataFrame:
     """All rows of a run, by data set and sample."""
     table = pd.read_parquet(run_dir / kind)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 import threading
@@ -10,7 +9,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import fsspec
 import pytest
 from typer.testing import CliRunner
 
@@ -24,82 +22,12 @@ from dawin_ray.storage import credentials, delete, read_many
 from dawin_ray.storage import files as storage
 from dawin_ray.storage import lock as locking
 from dawin_ray.storage.objects import StoredObject
-from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
-from tests.integration.processes import DRIVER, assert_equal_runs, job_file, rows
+from tests.conftest import make_images, write_tar
+from tests.integration.conftest import BUCKET, KEY, SECRET
+from tests.integration.processes import DRIVER, assert_equal_runs, job_at, job_file, rows
 from tests.integration.proxy import FaultyProxy
 
-BUCKET = "scores"
-SECRET = "wJalrXUtnFEMI-not-a-real-one"
-KEY = "AKIAIOSFODNN7EXAMPLE"
 FAULTS = {503: 0.025, 500: 0.025, "reset": 0.01, "delay": 0.02}
-
-
-@pytest.fixture(scope="module")
-def server():
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells every request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def s3(server):
-    """The bucket, as the tests see it: without faults."""
-    fs = fsspec.filesystem(
-        "s3", endpoint_url=f"http://127.0.0.1:{server}", key=KEY, secret=SECRET,
-        use_listings_cache=False,
-    )  # fmt: skip
-    fs.mkdir(BUCKET)
-    return fs
-
-
-@pytest.fixture(scope="module")
-def uploaded(small, s3, tmp_path_factory) -> Path:
-    """What lies in the bucket, and a folder with the same."""
-    root = tmp_path_factory.mktemp("s3")
-    images, labels = make_images(48), [i % CLASSES for i in range(48)]
-    write_tar(root / "data" / "tars" / "a.tar", [*images[:24], b"no image"], None)
-    write_tar(root / "data" / "tars" / "b.tar", images[24:], None)
-    write_folder(root / "data" / "folder", images, sorted(labels))
-    write_parquet(root / "data" / "parquet" / "a.parquet", images, labels)
-    shutil.copytree(small.folder, root / "models")
-    for path in root.rglob("*"):
-        if path.is_file():
-            s3.put(str(path), f"{BUCKET}/{path.relative_to(root)}")
-    return root
-
-
-@pytest.fixture
-def aws(monkeypatch, server):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server}")
-    kept = dict(fsspec.config.conf)
-    yield
-    fsspec.config.conf.clear()
-    fsspec.config.conf.update(kept)
-
-
-def job_at(small, folder: Path, root: str, run_dir: str, **sections) -> Path:
-    """A job whose data and models lie under `root`."""
-    path = job_file(
-        small, folder,
-        [
-            {"name": name, "path": f"{root}/data/{name}"}
-            for name in ("tars", "folder", "parquet")
-        ],
-        model={"architecture": f"{root}/models/{Path(small.config).name}"},
-        experts=[
-            {"name": Path(p).stem, "checkpoint": f"{root}/models/{Path(p).name}"}
-            for p in small.checkpoints[:2]
-        ],
-        run_dir=run_dir, max_reject_fraction=0.05, **sections,
-    )  # fmt: skip
-    return path
 
 
 @pytest.mark.slow
