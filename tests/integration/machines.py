@@ -25,9 +25,13 @@ import psutil
 
 import dawin_ray
 
-TOOLS = ("unshare", "mount", "hostname")
+TOOLS = ("setpriv", "unshare", "mount", "hostname")
 
-KINDS = ("--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
+# Ends with whoever starts it.
+ALONE = (
+    "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
+    "--kill-child", "--mount-proc",
+)  # fmt: skip
 
 HOME = Path("/tmp/home")
 
@@ -63,7 +67,7 @@ def why_not() -> str:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"there is no {', no '.join(missing)}"
     tried = subprocess.run(
-        ["unshare", *KINDS, "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True, text=True
+        [*ALONE, "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True, text=True
     )
     return f"no namespaces (they need root): {tried.stderr.strip()}" if tried.returncode else ""
 
@@ -115,7 +119,7 @@ class Machines:
             command.append(f"--ray-client-server-port={client}")
         log = self.open.enter_context((self.folder / f"{name}.log").open("w"))
         self.running[name] = subprocess.Popen(
-            ["unshare", *KINDS, "sh", "-ec", ENTER, "sh", name, *self._hidden(), "--",
+            [*ALONE, "sh", "-ec", ENTER, "sh", name, *self._hidden(), "--",
              sys.executable, "-c", FIRST, *command],
             env=self.inside, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip

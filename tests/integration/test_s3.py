@@ -18,7 +18,7 @@ from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.storage import credentials, delete, read_many
+from dawin_ray.storage import credentials, delete, read_bytes, read_many, take_retries
 from dawin_ray.storage import files as storage
 from dawin_ray.storage import lock as locking
 from dawin_ray.storage.objects import StoredObject
@@ -213,6 +213,23 @@ def test_files_are_read_by_a_request_each_and_deleted_by_one(server, s3, aws):
     assert Counter(method for method, _ in proxy.asked.elements()) == {"POST": 1}
     assert [path.rpartition("/")[2] for path in s3.find(root)] == ["empty"]
     proxy.stop()
+
+
+def test_requests_that_are_sent_again_are_counted(server, s3, aws):
+    proxy = FaultyProxy(server, {})
+    storage.configure({"s3": {"endpoint_url": proxy.address, "key": KEY, "secret": SECRET}})
+    s3.pipe_file(f"{BUCKET}/again", b"x")
+    take_retries()
+    try:
+        read_bytes(f"s3://{BUCKET}/again", "file")
+        assert take_retries() == 0
+        proxy.faults = {503: 0.3}
+        for _ in range(8):
+            assert read_bytes(f"s3://{BUCKET}/again", "file") == b"x"
+    finally:
+        proxy.stop()
+    assert take_retries() == proxy.met[503] > 1
+    assert take_retries() == 0
 
 
 def test_a_wrong_key_is_told(small, s3, uploaded, aws, tmp_path, monkeypatch):
