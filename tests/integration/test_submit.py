@@ -157,7 +157,8 @@ def test_credentials_at_the_driver_alone_are_one_message(small, sent, machines, 
     )  # fmt: skip
     code, output = failed(process)
     assert code == 2, output
-    assert output.count("Error: ") == 1, output
+    assert output.count("\nError: ") == 1, output
+    assert output.count("NoCredentialsError") == len(WORKERS)
     assert "Give all nodes the credentials" in output
     assert "Traceback" not in output
     assert "pass 1" not in output

@@ -19,7 +19,7 @@ from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
-from dawin_ray.engine import compute, workers
+from dawin_ray.engine import compute, wiring, workers
 from dawin_ray.engine.ray_stream import RayWorker
 from dawin_ray.engine.wiring import Wiring, chunks_of, message_bytes
 from dawin_ray.errors import StageError, UserError
@@ -210,6 +210,17 @@ def test_models_and_waits_are_all_of_an_actors_time(on, tmp_path):
     assert first.actor == second.actor
     assert first.actor.endswith(f"/{os.getpid()}")
     assert (first.read_seconds, first.decode_seconds) == (3, 4)
+
+
+def test_a_summary_has_the_requests_that_its_reader_and_its_actor_sent_again(
+    on, tmp_path, monkeypatch
+):
+    taken = iter([4, 0, 9])
+    monkeypatch.setattr(workers, "take_retries", lambda: next(taken))
+    again = dataclasses.replace(CHUNK, storage_retries=3)
+    ended = end_of(Slice(shard=shard_of_set()), {}, ())
+    found = summaries(actor_of(on, tmp_path), again, CHUNK, ended)
+    assert [summary.storage_retries for summary in found] == [7, 0, 0]
 
 
 def test_what_was_scored_before_an_error_is_committed(on, tmp_path, monkeypatch):
@@ -425,6 +436,15 @@ def test_chunks_are_tries_of_their_own_where_a_reader_died_at_their_slice(
     assert attempts.ended == {"slices": 2, "read": 2}
     (line,) = attempts.told()
     assert line == "a reader died at shard 'a.tar' of data set 'set': it is read again"
+
+
+def test_chunks_say_how_often_their_reader_asked_again(read, shard, on, tmp_path, monkeypatch):
+    taken = iter([2, 5])
+    monkeypatch.setattr(wiring, "take_retries", lambda: next(taken))
+    run = RunDirectory(str(tmp_path / "run"))
+    reading = Wiring(read=read, finished=lambda shard: (), run=run, on=on)
+    found = list(chunks_of(Slice(shard=shard), reading))
+    assert [chunk.storage_retries for chunk in found] == [2, 5, 0]
 
 
 def test_chunks_that_are_there_are_not_read(read, shard):
