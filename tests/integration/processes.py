@@ -48,9 +48,9 @@ class Tries:
             text=True, cwd=Path(__file__).parents[2],
         )  # fmt: skip
 
-    def run(self, script: str, *arguments: object) -> tuple[int, str]:
+    def run(self, script: str, *arguments: object, seconds: float = 300) -> tuple[int, str]:
         process = self.start(script, *arguments)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=seconds)
         self.end_orphans()
         return process.returncode, output
 

@@ -11,7 +11,8 @@ from tests.integration.processes import DRIVER, assert_equal_runs, job_file
 
 pytestmark = pytest.mark.slow
 
-IMAGES, SHARDS = 640, 8
+IMAGES, SHARDS = 480, 8
+RUN_SECONDS = 540.0
 BOUNDS = {"min": 1, "max": 3}
 
 # Actors that sleep at each chunk and note their node, as a class of the script, which Ray sends
@@ -112,7 +113,9 @@ def print_rates(when: str, notes: pd.DataFrame) -> None:
 def test_two_nodes_join_one_is_lost_and_idle_actors_end(small, many, by_one, tries, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
-    code, output = tries.run(ELASTIC, elastic_job(small, tmp_path, many, BOUNDS), notes)
+    code, output = tries.run(
+        ELASTIC, elastic_job(small, tmp_path, many, BOUNDS), notes, seconds=RUN_SECONDS
+    )
     assert code == 0, output
     assert "1 model actor (1 to 3 as nodes come and go)" in output
     assert_equal_runs(by_one, tmp_path / "run")
