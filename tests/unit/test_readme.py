@@ -503,6 +503,22 @@ def test_ray_refuses_a_second_node_with_the_variable_of_a_single_one():
     assert name in done.stdout + done.stderr
 
 
+def test_ray_job_stop_waits_as_long_as_it_says():
+    seconds, name = re.search(
+        r"`ray job stop` waits (\d+) s and then kills, unless\s+`(RAY_\w+)=\d+`", CLUSTER
+    ).groups()
+    script = (  # in a process of its own: an import settles how Ray begins
+        "import inspect; from ray.dashboard.modules.job import job_supervisor as module; "
+        "print(module.JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S, inspect.getsource(module))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    default, source = done.stdout.split(" ", 1)
+    assert default == seconds
+    assert f'"{name}"' in source
+
+
 def test_the_table_of_promises_names_tests_that_there_are():
     folders = {"U": "unit", "I": "integration", "P": "parity", "C": "cluster"}
     tests, unknown = Path(__file__).parents[1], []
