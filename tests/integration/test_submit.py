@@ -19,7 +19,8 @@ from tests.integration.conftest import BUCKET
 from tests.integration.machines import HOME, Machines, why_not
 from tests.integration.processes import DRIVER, assert_equal_runs, job_at, rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
+WHY_NOT = why_not()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
 WORKERS = ("one", "two")
 ENTRYPOINT = ("python", "-m", "dawin_ray", "run", "job.yaml")
