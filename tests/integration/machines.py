@@ -35,7 +35,7 @@ ALONE = (
 
 HOME = Path("/tmp/home")
 
-START_SECONDS = 240.0
+STARTS, START_SECONDS = 4, 120.0
 
 # Takes the machine's name, folders to hide, `--` and what runs in it. Without the package, or
 # nothing would be shown of jobs that bring it with them.
@@ -94,17 +94,27 @@ class Machines:
         self.open = ExitStack()
 
     def start(self, *workers: str) -> None:
-        """Start a head and workers of these names, and wait until all are there."""
-        self._start("head", *self.head_options, "--num-cpus=0")
+        """Start a head and workers of these names, one after the other."""
+        options = {"head": (*self.head_options, "--num-cpus=0")}
+        options |= dict.fromkeys(workers, (f"--address=127.0.0.1:{self.gcs}", "--num-cpus=1"))
+        for name, of_name in options.items():
+            for _ in range(STARTS):
+                self._start(name, *of_name)
+                if self._has_joined(name):
+                    break
+            else:
+                raise AssertionError(f"{name}: {(self.folder / f'{name}.log').read_text()}")
+
+    def _has_joined(self, name: str) -> bool:
+        """Once it has, or its Ray has given up, as it does where a start takes 30 s."""
         deadline = time.monotonic() + START_SECONDS
-        for wanted in ({"head"}, {"head", *workers}):
-            for name in sorted(wanted - self.running.keys()):
-                self._start(name, f"--address=127.0.0.1:{self.gcs}", "--num-cpus=1")
-            while (there := self.names()) != wanted:
-                logs = "\n".join((self.folder / f"{name}.log").read_text() for name in wanted)
-                assert all(process.poll() is None for process in self.running.values()), logs
-                assert time.monotonic() < deadline, f"{there}, not {wanted}: {logs}"
-                time.sleep(0.5)
+        while name not in self.names():
+            if self.running[name].poll() is not None or time.monotonic() > deadline:
+                self.running[name].kill()
+                self.running[name].wait()
+                return False
+            time.sleep(0.5)
+        return True
 
     def _start(self, name: str, *options: str) -> None:
         listen, grpc, metrics, client = free_ports(4)
@@ -117,7 +127,7 @@ class Machines:
         ]  # fmt: skip
         if "--head" in options:
             command.append(f"--ray-client-server-port={client}")
-        log = self.open.enter_context((self.folder / f"{name}.log").open("w"))
+        log = self.open.enter_context((self.folder / f"{name}.log").open("a"))
         self.running[name] = subprocess.Popen(
             [*ALONE, "sh", "-ec", ENTER, "sh", name, *self._hidden(), "--",
              sys.executable, "-c", FIRST, *command],
