@@ -80,6 +80,7 @@ METRICS = {
         wait_seconds="Seconds that actors waited for a chunk, since the one before.",
         read_seconds="Seconds that readers spent on storage, or on crops of the cache.",
         decode_seconds="Seconds that readers spent on decoding images.",
+        storage_retries="Requests of workers to S3 that were sent again.",
     ),
     **_counted(
         ("run", "pass", "node", "actor"),

@@ -45,6 +45,7 @@ class Chunk:
     bytes: int = 0  # of the shard that this chunk stands for: for progress
     read_seconds: float = 0.0  # that its reader spent on storage, or on the cache of crops
     decode_seconds: float = 0.0  # and on decoding
+    storage_retries: int = 0  # requests that its reader sent again
     # behind a slice's last chunk comes one without samples: samples read for each chunk of this
     # reading, the names of those that were there before, and which slice of how many it was
     end: dict[str, Any] | None = None
@@ -135,6 +136,7 @@ class ChunkSummary:
     wait_seconds: float = 0.0  # that the actor had waited for it, since its last forward
     read_seconds: float = 0.0  # see `Chunk`
     decode_seconds: float = 0.0
+    storage_retries: int = 0  # requests that its reader, or its actor since the last, sent again
     end: dict[str, Any] | None = None  # see `Chunk.end`
     work: float | None = None  # in the unit of a forecast; `bytes` where it is None
 

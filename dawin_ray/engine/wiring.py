@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dawin_ray.data import Chunk, ReadChunks, Shard, Slice, end_of
 from dawin_ray.engine.compute import Resources
 from dawin_ray.names import shown
 from dawin_ray.runs import RunDirectory
+from dawin_ray.storage import take_retries
 
 # Messages that each actor has in a pass, at least: with fewer, some would idle at the end.
 MESSAGES = 32
@@ -62,5 +63,5 @@ def chunks_of(part: Slice, wiring: Wiring) -> Iterator[Chunk]:
         read = wiring.read.counted(tries) if died else wiring.read
         for chunk in read(part, before):
             counts[chunk.name] = len(chunk.sample_ids) + len(chunk.rejects)
-            yield chunk
+            yield replace(chunk, storage_retries=take_retries())
         yield end_of(part, counts, before)

@@ -34,6 +34,7 @@ from dawin_ray.errors import StageError, UserError
 from dawin_ray.names import first_line, shown
 from dawin_ray.passes import Pass, Scorer
 from dawin_ray.runs import RunDirectory
+from dawin_ray.storage import take_retries
 from dawin_ray.tables import Kind
 
 # Between two words of a worker on how far it is in a chunk.
@@ -190,7 +191,9 @@ class Worker:
 
         def committed() -> ChunkSummary:
             end()
-            return summary
+            if chunk.end is not None:
+                return summary
+            return replace(summary, storage_retries=chunk.storage_retries + take_retries())
 
         return committed
 

@@ -45,11 +45,12 @@ class _Sums:
 
     __slots__ = (
         "bytes", "chunks", "decode_seconds", "merges", "model_seconds", "read_seconds", "rejects",
-        "rows", "wait_seconds",
+        "rows", "storage_retries", "wait_seconds",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.rows = self.rejects = self.bytes = self.chunks = self.merges = 0
+        self.storage_retries = 0
         self.model_seconds = self.wait_seconds = self.read_seconds = self.decode_seconds = 0.0
 
     @property
@@ -90,6 +91,7 @@ class _Counted:
         sums.wait_seconds += chunk.wait_seconds
         sums.read_seconds += chunk.read_seconds
         sums.decode_seconds += chunk.decode_seconds
+        sums.storage_retries += chunk.storage_retries
         if chunk.actor:
             sums = self.of_actor.get(chunk.actor) or self._actor(chunk.actor)
             sums.rows += chunk.rows

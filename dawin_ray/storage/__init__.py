@@ -19,12 +19,14 @@ from dawin_ray.storage.parquet import (
     WRITE, ExtensionTypesError, ParquetFileError, content_errors, open_parquet, own_parquet,
     parquet_of, read_table, table_bytes,
 )  # fmt: skip
+from dawin_ray.storage.retries import take_retries
 
 __all__ = [
     "LFS_POINTER", "LOCK", "READ_BLOCK", "WRITE", "ExtensionTypesError", "Fence",
     "ParquetFileError", "check_job", "check_no_secrets", "configure", "content_errors", "delete",
     "exclusive", "files_below", "files_in", "filesystem", "folders_in", "is_local", "join",
     "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "pages_below", "parquet_of",
-    "read_bytes", "read_lines", "read_many", "read_table", "sha256", "table_bytes", "unreadable",
+    "read_bytes", "read_lines", "read_many", "read_table", "sha256", "table_bytes", "take_retries",
+    "unreadable",
     "without_secrets", "write_whole",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ import fsspec
 
 from dawin_ray.errors import UserError
 from dawin_ray.storage.credentials import check_address
+from dawin_ray.storage.retries import listen
 
 # Numbers of errors that are no fault of a path or of permissions.
 OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.ENXIO)
@@ -57,6 +58,7 @@ def filesystem(address: str, what: str = "address") -> tuple[fsspec.AbstractFile
             f"Cannot open the {what} {address!r}: {error}. Expected a local path or an address "
             "such as s3://bucket/prefix."
         ) from error
+    listen(fs)
     return fs, path.rstrip("/") or "/"
 
 

@@ -48,9 +48,9 @@ class Tries:
             text=True, cwd=Path(__file__).parents[2],
         )  # fmt: skip
 
-    def run(self, script: str, *arguments: object) -> tuple[int, str]:
+    def run(self, script: str, *arguments: object, seconds: float = 300) -> tuple[int, str]:
         process = self.start(script, *arguments)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=seconds)
         self.end_orphans()
         return process.returncode, output
 
@@ -85,6 +85,19 @@ def job_file(
     folder.mkdir(parents=True, exist_ok=True)
     small.job_file(path, run_dir or folder / "run", datasets, **job)
     return path
+
+
+def job_at(small, folder: Path, root: str, run_dir: str, **sections) -> Path:
+    """A job whose data and models lie under `root`, as the fixture `uploaded` has them."""
+    names = ("tars", "folder", "parquet")
+    models = [f"{root}/models/{Path(path).name}" for path in small.checkpoints[:2]]
+    there = {
+        "model": {"architecture": f"{root}/models/{Path(small.config).name}"},
+        "experts": [{"name": Path(path).stem, "checkpoint": path} for path in models],
+        "max_reject_fraction": 0.05,
+    }
+    datasets = [{"name": name, "path": f"{root}/data/{name}"} for name in names]
+    return job_file(small, folder, datasets, run_dir, **there | sections)
 
 
 def rows(run_dir: Path, kind: str = "predictions") -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 import threading
@@ -10,7 +9,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import fsspec
 import pytest
 from typer.testing import CliRunner
 
@@ -20,86 +18,16 @@ from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import make_shards
 from dawin_ray.errors import UserError
-from dawin_ray.storage import credentials, delete, read_many
+from dawin_ray.storage import credentials, delete, read_bytes, read_many, take_retries
 from dawin_ray.storage import files as storage
 from dawin_ray.storage import lock as locking
 from dawin_ray.storage.objects import StoredObject
-from tests.conftest import CLASSES, make_images, write_folder, write_parquet, write_tar
-from tests.integration.processes import DRIVER, assert_equal_runs, job_file, rows
+from tests.conftest import make_images, write_tar
+from tests.integration.conftest import BUCKET, KEY, SECRET
+from tests.integration.processes import DRIVER, assert_equal_runs, job_at, job_file, rows
 from tests.integration.proxy import FaultyProxy
 
-BUCKET = "scores"
-SECRET = "wJalrXUtnFEMI-not-a-real-one"
-KEY = "AKIAIOSFODNN7EXAMPLE"
 FAULTS = {503: 0.025, 500: 0.025, "reset": 0.01, "delay": 0.02}
-
-
-@pytest.fixture(scope="module")
-def server():
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells every request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def s3(server):
-    """The bucket, as the tests see it: without faults."""
-    fs = fsspec.filesystem(
-        "s3", endpoint_url=f"http://127.0.0.1:{server}", key=KEY, secret=SECRET,
-        use_listings_cache=False,
-    )  # fmt: skip
-    fs.mkdir(BUCKET)
-    return fs
-
-
-@pytest.fixture(scope="module")
-def uploaded(small, s3, tmp_path_factory) -> Path:
-    """What lies in the bucket, and a folder with the same."""
-    root = tmp_path_factory.mktemp("s3")
-    images, labels = make_images(48), [i % CLASSES for i in range(48)]
-    write_tar(root / "data" / "tars" / "a.tar", [*images[:24], b"no image"], None)
-    write_tar(root / "data" / "tars" / "b.tar", images[24:], None)
-    write_folder(root / "data" / "folder", images, sorted(labels))
-    write_parquet(root / "data" / "parquet" / "a.parquet", images, labels)
-    shutil.copytree(small.folder, root / "models")
-    for path in root.rglob("*"):
-        if path.is_file():
-            s3.put(str(path), f"{BUCKET}/{path.relative_to(root)}")
-    return root
-
-
-@pytest.fixture
-def aws(monkeypatch, server):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server}")
-    kept = dict(fsspec.config.conf)
-    yield
-    fsspec.config.conf.clear()
-    fsspec.config.conf.update(kept)
-
-
-def job_at(small, folder: Path, root: str, run_dir: str, **sections) -> Path:
-    """A job whose data and models lie under `root`."""
-    path = job_file(
-        small, folder,
-        [
-            {"name": name, "path": f"{root}/data/{name}"}
-            for name in ("tars", "folder", "parquet")
-        ],
-        model={"architecture": f"{root}/models/{Path(small.config).name}"},
-        experts=[
-            {"name": Path(p).stem, "checkpoint": f"{root}/models/{Path(p).name}"}
-            for p in small.checkpoints[:2]
-        ],
-        run_dir=run_dir, max_reject_fraction=0.05, **sections,
-    )  # fmt: skip
-    return path
 
 
 @pytest.mark.slow
@@ -285,6 +213,23 @@ def test_files_are_read_by_a_request_each_and_deleted_by_one(server, s3, aws):
     assert Counter(method for method, _ in proxy.asked.elements()) == {"POST": 1}
     assert [path.rpartition("/")[2] for path in s3.find(root)] == ["empty"]
     proxy.stop()
+
+
+def test_requests_that_are_sent_again_are_counted(server, s3, aws):
+    proxy = FaultyProxy(server, {})
+    storage.configure({"s3": {"endpoint_url": proxy.address, "key": KEY, "secret": SECRET}})
+    s3.pipe_file(f"{BUCKET}/again", b"x")
+    take_retries()
+    try:
+        read_bytes(f"s3://{BUCKET}/again", "file")
+        assert take_retries() == 0
+        proxy.faults = {503: 0.3}
+        for _ in range(8):
+            assert read_bytes(f"s3://{BUCKET}/again", "file") == b"x"
+    finally:
+        proxy.stop()
+    assert take_retries() == proxy.met[503] > 1
+    assert take_retries() == 0
 
 
 def test_a_wrong_key_is_told(small, s3, uploaded, aws, tmp_path, monkeypatch):

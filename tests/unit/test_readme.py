@@ -460,7 +460,9 @@ def test_what_is_said_of_the_demos_table_follows_from_it():
             r"gained ([\d.]+) points .* lost ([\d.]+) over .*\(−([\d.]+) points", text
         ).groups(),
     )
-    shifts = [row for name, row in table.items() if name != "digits" and not name.startswith("mean")]
+    shifts = [
+        row for name, row in table.items() if name != "digits" and not name.startswith("mean")
+    ]
     zero_shot, fine_tuned, dawin = (sum(r[i] for r in shifts) / len(shifts) for i in (1, 2, 4))
     assert table["digits"][2] - table["digits"][1] == pytest.approx(gained, abs=0.06)
     assert zero_shot - fine_tuned == pytest.approx(lost, abs=0.1)
@@ -502,6 +504,22 @@ def test_ray_refuses_a_second_node_with_the_variable_of_a_single_one():
     )  # fmt: skip
     assert done.returncode
     assert name in done.stdout + done.stderr
+
+
+def test_ray_job_stop_waits_as_long_as_it_says():
+    seconds, name = re.search(
+        r"`ray job stop` waits (\d+) s and then kills, unless\s+`(RAY_\w+)=\d+`", CLUSTER
+    ).groups()
+    script = (  # in a process of its own: an import settles how Ray begins
+        "import inspect; from ray.dashboard.modules.job import job_supervisor as module; "
+        "print(module.JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S, inspect.getsource(module))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    default, source = done.stdout.split(" ", 1)
+    assert default == seconds
+    assert f'"{name}"' in source
 
 
 def test_the_table_of_promises_names_tests_that_there_are():

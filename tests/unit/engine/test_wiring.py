@@ -9,6 +9,7 @@ from dawin_ray.data.crop_cache import ReadChunks
 from dawin_ray.data.datasets import Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.slices import Slice
+from dawin_ray.engine import wiring
 from dawin_ray.engine.wiring import Wiring, chunks_of, message_bytes
 from dawin_ray.errors import UserError
 from dawin_ray.models.preprocessing import Preprocessing
@@ -87,6 +88,15 @@ def test_chunks_are_tries_of_their_own_where_a_reader_died_at_their_slice(
     assert attempts.ended == {"slices": 2, "read": 2}
     (line,) = attempts.told()
     assert line == "a reader died at shard 'a.tar' of data set 'set': it is read again"
+
+
+def test_chunks_say_how_often_their_reader_asked_again(read, shard, on, tmp_path, monkeypatch):
+    taken = iter([2, 5])
+    monkeypatch.setattr(wiring, "take_retries", lambda: next(taken))
+    run = RunDirectory(str(tmp_path / "run"))
+    reading = Wiring(read=read, finished=lambda shard: (), run=run, on=on)
+    found = list(chunks_of(Slice(shard=shard), reading))
+    assert [chunk.storage_retries for chunk in found] == [2, 5, 0]
 
 
 def test_chunks_that_are_there_are_not_read(read, shard):

@@ -192,6 +192,17 @@ def test_models_and_waits_are_all_of_an_actors_time(on, tmp_path):
     assert (first.read_seconds, first.decode_seconds) == (3, 4)
 
 
+def test_a_summary_has_the_requests_that_its_reader_and_its_actor_sent_again(
+    on, tmp_path, monkeypatch
+):
+    taken = iter([4, 0, 9])
+    monkeypatch.setattr(workers, "take_retries", lambda: next(taken))
+    again = dataclasses.replace(CHUNK, storage_retries=3)
+    ended = end_of(Slice(shard=shard_of_set()), {}, ())
+    found = summaries(actor_of(on, tmp_path), again, CHUNK, ended)
+    assert [summary.storage_retries for summary in found] == [7, 0, 0]
+
+
 def test_what_was_scored_before_an_error_is_committed(on, tmp_path, monkeypatch):
     class Scorer(_Scorer):
         def __call__(self, chunk, read):

@@ -19,7 +19,7 @@ def chunk(dataset: str = "set", **values) -> ChunkSummary:
     whole = {
         "dataset": dataset, "shard": "s", "chunk": "c", "rows": 8, "rejects": 2, "bytes": 30,
         "begun": 1.0, "done": 3.0, "merges": 4, "actor": "here/1", "wait_seconds": 0.5,
-        "read_seconds": 0.25, "decode_seconds": 0.125,
+        "read_seconds": 0.25, "decode_seconds": 0.125, "storage_retries": 3,
     }  # fmt: skip
     return ChunkSummary(**whole | values)
 
@@ -45,7 +45,7 @@ def test_chunks_are_added_up_by_pass_data_set_and_actor():
     assert of(figures, "chunks_total")["experts", "set"] == 2
     for name, value in {
         "rejects": 4, "bytes": 60, "merges": 8, "model_seconds": 4, "wait_seconds": 1,
-        "read_seconds": 0.5, "decode_seconds": 0.25,
+        "read_seconds": 0.5, "decode_seconds": 0.25, "storage_retries": 6,
     }.items():  # fmt: skip
         assert of(figures, f"{name}_total")["experts", "set"] == value, name
     assert of(figures, "actor_rows_total") == {
