@@ -82,3 +82,18 @@ def test_a_plan_of_many_files_says_why_all_are_listed_first(small, tmp_path, mon
     assert why not in plan_of(small, tmp_path, path.parent)
     monkeypatch.setattr(importlib.import_module("dawin_ray.job.prepare"), "MANY", 0)
     assert f"1 files ({why})" in plan_of(small, tmp_path, path.parent)
+
+
+def test_a_plan_says_that_auto_waits_for_no_gpu(small, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    path = write_tar(tmp_path / "data" / "s.tar", make_images(3), [0, 1, 2])
+    ray, there = "compute.engine=ray", "compute.address=10.0.0.1:6379"
+    waits = "waited for with device: cuda alone"
+    assert "on this machine" in (output := plan_of(small, tmp_path, path.parent, ray))
+    assert waits not in output
+    output = plan_of(small, tmp_path, path.parent, ray, there, "compute.wait_for=15m")
+    assert "on the cluster at 10.0.0.1:6379, up to 15m for nodes still to come" in output
+    assert waits in output
+    assert waits not in plan_of(small, tmp_path, path.parent, ray, there, "compute.device=cuda")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:1")  # as ray job submit sets it
+    assert "on the cluster at 10.0.0.2:1" in plan_of(small, tmp_path, path.parent, ray)
