@@ -20,7 +20,8 @@ from tests.integration.processes import DRIVER, Tries, assert_equal_runs, job_fi
 
 pytestmark = pytest.mark.slow
 
-HEAD_ID = "f" * 51 + "00000"  # as Ray's fake nodes are counted
+# Of the head, among Ray's fake nodes.
+HEAD_ID, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"
 MEMORY = 100 << 20  # of a node's object store, in bytes
 
 # Short, as the paths of Ray's sockets end after 107 bytes.
@@ -42,7 +43,7 @@ ENVIRONMENT = {
 
 # Nodes of one CPU, up to three of them, and one with a GPU, which is only said to have it.
 TYPES = {
-    "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+    HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
     "cpu": {
         "resources": {"CPU": 1, "object_store_memory": MEMORY},
         "node_config": {}, "min_workers": 0, "max_workers": 3,
@@ -69,9 +70,23 @@ def configuration(address: str) -> dict:
     )  # fmt: skip
     return {name: [] for name in lists} | {
         "cluster_name": "fake", "provider": provider, "max_workers": 4, "upscaling_speed": 1.0,
-        "idle_timeout_minutes": 5, "available_node_types": TYPES, "head_node_type": "head",
+        "idle_timeout_minutes": 5, "available_node_types": TYPES, "head_node_type": HEAD_TYPE,
         "auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuously": False,
     }  # fmt: skip
+
+
+# On one core, as each of the nodes has: the last bits of a forward go by its threads.
+ON_ONE_CORE = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}){DRIVER}"
+
+
+@pytest.fixture(scope="module")
+def plain(small, datasets, tries, tmp_path_factory) -> Path:
+    """The run of a Ray of its own."""
+    folder = tmp_path_factory.mktemp("plain")
+    code, output = tries.run(ON_ONE_CORE, "", 0, job_file(small, folder, datasets, engine="ray"))
+    assert code == 0, output
+    assert "1 model actor on cpu" in output
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +143,7 @@ def run(small, tries, folder: Path, datasets: list[dict], **compute) -> tuple[in
 WAITED = re.compile(r"waiting for the cluster: (.+); (\d+) of (\d+) s")
 
 
-def test_a_job_gets_the_nodes_that_it_waits_for(
-    small, datasets, growing, undisturbed, tries, tmp_path
-):
+def test_a_job_gets_the_nodes_that_it_waits_for(small, datasets, plain, growing, tries, tmp_path):
     code, output = run(small, tries, tmp_path, datasets, address=growing, actors=3, wait_for="10m")
     print(output)
     assert code == 0, output
@@ -138,7 +151,8 @@ def test_a_job_gets_the_nodes_that_it_waits_for(
     assert (int(waited), int(bound)) == (0, 600)
     assert lack == "the job asks for 3 model actors, half a CPU each, but no node has a CPU"
     assert "3 model actors on cpu" in output
-    assert_equal_runs(undisturbed, tmp_path / "run")
+    assert_equal_runs(plain, tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".*"))  # each node's probe is gone
 
 
 def test_what_never_comes_is_refused_with_what_is_missing(
