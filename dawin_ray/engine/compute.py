@@ -55,7 +55,8 @@ class ComputeConfig(Settings):
     chunk_size: int = Field(default=512, ge=1)
     precision: Literal["auto"] | Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: the GPU where there is one."""
+    """auto: the GPUs that are there when the run starts, or else the CPUs, for all of the run.
+    cuda waits for GPUs that are still to come, as long as `wait_for` says."""
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] | ActorRange = "auto"
     """Model actors; auto: one for each GPU, or as many as the CPUs are for, when the run starts.
     {min: 1, max: 4}: as many of them as there is room for, also as nodes come and go."""

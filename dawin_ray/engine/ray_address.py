@@ -1,6 +1,6 @@
 """Whether a Ray cluster answers at an address, and in which words to say why it was not joined.
 
-Ray itself asks a dead address twenty times, 41 s each, without a word.
+Ray itself asks a dead address twenty times, 41 s each, without a word, and is deaf meanwhile.
 """
 
 from __future__ import annotations
@@ -11,10 +11,21 @@ import socket
 import time
 
 from dawin_ray.errors import UserError
-from dawin_ray.names import first_line
+from dawin_ray.names import first_line, printable
 
 # A head that is being started may refuse a connection for some seconds, or have no name yet.
 PROBE_SECONDS, PROBE_PAUSE_SECONDS, CONNECT_SECONDS = 12.0, 1.0, 4.0
+
+# Read when Ray is imported: how often it asks, and how long it then waits for an answer, in
+# seconds. So what is no cluster is said, and a signal heard, within 20 s.
+ASKED_ONCE = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "10"}
+
+# What a client of gRPC's, as Ray's are, says first: HTTP/2's preface and a frame of no settings. A
+# server says its own settings (RFC 9113, 3.4). Nine bytes begin a frame, the fourth is its type.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+FRAME_BYTES, TYPE_AT, SETTINGS = 9, 3, 4
+
+READ_BYTES = 128  # of what another program says; enough for its first line
 
 MAX_PORT = 65_535
 
@@ -29,15 +40,18 @@ HOW_TO_JOIN = (
 
 
 def ask_once() -> None:
-    """Have Ray ask an address only once; before Ray is imported, which reads this."""
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+    """Have Ray ask an address once and not for long; before Ray is imported, which reads this."""
+    for name, value in ASKED_ONCE.items():
+        os.environ.setdefault(name, value)
 
 
 def check_answers(address: str) -> None:
-    """Nothing, where somebody listens at `host:port`; addresses of other forms are not asked.
+    """Nothing, where a server such as Ray's answers at `host:port`.
+
+    Addresses of other forms are not asked.
 
     Raises:
-        UserError: nobody does, for PROBE_SECONDS.
+        UserError: another program listens there, or nobody answers for PROBE_SECONDS.
     """
     place = address.removeprefix("ray://")
     host, colon, port = place.rpartition(":")
@@ -47,18 +61,58 @@ def check_answers(address: str) -> None:
         raise UserError(f"The Ray address {address!r} has no port of 1 to {MAX_PORT}.")
     begin = time.monotonic()
     while True:
-        left = PROBE_SECONDS - (time.monotonic() - begin)
+        left = max(0.1, PROBE_SECONDS - (time.monotonic() - begin))
+        said, nobody = b"", None
         try:
-            timeout = max(0.1, min(CONNECT_SECONDS, left))
-            with socket.create_connection((host.strip("[]"), int(port)), timeout):
-                return
+            timeout = min(CONNECT_SECONDS, left)
+            with socket.create_connection((host.strip("[]"), int(port)), timeout) as connection:
+                if _encrypted() or _is_settings(said := _greeting(connection, left)):
+                    return
         except OSError as error:
-            if left <= PROBE_PAUSE_SECONDS:
-                raise UserError(
-                    f"Nobody answers at the Ray address {address!r}, tried for "
-                    f"{time.monotonic() - begin:.0f} s: {first_line(error)}. {HOW_TO_JOIN}"
-                ) from error
-            time.sleep(PROBE_PAUSE_SECONDS)
+            nobody = error
+        waited = time.monotonic() - begin
+        # who says something else will not become a Ray; who closes may wait for one that starts
+        if said or PROBE_SECONDS - waited <= PROBE_PAUSE_SECONDS:
+            raise _not_there(address, said, nobody, waited) from nobody
+        time.sleep(PROBE_PAUSE_SECONDS)
+
+
+def _greeting(connection: socket.socket, seconds: float) -> bytes:
+    """What a server says first to a client of gRPC's; nothing where it closes or is silent."""
+    end, said = time.monotonic() + seconds, b""
+    try:
+        connection.sendall(PREFACE)
+        while len(said) < FRAME_BYTES:
+            connection.settimeout(max(0.1, end - time.monotonic()))
+            if not (more := connection.recv(READ_BYTES)):
+                break
+            said += more
+    except OSError:
+        return said
+    return said
+
+
+def _is_settings(said: bytes) -> bool:
+    return len(said) >= FRAME_BYTES and said[TYPE_AT] == SETTINGS
+
+
+def _encrypted() -> bool:
+    """Whether Ray would speak TLS, in which a greeting is not for us to read."""
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+
+
+def _not_there(address: str, said: bytes, nobody: OSError | None, waited: float) -> UserError:
+    if nobody is not None:
+        return UserError(
+            f"Nobody answers at the Ray address {address!r}, tried for {waited:.0f} s: "
+            f"{first_line(nobody)}. {HOW_TO_JOIN}"
+        )
+    line = printable(said.decode(errors="replace").strip("\r\n").partition("\r")[0])
+    words = f"it says {line!r}" if line else f"in {waited:.0f} s it said nothing that a Ray does"
+    return UserError(
+        f"What answers at the Ray address {address!r} is no Ray head: {words}. A head has port "
+        f"6379, as a rule (8265 is its dashboard); or it hangs. {HOW_TO_JOIN}"
+    )
 
 
 def not_joined(address: str, error: BaseException) -> UserError:

@@ -78,8 +78,8 @@ def resources(
     device = _device_of(compute, cluster)
     if device == "cpu" and compute.device == "auto" and joined:
         say(
-            "no node has a GPU: this run is on cpu, in a precision for it, and stays so; for GPUs "
-            "that are still to come say device: cuda and how long compute.wait_for"
+            "no node has a GPU: device auto is cpu for all of this run, in a precision for it. For "
+            "GPUs that are still to come say device: cuda, and how long in compute.wait_for"
         )
     if device == "cuda":
         actors, threads = compute.actors_of(_gpu_places(compute, cluster)), 1
@@ -138,26 +138,28 @@ def _gpu_places(compute: ComputeConfig, cluster: Cluster) -> int:
 
 def missing(compute: ComputeConfig, cluster: Cluster) -> str | None:
     """What the cluster lacks of what the job asks for, in words; None where nothing."""
-    if not cluster.cpus:
-        return "no node has a CPU for the models and readers"
     if _device_of(compute, cluster) == "cuda":
         actors = compute.actors_of(_gpu_places(compute, cluster))
+        asked = f"the job asks for {_counted(actors, 'GPU actor')}"
         if actors > cluster.gpus:
-            return (
-                f"the job asks for {actors} GPU actors, one GPU each, but the cluster has "
-                f"{cluster.gpus} GPUs"
-            )
+            has = _counted(cluster.gpus, "GPU")
+            return f"{asked}, one GPU each, but the cluster has {has}"
         if actors * ACTORS_SHARE > cluster.cpus:
-            return f"{actors} GPU actors need a CPU each, but the cluster has {cluster.cpus:g}"
+            has = _counted(cluster.cpus, "CPU")
+            return f"{asked}, one CPU each besides, but the cluster has {has}"
         return None
     actors, _ = _on_cpus(compute, cluster)
-    places = _places(list(cluster.nodes), LEAST_CPUS)
-    if actors > places:
-        return (
-            f"{actors} actors need half a CPU each, but the cluster's {cluster.cpus:g} CPUs are "
-            f"room for {places}"
-        )
-    return None
+    if actors <= (places := _places(list(cluster.nodes), LEAST_CPUS)):
+        return None
+    room = f"the cluster's CPUs, {cluster.cpus:g} in all, have room for {places}"
+    return (
+        f"the job asks for {_counted(actors, 'model actor')}, half a CPU each, but "
+        f"{room if cluster.cpus else 'no node has a CPU'}"
+    )
+
+
+def _counted(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _awaited(compute: ComputeConfig, say: Say) -> Cluster:

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 # That a node may take to start a process and run a small task.
 NODE_SECONDS = 120.0
 
+ID_LETTERS = 8  # of a node's id: enough to find it by
+
 # Tasks that wait for a worker beside each one that has one.
 WAITING = 1
 
@@ -60,10 +62,12 @@ def on_each_node(task: Callable[[], Result], storage: StorageOptions) -> dict[st
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
+    # not enough where ids are counted, as those of Ray's fake nodes
+    short = ID_LETTERS if len({n["NodeID"][:ID_LETTERS] for n in alive}) == len(alive) else None
     run: Any = ray.put(partial(_without_item, task))
     remote: Any = ray.remote(_call)
     under_way: dict[str, Any] = {
-        f"node {node['NodeManagerHostname']} ({node['NodeID'][:8]})": remote.options(
+        f"node {node['NodeManagerHostname']} ({node['NodeID'][:short]})": remote.options(
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         ).remote(run, None, storage)

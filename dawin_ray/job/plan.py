@@ -117,14 +117,25 @@ def plan_of(prepared: Prepared) -> list[Any]:
         f"baselines {_prices(job.methods, experts)}",
         _reading(job.compute, [s for of_set in prepared.shards.values() for s in of_set]),
         *_of_ties(prepared),
-        f"compute   device {job.compute.device}, actors {job.compute.actors}, "
-        + (
-            f"on the cluster at {job.compute.address}"
-            if job.compute.address
-            else f"on this machine ({os.cpu_count()} CPUs, {gpus_here()} GPUs)"
-        ),
+        *_places(job.compute),
         f"planning  {sum(len(s.listing.files) for s in prepared.sources.values()):,} files listed; "
         f"at most {peak_bytes() / 1e6:,.0f} MB of memory, libraries and weights included",
+    ]
+
+
+def _places(compute: ComputeConfig) -> list[str]:
+    """Where the job would run, as far as that is known before a cluster is asked."""
+    line = f"compute   device {compute.device}, actors {compute.actors}, "
+    address = compute.address or os.environ.get("RAY_ADDRESS")
+    if compute.engine == "local" or address is None:
+        return [f"{line}on this machine ({os.cpu_count()} CPUs, {gpus_here()} GPUs)"]
+    waits = f", up to {compute.wait_for} for nodes still to come" if compute.wait_for else ""
+    if compute.device != "auto":
+        return [f"{line}on the cluster at {address}{waits}"]
+    return [
+        f"{line}on the cluster at {address}{waits}",
+        "          device auto: the GPUs that are there when the run starts, or else CPUs, for all "
+        "of the run; GPUs that are still to come are waited for with device: cuda alone",
     ]
 
 

@@ -233,6 +233,11 @@ class RunDirectory(RunFolder):
             ]
             if len(differing) > MAX_DIFFERENCES:
                 lines.append(f"  and {len(differing) - MAX_DIFFERENCES} more")
+            if differing == ["precision"] and "precision" in there:
+                lines.append(
+                    "The precision auto goes by the devices, which are others now: "
+                    f"compute.precision={there['precision']} goes on with that run."
+                )
             raise UserError(
                 f"The run_dir {self.address!r} holds the run of another job, and their outputs "
                 "must not mix. Give another run_dir, or start this one "

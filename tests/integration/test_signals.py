@@ -25,7 +25,7 @@ EXIT_SECONDS = 30.0  # after which Kubernetes and Slurm kill what they have aske
 
 # One after the other in one run directory, so that what one leaves the next one takes up.
 MOMENTS = [
-    ("Ray starts", "dawin_ray.engine.ray_cluster:_init", 1),
+    ("Ray starts", "dawin_ray.engine.ray_cluster:start", 1),
     ("Ray is there", "dawin_ray.engine.ray_stream:resources", 1),
     ("first chunk of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 1),
     ("middle of pass 1", "dawin_ray.runs.ledger:PassLedger.add", 3),

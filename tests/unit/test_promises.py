@@ -24,7 +24,7 @@ from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.formats.registry import read_samples
 from dawin_ray.data.listing import list_files
 from dawin_ray.data.sources import Source
-from dawin_ray.engine import ray_cluster, ray_resources, workers
+from dawin_ray.engine import ray_address, ray_cluster, ray_resources, ray_start, workers
 from dawin_ray.engine.compute import ComputeConfig
 from dawin_ray.errors import UserError
 from dawin_ray.job.prepare import prepare
@@ -280,8 +280,10 @@ def test_a_cluster_is_joined_by_the_job_or_by_the_environment(
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", ray.data)
     monkeypatch.setattr(ray_cluster, "check_answers", lambda address: None)
-    monkeypatch.setattr(ray_cluster, "_check_not_imported", lambda: None)
-    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")
+    monkeypatch.setattr(ray_start, "_check_not_imported", lambda: None)
+    ray.__file__ = "/nowhere/ray/__init__.py"
+    for name, value in ray_address.ASKED_ONCE.items():
+        monkeypatch.setenv(name, value)
     with ray_cluster.ray_session(asked):
         (call,) = ray.init.call_args_list
     assert call.kwargs["address"] == joined

@@ -1,12 +1,16 @@
 """Whether anybody answers, and what is said of a cluster that was not joined."""
 
 import socket
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from dawin_ray.engine import ray_address, ray_cluster
-from dawin_ray.engine.ray_address import check_answers, not_joined
+from dawin_ray.engine.ray_address import PREFACE, SETTINGS, check_answers, not_joined
 from dawin_ray.errors import UserError
 
 
@@ -17,10 +21,101 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def test_an_address_that_answers_is_asked_once():
+@contextmanager
+def listening(answer: Callable[[socket.socket], None]):
+    """The address of a server that does so with each connection, and then closes it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    answer(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)  # or accept would wait on
+
+
+def as_grpc(connection: socket.socket) -> None:
+    assert connection.recv(100) == PREFACE
+    for piece in (b"\0\0\x06", bytes([SETTINGS]) + b"\0\0\0\0\0", b"\0\x05\0\0\x40\0"):
+        connection.sendall(piece)
+        time.sleep(0.02)
+
+
+def test_an_address_that_answers_is_asked_once():
+    with listening(as_grpc) as address:
         for scheme in ("", "ray://"):
-            check_answers(f"{scheme}127.0.0.1:{server.getsockname()[1]}")
+            check_answers(f"{scheme}{address}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nServer: dashboard\r\n\r\n", r"'HTTP/1.1 400 Bad Request'"),
+        (b"-ERR unknown command 'PRI'\r\n", r"ERR unknown command"),
+        (b"\x1b[31m\n", r"says '.*x1b\[31m'"),
+    ],
+    ids=["HTTP", "Redis", "binary"],
+)
+def test_another_program_is_said_at_once_with_what_it_says(answer, words):
+    def say(connection):
+        connection.recv(100)
+        connection.sendall(answer)
+
+    begin = time.monotonic()
+    with listening(say) as address, pytest.raises(UserError, match=f"is no Ray head.*{words}") as e:
+        check_answers(address)
+    assert time.monotonic() - begin < 2
+    assert "\x1b" not in str(e.value)
+    assert "6379" in str(e.value)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 9.0], ids=["closes", "is silent"])
+def test_an_open_port_that_says_nothing_is_said_soon(monkeypatch, seconds):
+    monkeypatch.setattr(ray_address, "PROBE_SECONDS", 0.4)
+    monkeypatch.setattr(ray_address, "PROBE_PAUSE_SECONDS", 0.1)
+    begin, left = time.monotonic(), threading.Event()
+    with (
+        listening(lambda connection: left.wait(seconds)) as address,
+        pytest.raises(UserError, match=r"is no Ray head: in \d s it said nothing"),
+    ):
+        check_answers(address)
+    left.set()
+    assert time.monotonic() - begin < 2
+
+
+def test_a_head_behind_a_port_that_opens_before_it_is_waited_for(monkeypatch):
+    monkeypatch.setattr(ray_address, "PROBE_PAUSE_SECONDS", 0.05)
+    tries = []
+
+    def answer(connection):
+        tries.append(1)
+        if len(tries) == 3:
+            as_grpc(connection)
+
+    with listening(answer) as address:
+        check_answers(address)
+    assert len(tries) == 3
+
+
+def test_what_is_encrypted_is_left_to_ray(monkeypatch):
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with listening(lambda connection: None) as address:
+        check_answers(address)
+
+
+def test_a_real_server_of_grpc_answers():
+    grpc = pytest.importorskip("grpc")
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    check_answers(f"127.0.0.1:{port}")
+    server.stop(None)
 
 
 @pytest.mark.parametrize("address", ["auto", "local", "anyscale://cluster", "host:port"])
@@ -41,13 +136,16 @@ def test_nobody_is_said_soon(monkeypatch, free_port):
 
 def test_a_head_that_is_starting_is_waited_for(monkeypatch, free_port):
     monkeypatch.setattr(ray_address, "PROBE_PAUSE_SECONDS", 0.05)
-    tries = []
+    tries, servers = [], []
 
     def connect(address, timeout):
         tries.append(timeout)
         if len(tries) < 3:
             raise ConnectionRefusedError
-        return socket.socket()
+        ours, server = socket.socketpair()
+        server.sendall(b"\0\0\0" + bytes([SETTINGS]) + bytes(5))
+        servers.append(server)  # or it would close
+        return ours
 
     monkeypatch.setattr(socket, "create_connection", connect)
     check_answers(f"127.0.0.1:{free_port}")
@@ -81,7 +179,8 @@ def test_the_run_asks_before_ray_does(monkeypatch, free_port):
     monkeypatch.setattr(ray, "init", never)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # by another test
     monkeypatch.setattr(ray_address, "PROBE_SECONDS", 0.0)
-    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")
+    for name, value in ray_address.ASKED_ONCE.items():
+        monkeypatch.setenv(name, value)
     with (
         pytest.raises(UserError, match=r"Nobody answers"),
         ray_cluster.ray_session(f"127.0.0.1:{free_port}"),

@@ -65,9 +65,12 @@ def test_threads_share_the_cpus(cluster, nodes, actors, threads):
 @pytest.mark.parametrize(
     ("state", "compute", "words"),
     [
-        (Cluster((0.0,), 0), {}, "No node has a CPU"),
-        (Cluster((1.0,), 0), {"actors": 4}, "4 actors need half a CPU each.*room for 2"),
-        (Cluster((8.0,), 1), {"device": "cuda", "actors": 3}, "asks for 3 GPU actors.*has 1 GPUs"),
+        (Cluster((0.0,), 0), {}, "asks for 1 model actor, half a CPU each, but no node has a CPU"),
+        (Cluster((0.0,), 0), {"actors": 3}, "asks for 3 model actors, half .* no node has a CPU"),
+        (Cluster((1.0,), 0), {"actors": 4}, "asks for 4 model actors.* 1 in all, .*room for 2"),
+        (Cluster((8.0,), 1), {"device": "cuda", "actors": 3}, r"for 3 GPU actors.*has 1 GPU\."),
+        (Cluster((0.0,), 0), {"device": "cuda"}, "for 1 GPU actor, one GPU each.*has 0 GPUs"),
+        (Cluster((0.0,), 1), {"device": "cuda"}, "1 GPU actor, one CPU each besides.*has 0 CPUs"),
     ],
 )
 def test_what_is_missing_is_refused_at_once_and_said(cluster, state, compute, words):
@@ -83,10 +86,19 @@ def test_what_is_to_come_is_waited_for_with_a_line_and_asked_for(cluster, asked)
     compute = ComputeConfig(device="cuda", actors=2, wait_for="15m")
     on = resources(compute, say=said.append)
     assert (on.device, on.actors, on.nodes) == ("cuda", 2, 3)
-    assert said[0].startswith("waiting for the cluster: no node has a CPU")
-    assert said[0].endswith("of 900 s")
-    assert "has 1 GPUs" in said[-1]
+    assert said[0].startswith("waiting for the cluster: the job asks for 2 GPU actors, one GPU")
+    assert said[0].endswith("the cluster has 0 GPUs; 0 of 900 s")
+    assert "has 1 GPU;" in said[-1]
     assert asked == [[{"CPU": 1, "GPU": 1}] * 2, []]  # and is asked for no longer
+
+
+def test_auto_waits_for_no_gpu_and_takes_one_that_came_with_what_was_waited_for(cluster, asked):
+    """Whether any is to come nobody but the job can know."""
+    for gpus, device in ((0, "cpu"), (1, "cuda")):
+        cluster(Cluster((0.0,), 0), Cluster((0.0, 4.0), gpus), Cluster((0.0, 4.0, 4.0), 2))
+        on = resources(ComputeConfig(wait_for="15m"), say=lambda line: None)
+        assert (on.device, on.nodes) == (device, 2)
+    assert asked[0] == [{"CPU": 1}]
 
 
 def test_waiting_ends(cluster, asked):
@@ -109,7 +121,8 @@ def test_a_cluster_without_gpus_says_that_it_stays_so(cluster):
     cluster(Cluster((2.0,), 0))
     said = []
     resources(ComputeConfig(address="auto"), say=said.append)
-    assert "compute.wait_for" in said[0]
+    assert "no node has a GPU: device auto is cpu for all of this run" in said[0]
+    assert "device: cuda, and how long in compute.wait_for" in said[0]
     resources(ComputeConfig(), say=said.append)  # this machine's own Ray gets no more
     resources(ComputeConfig(address="auto", device="cpu"), say=said.append)
     assert len(said) == 1
@@ -156,9 +169,13 @@ def test_a_range_of_gpu_actors_begins_with_the_gpus(cluster):
 @pytest.mark.parametrize(
     ("state", "device", "words"),
     [
-        (Cluster((0.5,), 0), "cpu", "2 actors need half a CPU each"),
-        (Cluster((8.0,), 1), "cuda", "asks for 2 GPU actors.*has 1 GPUs"),
-        (Cluster((1.0,), 4), "cuda", "2 GPU actors need a CPU each"),
+        (Cluster((0.5,), 0), "cpu", "2 model actors, half a CPU each.*have room for 1"),
+        (Cluster((8.0,), 1), "cuda", "asks for 2 GPU actors.*has 1 GPU"),
+        (
+            Cluster((1.0,), 4),
+            "cuda",
+            "2 GPU actors, one CPU each besides, but the cluster has 1 CPU",
+        ),
     ],
 )
 def test_less_than_the_least_of_a_range_is_refused(cluster, state, device, words):

@@ -164,3 +164,18 @@ def test_a_peek_without_a_number_is_of_64(small, tmp_path):
     assert "70 of the first 70 samples" in plan_of(small, tmp_path, path.parent, "--peek=100")
     bare = write_tar(tmp_path / "bare" / "s.tar", make_images(2), None)
     assert "no labels" in plan_of(small, tmp_path, bare.parent, "--peek")
+
+
+def test_a_plan_says_that_auto_waits_for_no_gpu(small, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    path = write_tar(tmp_path / "data" / "s.tar", make_images(3), [0, 1, 2])
+    ray, there = "compute.engine=ray", "compute.address=10.0.0.1:6379"
+    waits = "waited for with device: cuda alone"
+    assert "on this machine" in (output := plan_of(small, tmp_path, path.parent, ray))
+    assert waits not in output
+    output = plan_of(small, tmp_path, path.parent, ray, there, "compute.wait_for=15m")
+    assert "on the cluster at 10.0.0.1:6379, up to 15m for nodes still to come" in output
+    assert waits in output
+    assert waits not in plan_of(small, tmp_path, path.parent, ray, there, "compute.device=cuda")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:1")  # as ray job submit sets it
+    assert "on the cluster at 10.0.0.2:1" in plan_of(small, tmp_path, path.parent, ray)

@@ -46,6 +46,16 @@ def test_another_job_is_refused_with_what_differs(address, finished):
     assert fs.cat_file(path) == b"job: 1\n"  # the other run's files are as they were
 
 
+def test_a_run_of_other_devices_is_told_how_to_go_on(run):
+    """Its precision auto went by them: float32 where no GPU was there yet, say."""
+    run.open(FINGERPRINT | {"precision": "float32"}, "")
+    with pytest.raises(UserError, match=r"compute\.precision=float32 goes on with that run"):
+        run.open(FINGERPRINT | {"precision": "bfloat16"}, "")
+    with pytest.raises(UserError) as caught:
+        run.open(FINGERPRINT | {"precision": "bfloat16", "code": "0.2"}, "")
+    assert "goes on with that" not in str(caught.value)
+
+
 def test_what_only_one_job_has_is_a_difference_too(run):
     run.open(FINGERPRINT, "")
     with pytest.raises(UserError) as caught:
