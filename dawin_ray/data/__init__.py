@@ -31,9 +31,9 @@ from dawin_ray.data.splitting import forecast, large_above, tasks_of
 __all__ = [
     "FATAL", "FORMATS", "Chunk", "ChunkSummary", "CountChunks", "CropCache", "DatasetClasses",
     "DatasetConfig", "DecodeImages", "Files", "GrowingFiles", "ImageDecoder", "Indexes", "Listing",
-    "NoSuchSampleError", "ReadChunks", "Sample", "SamplesById", "Shard", "Slice", "Source", "Task", "cache_key", "check_apart",
-    "chunk_name", "count_samples", "end_of", "folders_without_a_name", "forecast", "from_row",
-    "in_order_of", "large_above", "list_files", "make_shards", "open_image", "pack", "plan_cache",
-    "read_samples", "resolve_classes", "settle", "slices_of", "tasks_of", "to_row", "to_text",
-    "unpack", "without_border",
+    "NoSuchSampleError", "ReadChunks", "Sample", "SamplesById", "Shard", "Slice", "Source", "Task",
+    "cache_key", "check_apart", "chunk_name", "count_samples", "end_of", "folders_without_a_name",
+    "forecast", "from_row", "in_order_of", "large_above", "list_files", "make_shards", "open_image",
+    "pack", "plan_cache", "read_samples", "resolve_classes", "settle", "slices_of", "tasks_of",
+    "to_row", "to_text", "unpack", "without_border",
 ]  # fmt: skip

@@ -202,8 +202,8 @@ class Database:
 def _rows_of(run: OpenedRun, parts: Sequence[StoredPart]) -> str:
     """A SELECT of a table's parts, with the names of their data sets and batches."""
     if "=" not in run.address:
-        partitions = "{'dataset': VARCHAR, 'batch': VARCHAR}" if run.grows else (
-            "{'dataset': VARCHAR}"
+        partitions = (
+            "{'dataset': VARCHAR, 'batch': VARCHAR}" if run.grows else ("{'dataset': VARCHAR}")
         )
         batch = "batch" if run.grows else "'' AS batch"
         return (

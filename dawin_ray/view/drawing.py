@@ -36,8 +36,8 @@ def _of_two(mixture: Mixture, weight: float, cluster: int | None) -> str:
     from scipy.special import betainc, betaincinv
 
     alpha_K, beta_K = mixture.concentrations[:, 1], mixture.concentrations[:, 0]
-    low = min(weight, *betaincinv(alpha_K, beta_K, TAIL))
-    high = max(weight, *betaincinv(alpha_K, beta_K, 1 - TAIL))
+    low = float(min(weight, *betaincinv(alpha_K, beta_K, TAIL)))
+    high = float(max(weight, *betaincinv(alpha_K, beta_K, 1 - TAIL)))
     spare = 0.04 * (high - low) or 0.01
     low, high = max(0.0, low - spare), min(1.0, high + spare)
     edges = np.linspace(low, high, BINS + 1)

@@ -101,15 +101,20 @@ class Choice:
         Raises:
             UserError: it names an expert that the run does not have.
         """
-        return list(self._conditions(run))
+        return [*self._of_rows(), *self._of_outcomes(run), *self._of_ranges(run)]
 
-    def _conditions(self, run: OpenedRun) -> Iterator[str]:
+    def _of_rows(self) -> Iterator[str]:
         for name in ("dataset", "batch"):
             if value := getattr(self, name):
                 yield f"{name} = {_text(value)}"
         for name in ("label", "prediction", "cluster"):
             if value := getattr(self, name):
                 yield f"{name} = {whole(name, value)}"
+        if self.id:
+            pattern = "".join(ESCAPE + c if c in f"%_{ESCAPE}" else c for c in self.id)
+            yield f"sample_id LIKE {_text(f'%{pattern}%')} ESCAPE '{ESCAPE}'"
+
+    def _of_outcomes(self, run: OpenedRun) -> Iterator[str]:
         if self.merged:
             yield "merged_right" if self.merged == "right" else "NOT merged_right"
         if self.experts:
@@ -123,19 +128,16 @@ class Choice:
         for side, sign in ((self.right, "="), (self.wrong, "<>")):
             for name in filter(None, side.split(",")):
                 yield f"expert_prediction[{_expert(run, name) + 1}] {sign} label"
-        for name, bounds in {
+
+    def _of_ranges(self, run: OpenedRun) -> Iterator[str]:
+        weighed = _expert(run, self.weight or run.experts[-1]) + 1
+        for column, bounds in {
             "confidence": (self.confidence_from, self.confidence_to),
-            self._weight_column(run): (self.weight_from, self.weight_to),
+            f"coefficient[{weighed}]": (self.weight_from, self.weight_to),
         }.items():
             for sign, bound in zip((">=", "<="), bounds, strict=True):
                 if bound:
-                    yield f"{name} {sign} {literal(_number(name, bound))}"
-        if self.id:
-            pattern = "".join(ESCAPE + c if c in f"%_{ESCAPE}" else c for c in self.id)
-            yield f"sample_id LIKE {_text(f'%{pattern}%')} ESCAPE '{ESCAPE}'"
-
-    def _weight_column(self, run: OpenedRun) -> str:
-        return f"coefficient[{_expert(run, self.weight or run.experts[-1]) + 1}]"
+                    yield f"{column} {sign} {literal(_number(column, bound))}"
 
     def order(self) -> str:
         """The order in SQL; the empty text is that of the files."""

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-TOKEN = "token"  # noqa: S105  (the name of the parameter)
+TOKEN = "token"
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")  # with any port, as tunnels have others
 
@@ -37,9 +37,10 @@ METHODS = ("GET", "HEAD")
 
 # A strict cookie does not come with a link on another site's page, but does with one on this.
 AGAIN = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>401</title><p>401: this page wants '
-    "the address that dawin-ray view printed, which works once, in one browser. Start it again for "
-    'another one.<p>Where a link of another page led here, <a href="">open this page again</a>.'
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>401</title>'
+    "<p>401: this page wants the address that dawin-ray view printed, which works once, in one "
+    "browser. Start it again for another one."
+    '<p>Where a link of another page led here, <a href="">open this page again</a>.'
 )
 
 

@@ -153,5 +153,3 @@ def _encoded(image: Image.Image, kind: str, **options: int) -> Picture:
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     return Picture(content=buffer.getvalue(), type=f"image/{kind.lower()}")
-
-

@@ -92,7 +92,7 @@ class OpenedRun:
     @property
     def last(self) -> FinishedRun:
         """The run, or its last batch: experts and classes are those of all."""
-        return next(reversed(self.batches.values()))
+        return list(self.batches.values())[-1]
 
     @property
     def experts(self) -> tuple[str, ...]:

@@ -57,9 +57,7 @@ class Pages:
         run, choice = self.run_of(query), Choice.of(query)
         number = max(0, whole("page", query.get("page") or "0"))
         found = looking.overview(self.database, run, choice)
-        page = looking.samples(
-            self.database, run, choice, number * looking.PER_PAGE
-        )
+        page = looking.samples(self.database, run, choice, number * looking.PER_PAGE)
         return self._render(
             "look", run, choice, found=found, page=page, number=number,
             first=number * looking.PER_PAGE, classes=self._options(run, choice.dataset),
@@ -80,7 +78,8 @@ class Pages:
             page = looking.samples(self.database, run, choice, at, 1)
             if not page.rows:
                 raise UserError("The choice has no sample at this place.")
-            dataset, sample_id, more = *(page.rows[0][k] for k in ("dataset", "sample_id")), page.more
+            dataset, sample_id = page.rows[0]["dataset"], page.rows[0]["sample_id"]
+            more = page.more
         else:
             dataset, sample_id = query.get("dataset", ""), query.get("sample", "")
         row = looking.one(self.database, run, dataset, sample_id)

@@ -40,7 +40,8 @@ for (const form of document.querySelectorAll("form[data-filter]")) {
 }
 
 if (matchMedia("(max-width: 40rem)").matches) {
-  document.querySelector("details.filter")?.removeAttribute("open"); // the images come first
+  // the images come first
+  for (const part of document.querySelectorAll("details[open]")) part.removeAttribute("open");
 }
 
 addEventListener("pageshow", () => {
