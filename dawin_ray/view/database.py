@@ -56,11 +56,11 @@ def literal(value: str | int | float) -> str:
     """A value as SQL has it; a text can end nothing but itself.
 
     Raises:
-        ValueError: it is none that a table can hold.
+        QueryError: it is none that a table can hold.
     """
     if isinstance(value, str):
         if "\0" in value:
-            raise ValueError("a text with a zero byte is in no table")
+            raise QueryError(f"{escaped(value)!r} has a zero byte; no text of a table has one.")
         return "'" + value.replace("'", "''") + "'"
     return repr(value)
 
@@ -129,11 +129,16 @@ class Database:
         return result
 
     def stream(self, sql: str, max_rows: int) -> Iterator[pa.RecordBatch]:
-        """The first rows of a statement as Arrow has them, in batches. Raises as `query`."""
+        """The first rows of a statement as Arrow has them: an empty batch, then those with rows.
+
+        Raises as `query`.
+        """
         _check(sql)
         limited = f"SELECT * FROM (\n{sql.rstrip().rstrip(';')}\n) LIMIT {max_rows}"
         with self._limited(EXPORT_SECONDS) as cursor:
-            yield from cursor.sql(limited).to_arrow_reader(BATCH)
+            reader = cursor.sql(limited).to_arrow_reader(BATCH)
+            yield pa.RecordBatch.from_pylist([], reader.schema)
+            yield from reader
 
     @contextmanager
     def _limited(self, seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -152,7 +157,7 @@ class Database:
             # an INSERT within a WITH is a SELECT by its kind
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             yield cursor
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:  # Arrow's are of a reader
             if late.is_set():
                 raise QueryError(
                     f"The statement took longer than {seconds:g} s and was stopped. Ask for less: "
@@ -244,5 +249,5 @@ def _list(texts: Sequence[str]) -> str:
     return f"[{', '.join(map(literal, texts))}]"
 
 
-def _told(error: duckdb.Error) -> str:
+def _told(error: Exception) -> str:
     return str(error)[:MAX_MESSAGE]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import tarfile
 import tempfile
@@ -12,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dawin_ray.data import open_image
@@ -36,10 +34,8 @@ END = bytes(2 * 512)  # of a tar
 def csv_lines(database: Database, sql: str) -> Iterator[str]:
     """A statement's rows as CSV, in which no text is a formula. Raises QueryError at the first."""
     batches = database.stream(sql, MAX_ROWS)
-    first = next(batches, None)
-    names = [] if first is None else first.schema.names
-    yield _lines([[no_formula(name) for name in names]])
-    for batch in itertools.chain([] if first is None else [first], batches):
+    yield _lines([[no_formula(name) for name in next(batches).schema.names]])
+    for batch in batches:
         columns = [[_plain(value) for value in column.to_pylist()] for column in batch.columns]
         yield _lines(list(zip(*columns, strict=True)))
 
@@ -57,13 +53,12 @@ def _plain(value: Any) -> Any:
 def parquet_file(database: Database, sql: str) -> Path:
     """A statement's rows as a file, which its reader deletes. Raises QueryError."""
     batches = database.stream(sql, MAX_ROWS)
-    first = next(batches, None)
+    schema = next(batches).schema
     with tempfile.NamedTemporaryFile(suffix=".parquet", delete=False) as file:
         path = Path(file.name)
     try:
-        schema = pa.schema([]) if first is None else first.schema
         with pq.ParquetWriter(path, schema, **WRITE) as writer:
-            for batch in itertools.chain([] if first is None else [first], batches):
+            for batch in batches:
                 writer.write_batch(batch)
     except BaseException:
         path.unlink()

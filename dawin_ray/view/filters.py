@@ -106,13 +106,13 @@ class Choice:
     def _of_rows(self) -> Iterator[str]:
         for name in ("dataset", "batch"):
             if value := getattr(self, name):
-                yield f"{name} = {_text(value)}"
+                yield f"{name} = {literal(value)}"
         for name in ("label", "prediction", "cluster"):
             if value := getattr(self, name):
                 yield f"{name} = {whole(name, value)}"
         if self.id:
             pattern = "".join(ESCAPE + c if c in f"%_{ESCAPE}" else c for c in self.id)
-            yield f"sample_id LIKE {_text(f'%{pattern}%')} ESCAPE '{ESCAPE}'"
+            yield f"sample_id LIKE {literal(f'%{pattern}%')} ESCAPE '{ESCAPE}'"
 
     def _of_outcomes(self, run: OpenedRun) -> Iterator[str]:
         if self.merged:
@@ -187,10 +187,3 @@ def _expert(run: OpenedRun, name: str) -> int:
     if name not in run.experts:
         raise UserError(f"There is no expert {name[:50]!r}; there are {', '.join(run.experts)}.")
     return run.experts.index(name)
-
-
-def _text(value: str) -> str:
-    try:
-        return literal(value)
-    except ValueError as error:
-        raise UserError(f"{value[:50]!r}: {error}.") from error

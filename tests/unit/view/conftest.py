@@ -1,4 +1,4 @@
-"""A finished run over every kind of data, with names that would be code where they were not text."""
+"""A finished run over every kind of data, with names that would be code were they not text."""
 
 import io
 import tarfile
