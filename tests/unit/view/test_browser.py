@@ -66,10 +66,12 @@ def test_opened_filtered_looked_at_and_exported(browser, root, tmp_path, databas
     browser.go("document.querySelector('nav a[href^=\"/look\"]').click()", "/look")
     assert browser.run("document.querySelector('h1').innerText") == f"{3 * COUNT} samples"
     browser.run("document.querySelector('details.filter').open = true")
-    choose = "(() => { const f = document.querySelector('[name={}]'); f.value = '{}'; "
-    send = "f.dispatchEvent(new Event('change', {bubbles: true})) })()"
-    browser.go(choose.format("merged", "wrong") + send, "merged=wrong")
-    browser.go(choose.format("experts", "one") + send, "experts=one")
+    for name, value in {"merged": "wrong", "experts": "one"}.items():
+        browser.go(
+            f"const field = document.querySelector('[name={name}]'); field.value = '{value}'; "
+            "field.dispatchEvent(new Event('change', {bubbles: true}))",
+            f"{name}={value}",
+        )
     assert browser.run("location.search") == "?merged=wrong&experts=one&weight=expert_1"
     expected = database.query("SELECT 1 FROM samples WHERE NOT merged_right AND experts_right = 1")
     count = len(expected.rows)
@@ -131,7 +133,8 @@ def test_hostile_names_run_nothing_and_load_nothing(browser, root):
     browser.run("window.alert = () => { throw Error('a name was run') }")
     hostile = (
         "/look?dataset=images", "/sql?sql=SELECT dataset, sample_id FROM samples",
-        "/look?id=%3Cimg", "/sample?dataset=tars&at=1", "/confusions", "/sample?dataset=images&at=0",
+        "/look?id=%3Cimg", "/sample?dataset=tars&at=1", "/sample?dataset=images&at=0",
+        "/confusions",
     )  # fmt: skip
     for path in hostile:
         browser.open(f"{root}{path}".replace(" ", "%20"))
@@ -145,9 +148,8 @@ def test_hostile_names_run_nothing_and_load_nothing(browser, root):
 def test_a_page_of_another_site_cannot_look(browser, root, tmp_path):
     browser.open(f"{root}/?token={TOKEN}")
     page = tmp_path / "other.html"
-    page.write_text(
-        f'<img src="{root}/image?dataset=rows&sample=a.parquet/0"><a href="{root}/">x</a>'
-    )
+    image = f"{root}/image?dataset=rows&sample=a.parquet/0"
+    page.write_text(f'<img src="{image}"><a href="{root}/">x</a>')
     browser.open(f"file://{page}")
     browser.wait_until("document.images[0].complete")
     assert browser.run("document.images[0].naturalWidth") == 0

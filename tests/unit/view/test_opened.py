@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ def test_a_run_is_what_its_manifest_says(run, run_dir):
     assert run.rows == 3 * COUNT
     assert run.clusters == 2
     assert not run.grows
-    report = json.loads(open(f"{run_dir}/report.json").read())
+    report = json.loads(Path(run_dir, "report.json").read_text())
     for row, told in zip(run.suite, report["datasets"], strict=True):
         assert row.rows == told["rows"]
         for method, share in told["accuracy"].items():
