@@ -48,6 +48,7 @@ def serve(addresses: Sequence[str], port: int, say: Callable[[str], None]) -> No
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((HOST, port))
+            listening.listen()  # who is quick with the address waits, and is not refused
         except OSError as error:
             raise UserError(
                 f"Port {port} of {HOST} cannot be had: {error}. Give another --port."
