@@ -31,7 +31,7 @@ MAX_ROWS = 1_000  # shown of a statement
 MEMORY = "4GB"
 MAX_MESSAGE = 600  # characters of what DuckDB says
 BATCH = 10_000  # rows of an exported table at a time
-CACHED = 256  # results that are held, as files of a finished run do not change
+CACHED = 64  # results that are held, as files of a finished run do not change
 
 
 class QueryError(UserError):

@@ -77,8 +77,6 @@ class OpenedRun:
                     )
                     files[kind].append(found)
                     rows += output.rows if kind == "predictions" else 0
-        values = dict(run.read_json(FINGERPRINT)["preprocessing"])
-        values.pop(OPEN_CLIP, None)
         return cls(
             address=run.address,
             number=number,
@@ -86,7 +84,7 @@ class OpenedRun:
             files=files,
             rows=rows,
             suite=_suite([Report.read(part) for part in parts.values()]),
-            preprocessing=Preprocessing.of(values),
+            preprocessing=_preprocessing(run),
         )
 
     @property
@@ -180,6 +178,23 @@ def _finished(run: RunDirectory) -> list[RunDirectory]:
             "runs are shown. Finish it with dawin-ray run, or give another directory."
         )
     return [run]
+
+
+def _preprocessing(run: RunDirectory) -> Preprocessing:
+    """What the run made of an image.
+
+    Raises:
+        UserError: another version wrote it in another way.
+    """
+    try:
+        values = dict(run.read_json(FINGERPRINT)["preprocessing"])
+        values.pop(OPEN_CLIP, None)
+        return Preprocessing.of(values)
+    except (KeyError, TypeError, AssertionError) as error:
+        raise UserError(
+            f"{join(run.address, FINGERPRINT)!r} tells no preprocessing that this version knows: "
+            f"{error!r}. Show the run by the version of dawin_ray that scored it."
+        ) from error
 
 
 def _suite(reports: Sequence[Report]) -> tuple[SuiteRow, ...]:

@@ -5,9 +5,9 @@
 
 The rows of a finished run are drawn again and again, with noise in every figure and ids of shards
 of 10,000, into tables of the same schema: a run as large as asked for, over images that there are
-not. Then each page is asked for over HTTP, of a server that has not answered it before; the middle
-of some tries, with the seconds of all cores. The answer is in dawin_ray/view/README.md; the folder
-is yours to remove.
+not. Then each page is asked for over HTTP, of a server that has not answered it before: the middle
+and the least of some tries, and the seconds of all cores. The answer is in
+dawin_ray/view/README.md; the folder is yours to remove.
 """
 
 import argparse
@@ -140,7 +140,10 @@ def measure(run_dir: str, tries: int) -> None:
         thread.join()
     for name in PAGES:
         wall, cpu = statistics.median(seconds[name]), statistics.median(cores[name])
-        print(f"{name:48} {wall:6.2f} s  {cpu:6.2f} s of cores", flush=True)
+        least = min(seconds[name])
+        print(
+            f"{name:48} {wall:6.2f} s, at least {least:5.2f} s; {cpu:5.2f} s of cores", flush=True
+        )
 
 
 def ask(port: int, path: str, cookie: str) -> tuple[int, str]:

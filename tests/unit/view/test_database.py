@@ -124,13 +124,15 @@ def test_a_select_reaches_no_other_file_and_changes_nothing(database, run, secre
     assert secret.read_text().startswith("a,b")
 
 
-def test_variables_of_the_program_are_no_tables(database):
+def test_variables_of_the_program_are_no_tables(database, monkeypatch):
     import pandas as pd
 
     hidden = pd.DataFrame({"a": [SECRET]})
+    monkeypatch.setattr("dawin_ray.view.database.hidden", hidden, raising=False)
     with pytest.raises(QueryError, match="hidden"):
         database.query("SELECT * FROM hidden")
-    assert len(hidden) == 1
+    with pytest.raises(QueryError, match="hidden"):
+        list(database.stream("SELECT * FROM hidden", 9))
 
 
 def test_the_configuration_is_locked(database):

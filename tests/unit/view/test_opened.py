@@ -57,6 +57,18 @@ def test_a_manifest_that_was_changed_is_refused(run_dir, tmp_path):
         open_runs([str(tmp_path / "run")])
 
 
+def test_a_preprocessing_that_is_not_known_is_told(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    path = tmp_path / "run" / "fingerprint.json"
+    for preprocessing in ({}, {"preprocessing": {"zoom": 2}}):
+        values = json.loads(path.read_text())
+        del values["preprocessing"]
+        path.write_text(json.dumps(values | preprocessing))
+        with pytest.raises(UserError, match="no preprocessing that this version knows"):
+            open_runs([str(tmp_path / "run")])
+        path.write_text((Path(run_dir) / "fingerprint.json").read_text())
+
+
 def test_files_that_no_manifest_names_are_not_shown(run_dir, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(run_dir, run)

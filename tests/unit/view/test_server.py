@@ -4,9 +4,12 @@ import http.client
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
+from dawin_ray.view import database, export, server
 
 
 @pytest.fixture
@@ -40,11 +43,24 @@ def test_what_takes_too_much_memory_fails_alone_and_a_signal_ends_it(shown):
     status, cookie, _ = ask(port, path)
     assert status == 303
     assert ask(port, "/", cookie)[0] == 200
-    # 40 GB in one value, which DuckDB's own limit does not see
-    status, _, text = ask(port, f"/sql?sql={quote('SELECT list_sum(range(5000000000))')}", cookie)
+    # 24 GB in one value, which DuckDB's own limit does not see
+    status, _, text = ask(port, f"/sql?sql={quote('SELECT list_sum(range(3000000000))')}", cookie)
     assert status == 400
     assert "Memory" in text
     assert ask(port, "/look", cookie)[0] == 200
     assert ask(port, path)[0] == 401
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
+
+
+def test_the_limits_are_those_that_the_readme_tells():
+    told = Path(server.__file__).with_name("README.md").read_text()
+    for words in (
+        f"for at most {database.SECONDS:g} s",
+        f"an export {database.EXPORT_SECONDS / 60:g} minutes",
+        f"at most {export.MAX_ROWS:,} rows and {export.MAX_IMAGES:,} images",
+        f"takes {database.MEMORY.removesuffix('GB')} GB by its own count",
+        f"most {server.MEMORY >> 30} GiB more",
+        f"listens on {server.HOST} alone",
+    ):
+        assert words in " ".join(told.split()), words
