@@ -122,6 +122,7 @@ class Reference:
 
     def _where(self, samples: Outputs) -> tuple[np.ndarray, np.ndarray]:
         shares = self.fit.coefficients(-samples.entropies.astype(np.float64))
+        assert self.fit.mixture is not None
         return shares, self.fit.mixture.predict(shares)
 
     def drift(self, samples: Outputs, config: DriftConfig) -> DriftReport:
@@ -182,8 +183,8 @@ def print_false_alarms(samples: Outputs, splits: Sequence[tuple[int, int]]) -> N
 
 def print_detection(unshifted: Outputs, shifted: Mapping[str, Outputs], reference: int) -> None:
     """In per cent of the batches; then by statistic where a fifth of the batch has a shift."""
-    flagged: Counter = Counter()
-    by: Counter = Counter()
+    flagged: Counter[tuple[str, int]] = Counter()
+    by: Counter[tuple[str, str]] = Counter()
     for shift, percent, report in mixed_trials(unshifted, shifted, reference, DriftConfig()):
         flagged[shift, percent] += bool(report.alarms)
         if percent == SHOWN_PERCENT:

@@ -27,7 +27,6 @@ from dawin_ray.models import (
     Experts,
     ModelConfig,
     Precision,
-    PreprocessCfg,
     Preprocessing,
     create_model,
     matmul_mode,
@@ -58,7 +57,7 @@ def make_experts(architecture: str) -> Experts:
         }
         for _ in range(EXPERTS)
     )
-    preprocessing = Preprocessing(config=PreprocessCfg(**visual.preprocess_cfg))
+    preprocessing = Preprocessing.of(visual.preprocess_cfg)
     return Experts(skeleton=skeleton, states=states, base=base, preprocessing=preprocessing)
 
 

@@ -16,6 +16,7 @@ from dawin_ray.demo.glyphs import SIDE, WHITE, Style, draw
 from dawin_ray.demo.images import SEEN_FONTS
 
 CLASSES = tuple(string.ascii_uppercase)
+Shift = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # of images [N, 32, 32] uint8
 
 BROAD = Style(
     fonts=SEEN_FONTS,
@@ -44,7 +45,7 @@ def letters(count: int, style: Style, rng: np.random.Generator) -> tuple[np.ndar
     return np.stack([draw(CLASSES[label], style, rng) for label in labels_N]), labels_N
 
 
-def _each(change: Callable) -> Callable:
+def _each(change: Callable[[np.ndarray, np.random.Generator], object]) -> Shift:
     """A shift of one image as a shift of many: [N, 32, 32] uint8 to the same."""
 
     def shift(images_NHW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -59,13 +60,18 @@ def _perspective(image_HW: np.ndarray, rng: np.random.Generator) -> Image.Image:
     corners = np.array([[0, 0], [0, SIDE], [SIDE, SIDE], [SIDE, 0]]) + rng.uniform(-9, 9, (4, 2))
     paper = int(np.median(image_HW[[0, -1]]))
     return Image.fromarray(image_HW).transform(
-        (SIDE, SIDE), Image.Transform.QUAD, tuple(corners.ravel()), Image.BILINEAR, fillcolor=paper
+        (SIDE, SIDE),
+        Image.Transform.QUAD,
+        tuple(corners.ravel()),
+        Image.Resampling.BILINEAR,
+        fillcolor=paper,
     )
 
 
 def _contrast(image_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A tenth to a third of the contrast, around a random grey."""
-    return rng.uniform(60, 196) + rng.uniform(0.1, 0.33) * (image_HW - image_HW.mean())
+    changed_HW: np.ndarray = image_HW - image_HW.mean()
+    return rng.uniform(60, 196) + rng.uniform(0.1, 0.33) * changed_HW
 
 
 def _specks(image_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -104,10 +110,11 @@ def _gradient(image_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1) - 0.5
     turn = rng.uniform(0, 2 * np.pi)
     slope_HW = np.cos(turn) * x + np.sin(turn) * y
-    return image_HW * 0.6 + rng.uniform(100, 220) * slope_HW + 40
+    lit_HW: np.ndarray = image_HW * 0.6 + rng.uniform(100, 220) * slope_HW + 40
+    return lit_HW
 
 
-SHIFTS: Mapping[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+SHIFTS: Mapping[str, Shift] = {
     "perspective": _each(_perspective),
     "contrast": _each(_contrast),
     "specks": _each(_specks),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ ORACLE, DAWIN, ANCHORED = "oracle", "dawin", "reference 1"
 
 Labelled = tuple[np.ndarray, np.ndarray]  # images [N, H, W] uint8 and labels [N]
 Right = dict[str, dict[str, np.ndarray]]  # by rule and data set, which samples are right [N]
+Tables = dict[str, Any]  # by table: `Right`, and of `looks` arrays by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +108,9 @@ class Pool:
     @torch.inference_mode()
     def score(self, images: np.ndarray, labels_N: np.ndarray) -> Scored:
         """What the experts say of a data set."""
-        crop = self.experts.preprocessing.crop()
-        crops = torch.from_numpy(np.stack([crop(Image.fromarray(image)) for image in images]))
-        pixels = self.experts.preprocessing.normalise(crops)
+        preprocessing = self.experts.preprocessing
+        crops = [preprocessing.crop(Image.fromarray(image)) for image in images]
+        pixels = preprocessing.normalise(torch.from_numpy(np.stack(crops)))
         logits = [torch.cat([m(part) for part in pixels.split(BATCH)]) for m in self.models]
         right_NG = None
         if len(self.models) == 2:
@@ -149,21 +151,23 @@ def trimmed(h_NM: np.ndarray, axis: int) -> np.ndarray:
     """Mean of the middle 80 %."""
     low, high = np.quantile(h_NM, TRIMMED, axis=axis)
     inside = (h_NM >= low) & (h_NM <= high)
-    return np.where(inside, h_NM, 0).sum(axis=axis) / inside.sum(axis=axis)
+    means: np.ndarray = np.where(inside, h_NM, 0).sum(axis=axis) / inside.sum(axis=axis)
+    return means
 
 
 def growth_of(
-    statistic: Callable, h_NM: np.ndarray, reference_NM: np.ndarray, floor: float
+    statistic: Callable[..., np.ndarray], h_NM: np.ndarray, reference_NM: np.ndarray, floor: float
 ) -> np.ndarray:
     """As `entropy_growth`, with another statistic or floor."""
     here, there = (np.maximum(statistic(h, axis=0), floor) for h in (h_NM, reference_NM))
-    return np.log(here / there)
+    growth_M: np.ndarray = np.log(here / there)
+    return growth_M
 
 
 def anchored(h_NM: np.ndarray, reference_NM: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """Coefficients [N, M] of the rule as dawin_ray has it."""
-    medians = (np.median(h, axis=0) for h in (h_NM, reference_NM))
-    return coefficients(-h_NM, growth_M=entropy_growth(*medians, strength))
+    here, there = (np.median(h, axis=0) for h in (h_NM, reference_NM))
+    return coefficients(-h_NM, growth_M=entropy_growth(here, there, strength))
 
 
 def by_part(h_NM: np.ndarray, part_N: np.ndarray, reference_NM: np.ndarray) -> np.ndarray:
@@ -239,7 +243,9 @@ def variants(
     return found
 
 
-def mixed(pool: Pool, sets: Mapping[str, Scored], reference: Scored, known: Right) -> dict:
+def mixed(
+    pool: Pool, sets: Mapping[str, Scored], reference: Scored, known: Right
+) -> dict[str, Right]:
     """Data sets that mix two domains, half of each: by kind, rule and mix, which rows are right.
 
     `known` are the answers to the whole sets: a rule that looks at samples or domains alone gives
@@ -256,11 +262,12 @@ def mixed(pool: Pool, sets: Mapping[str, Scored], reference: Scored, known: Righ
         domain_N = np.repeat([0, 1], [len(r) for r in halves])
         order_N = np.random.default_rng(0).permutation(len(domain_N))
         domain_N = domain_N[order_N]
+        tenths = [of_two(sets[d])[r] for d, r in rows]
         data = Scored(
             pixels=torch.cat([sets[d].pixels[r] for d, r in rows])[order_N],
             labels=np.concatenate([sets[d].labels[r] for d, r in rows])[order_N],
             logits=torch.cat([sets[d].logits[r] for d, r in rows])[order_N],
-            tenths=np.concatenate([sets[d].tenths[r] for d, r in rows])[order_N],
+            tenths=np.concatenate(tenths)[order_N],
         )
         h = data.entropies()
         cluster_N, _ = clusters(coefficients(-h))
@@ -285,6 +292,12 @@ def mixed(pool: Pool, sets: Mapping[str, Scored], reference: Scored, known: Righ
     return found
 
 
+def of_two(data: Scored) -> np.ndarray:
+    """The tenths of a data set that two experts scored."""
+    assert data.tenths is not None
+    return data.tenths
+
+
 def looks(reference: Scored, training: Scored) -> dict[str, np.ndarray]:
     """What could tell a reference of training images from one that was held out.
 
@@ -303,9 +316,9 @@ def looks(reference: Scored, training: Scored) -> dict[str, np.ndarray]:
     return {name: np.array(pair) for name, pair in found.items()}
 
 
-def study(suite: Suite, folder: Path) -> dict[str, Right | dict[str, np.ndarray]]:
+def study(suite: Suite, folder: Path) -> Tables:
     """All tables of the seed whose experts are in a folder that has the seed's number as name."""
-    tables: dict = {}
+    tables: Tables = {}
     for group, names in suite.groups.items():
         pool = Pool(suite, folder, names)
         sets = {name: pool.score(*suite.make(name)) for name in suite.datasets}
@@ -337,7 +350,11 @@ def study(suite: Suite, folder: Path) -> dict[str, Right | dict[str, np.ndarray]
     return tables
 
 
-def interval(ours: Sequence[Mapping], theirs: Sequence[Mapping], apart: str | None) -> tuple:
+def interval(
+    ours: Sequence[Mapping[str, np.ndarray]],
+    theirs: Sequence[Mapping[str, np.ndarray]],
+    apart: str | None,
+) -> tuple[float, float, float]:
     """Difference of mean accuracies over data sets, with bootstrap limits over seeds and images.
 
     `ours` and `theirs` are, by seed, which samples of each data set are right. Seeds are resampled,
@@ -348,7 +365,7 @@ def interval(ours: Sequence[Mapping], theirs: Sequence[Mapping], apart: str | No
     count = len(ours)
     seeds_RS = draw.multinomial(count, [1 / count] * count, size=RESAMPLES) / count
     names = list(ours[0])
-    drawn: dict[tuple, np.ndarray] = {}
+    drawn: dict[tuple[bool, int], np.ndarray] = {}
     value, totals_R = 0.0, np.zeros(RESAMPLES)
     for name in names:
         d_SN = np.stack(
@@ -360,7 +377,8 @@ def interval(ours: Sequence[Mapping], theirs: Sequence[Mapping], apart: str | No
             drawn[key] = draw.multinomial(n, [1 / n] * n, size=RESAMPLES) / n
         value += d_SN.mean() / len(names)
         totals_R += ((seeds_RS @ d_SN) * drawn[key]).sum(axis=1) / len(names)
-    return value, *np.quantile(totals_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(totals_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return value, low, high
 
 
 def print_table(title: str, tables: Sequence[Right], clean: str | None, apart: str | None) -> None:
@@ -380,7 +398,7 @@ def print_table(title: str, tables: Sequence[Right], clean: str | None, apart: s
         ours, theirs = ([{name: t[r][name] for name in shifts} for t in tables]
                         for r in (rule, DAWIN))  # fmt: skip
         value, low, high = (100 * x for x in interval(ours, theirs, apart))
-        worst = min(means_D, key=means_D.get)
+        worst = min(means_D, key=lambda name: means_D[name])
         print(
             f"{rule:27s} {' '.join(f'{x:.1f}' for x in by_seed)} | {np.mean(by_seed):.1f} | "
             f"{at_clean} | {value:+.1f} [{low:+.1f}, {high:+.1f}] | "
@@ -388,7 +406,7 @@ def print_table(title: str, tables: Sequence[Right], clean: str | None, apart: s
         )
 
 
-def print_study(suite: Suite, seeds: Sequence[dict]) -> None:
+def print_study(suite: Suite, seeds: Sequence[Tables]) -> None:
     """All tables of a suite."""
     clean, apart = suite.datasets[0], suite.datasets[-1]
     for group in suite.groups:

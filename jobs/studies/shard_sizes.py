@@ -21,7 +21,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from open_clip.transform import PreprocessCfg
 from PIL import Image
 
 from dawin_ray.attempts import UNCOUNTED
@@ -85,7 +84,7 @@ def measure(folder: Path, shards: list[Shard], readers: int) -> tuple[int, int, 
     """Samples, tasks; wall and CPU seconds of finding the chunks and of decoding them."""
     above = large_above(shards, readers)
     indexes = Indexes(root=str(folder / "index"), chunk_size=CHUNK, above=above)
-    preprocessing = Preprocessing(config=PreprocessCfg(size=64))
+    preprocessing = Preprocessing.of({"size": 64})
     decode = DecodeImages(preprocessing, CHUNK, {"set": DatasetClasses(count=1)}, indexes)
     times = [time.perf_counter(), cpu()]
     with ProcessPoolExecutor(readers) as pool:

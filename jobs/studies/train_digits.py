@@ -38,6 +38,7 @@ LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 50  # then a cosine to zero
 LOGIT_SCALE = 16.0  # norm of the head's rows at the start; CLIP's starts at 1 / 0.07 = 14.3
 
+Preprocess = Callable[[Image.Image], torch.Tensor]  # an image to [3, 32, 32] float32
 logger = logging.getLogger("train_digits")
 
 
@@ -48,18 +49,21 @@ class Classifier(torch.nn.Module):
         """The head starts at random, like CLIP's zero-shot heads in scale."""
         super().__init__()
         self.visual = visual
-        self.classification_head = torch.nn.Linear(visual.output_dim, classes)
+        width = visual.output_dim
+        assert isinstance(width, int)
+        self.classification_head = torch.nn.Linear(width, classes)
         with torch.no_grad():
             torch.nn.init.orthogonal_(self.classification_head.weight, gain=LOGIT_SCALE)
             self.classification_head.bias.zero_()
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels [B, 3, 32, 32] float32 to logits [B, C]."""
-        return self.classification_head(F.normalize(self.visual(pixels), dim=-1))
+        logits: torch.Tensor = self.classification_head(F.normalize(self.visual(pixels), dim=-1))
+        return logits
 
 
 def tensors(
-    preprocess: Callable, images_NHW: np.ndarray, labels_N: np.ndarray
+    preprocess: Preprocess, images_NHW: np.ndarray, labels_N: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images [N, 32, 32] uint8 and labels [N] to what the model reads: [N, 3, 32, 32] and [N]."""
     pixels = torch.stack([preprocess(Image.fromarray(image_HW)) for image_HW in images_NHW])
@@ -101,7 +105,7 @@ def save(model: Classifier, path: Path) -> None:
 
 
 @torch.inference_mode()
-def log_accuracies(model: Classifier, preprocess: Callable, path: Path) -> None:
+def log_accuracies(model: Classifier, preprocess: Preprocess, path: Path) -> None:
     """Accuracy of the saved, rounded weights on each of the demo's data sets."""
     model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     model.eval()

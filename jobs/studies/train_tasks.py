@@ -25,14 +25,14 @@ Accuracies (per cent) of the packed models, each through the task's head:
 import argparse
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F  # noqa: N812
-from train_digits import BATCH, LOGIT_SCALE, WARM_UP_STEPS, tensors
+from train_digits import BATCH, LOGIT_SCALE, WARM_UP_STEPS, Preprocess, tensors
 
 from dawin_ray.demo import TASKS_CONFIG
 from dawin_ray.demo.packed import pack, unpack
@@ -57,24 +57,31 @@ class Tasks(torch.nn.Module):
         """Heads start at random, like CLIP's zero-shot heads in scale."""
         super().__init__()
         self.visual = visual
-        self.heads = torch.nn.ModuleDict(
-            {
-                name: torch.nn.Linear(visual.output_dim, len(task.classes), bias=False)
-                for name, task in TASKS.items()
-            }
-        )
-        for head in self.heads.values():
+        width = visual.output_dim
+        assert isinstance(width, int)
+        heads = {
+            name: torch.nn.Linear(width, len(task.classes), bias=False)
+            for name, task in TASKS.items()
+        }
+        for head in heads.values():
             torch.nn.init.orthogonal_(head.weight, gain=LOGIT_SCALE)
+        self.heads = torch.nn.ModuleDict(heads)
+
+    def logits(self, name: str, pixels: torch.Tensor) -> torch.Tensor:
+        """[B, C] of a task's own head, of features that are not normalised."""
+        logits: torch.Tensor = self.heads[name](self.visual(pixels))
+        return logits
 
     def loss(self, batches: Mapping[str, Images]) -> torch.Tensor:
         """Mean cross-entropy over the images of all tasks, each through its own head."""
         pixels = torch.cat([pixels for pixels, _ in batches.values()])
         features = F.normalize(self.visual(pixels), dim=-1)
         parts = features.split([len(labels) for _, labels in batches.values()])
-        return sum(
+        sums = [
             F.cross_entropy(self.heads[name](part), labels, reduction="sum")
             for (name, (_, labels)), part in zip(batches.items(), parts, strict=True)
-        ) / len(pixels)
+        ]
+        return torch.stack(sums).sum() / len(pixels)
 
 
 def rows_of(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
@@ -112,7 +119,7 @@ def train(model: Tasks, images: Mapping[str, Images], steps: int, rate: float, s
 
 
 @torch.inference_mode()
-def log_accuracies(model: Tasks, preprocess: Callable, path: Path) -> None:
+def log_accuracies(model: Tasks, preprocess: Preprocess, path: Path) -> None:
     """Accuracy (per cent) of the packed models on each task's test images, with its head."""
     tests = {name: tensors(preprocess, *make_test_set(name)) for name in TASKS}
     models, heads = unpack(path)
@@ -121,7 +128,7 @@ def log_accuracies(model: Tasks, preprocess: Callable, path: Path) -> None:
     for expert, state in models.items():
         model.load_state_dict(state | {f"heads.{t}.weight": w for t, w in heads.items()})
         right = [
-            100 * float((model.heads[name](model.visual(x)).argmax(dim=1) == y).float().mean())
+            100 * float((model.logits(name, x).argmax(dim=1) == y).float().mean())
             for name, (x, y) in tests.items()
         ]
         logger.info("%10s %s", expert, " ".join(f"{share:9.1f}" for share in right))
@@ -147,7 +154,7 @@ def main() -> None:
     train(model, broad, BASE_STEPS, BASE_RATE, seed)
     model.heads.requires_grad_(False)
     base = {f"visual.{k}": v.clone() for k, v in model.visual.state_dict().items()}
-    heads = {name: head.weight.clone() for name, head in model.heads.items()}
+    heads = {name: model.heads.get_parameter(f"{name}.weight").clone() for name in TASKS}
 
     experts = {}
     for number, name in enumerate(TASKS, start=1):

@@ -21,13 +21,13 @@ Shapes: N samples, M experts and as many tasks, C classes of a head.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from dawin_ray.config import load_job
-from dawin_ray.data import DecodeImages
+from dawin_ray.data import Chunk, DecodeImages
 from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.method.coefficients import coefficients
 from dawin_ray.method.expertise import entropy
@@ -55,7 +55,9 @@ class Mixture:
         parts, task_N, label_N = [], [], []
         for name, chunk in _chunks(prepared):
             parts += list(feed(chunk.images, [slice(0, len(chunk.images))]))
-            task_N += [self.names.index(self.spec.tasks[name].expert)] * len(chunk.images)
+            expert = self.spec.tasks[name].expert
+            assert expert is not None, "a job of task experts"
+            task_N += [self.names.index(expert)] * len(chunk.images)
             label_N += chunk.labels
         self.task_N, self.label_N = np.array(task_N), np.array(label_N)
         self.pixels = torch.cat(parts)
@@ -67,10 +69,13 @@ class Mixture:
         shares = torch.from_numpy(coefficients_NM.astype(np.float32))
         return self._through_heads(self.merged, self.merged.model, shares)
 
-    def _through_heads(self, run, model, *rows) -> list[torch.Tensor]:
+    def _through_heads(
+        self, run: Callable[..., torch.Tensor], model: torch.nn.Module, *rows: torch.Tensor
+    ) -> list[torch.Tensor]:
         """Logits [N, C] by head; the tower runs once, for what the first task's head is given."""
         first, given = self.tasks[0].head, []
-        hook = model.heads[first].register_forward_pre_hook(lambda _, args: given.append(args[0]))
+        head = model.get_submodule(f"heads.{first}")
+        hook = head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
         for part in torch.arange(len(self.pixels)).split(BATCH):
             run(self.pixels[part], *(row[part] for row in rows), first)
         hook.remove()
@@ -81,7 +86,7 @@ class Mixture:
         ]
 
 
-def _chunks(prepared: Prepared) -> Iterator[tuple]:
+def _chunks(prepared: Prepared) -> Iterator[tuple[str, Chunk]]:
     size = prepared.job.compute.chunk_size
     decode = DecodeImages(prepared.preprocessing, size, prepared.spec.classes)
     for name, shards in prepared.shards.items():
