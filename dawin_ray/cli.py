@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -180,6 +180,24 @@ def report(
             _echo(comparison_lines(rows, runs[0].address))
             if out is not None:
                 out.write_text(comparison_json(rows))
+
+
+@app.command()
+def view(
+    run_dirs: Annotated[list[str], typer.Argument(help="Finished runs.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 0,
+    verbose: Verbose = False,
+) -> None:
+    """Show finished runs in a browser on this machine: filters, images, SQL, exports. Read-only."""
+    with _friendly(verbose), suppress(KeyboardInterrupt):  # the way to end it
+        try:
+            from dawin_ray.view import serve
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"dawin-ray view wants {error.name}, which is not installed: "
+                "pip install 'dawin_ray[view]'."
+            ) from error
+        serve(run_dirs, port, _echo)
 
 
 class _Peeking(TyperCommand):

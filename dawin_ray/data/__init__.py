@@ -8,6 +8,7 @@ Imports `models` for how an image is cropped, `storage`, and what lies below. Kn
 Ray: passes, runs, the engine and the job import it.
 """
 
+from dawin_ray.data.by_id import NoSuchSampleError, SamplesById
 from dawin_ray.data.chunks import (
     Chunk, ChunkSummary, chunk_name, end_of, from_row, pack, to_row, unpack,
 )  # fmt: skip
@@ -30,9 +31,9 @@ from dawin_ray.data.splitting import forecast, large_above, tasks_of
 __all__ = [
     "FATAL", "FORMATS", "Chunk", "ChunkSummary", "CountChunks", "CropCache", "DatasetClasses",
     "DatasetConfig", "DecodeImages", "Files", "GrowingFiles", "ImageDecoder", "Indexes", "Listing",
-    "ReadChunks", "Sample", "Shard", "Slice", "Source", "Task", "cache_key", "check_apart",
-    "chunk_name", "count_samples", "end_of", "folders_without_a_name", "forecast", "from_row",
-    "in_order_of", "large_above", "list_files", "make_shards", "open_image", "pack", "plan_cache",
-    "read_samples", "resolve_classes", "settle", "slices_of", "tasks_of", "to_row", "to_text",
-    "unpack", "without_border",
+    "NoSuchSampleError", "ReadChunks", "Sample", "SamplesById", "Shard", "Slice", "Source", "Task",
+    "cache_key", "check_apart", "chunk_name", "count_samples", "end_of", "folders_without_a_name",
+    "forecast", "from_row", "in_order_of", "large_above", "list_files", "make_shards", "open_image",
+    "pack", "plan_cache", "read_samples", "resolve_classes", "settle", "slices_of", "tasks_of",
+    "to_row", "to_text", "unpack", "without_border",
 ]  # fmt: skip

@@ -176,7 +176,7 @@ def tables_of(found: Audit) -> dict[str, pd.DataFrame]:
 
 def csv_of(frame: pd.DataFrame) -> str:
     """A table as CSV, in which no text is a formula to a spreadsheet."""
-    text: str = frame.map(_no_formula).to_csv(index=False)
+    text: str = frame.map(no_formula).to_csv(index=False)
     return text
 
 
@@ -235,5 +235,6 @@ def _flat(prefix: str, figure: Interval | None) -> Line:
     return {prefix if k == "value" else f"{prefix}_{k}": v for k, v in asdict(figure).items()}
 
 
-def _no_formula(value: object) -> object:
+def no_formula(value: object) -> object:
+    """A value of a CSV file; a text that a spreadsheet would compute has an apostrophe before."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -30,6 +30,7 @@ engine
 config
 keys
 report
+view
 job
 demo
 bench
@@ -41,6 +42,9 @@ PACKAGES = sorted(name for name in RANK if (ROOT / name / "__init__.py").exists(
 LIGHT = {
     "ray": {"engine"},
     "open_clip": {"models"},
+    "duckdb": {"view"},
+    "starlette": {"view"},
+    "uvicorn": {"view"},
 }  # heavy library -> who imports it
 
 

@@ -106,6 +106,8 @@ class Partly:
     # all samples without their images, in as little time as may be; their errors may lack what
     # only reading tells
     scan: Callable[[Shard], Iterable[Sample]]
+    # some of them in their order, where headers alone tell them
+    starts: Callable[[Shard], Sequence[Start]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ class Format:
     hint: str = ""  # what to say besides where there are none
     told_by_suffix: bool = True  # else other formats' files go before, and a job names this one
     of_images: bool = False  # each file is a sample, in a class folder; a shard is many of them
+    numbered: bool = False  # a sample's id ends with its ordinal in the shard
     counts_losses: bool = False  # a broken shard tells how many samples are lost
     text_files: bool = False  # lists of classes and templates lie beside its files
     # of all files that were found, by name, with the job's label_column: where their labels are

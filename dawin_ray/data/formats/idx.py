@@ -190,6 +190,7 @@ IDX = Format(
     told_by_suffix=False,
     read=_read,
     count=_count,
+    numbered=True,
     counts_losses=True,
     labels=_where,
     beside=_beside,

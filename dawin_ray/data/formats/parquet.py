@@ -238,6 +238,20 @@ def count_rows(shard: Shard, told: Told) -> int | None:
             return failure.rows
 
 
+def starts_of_groups(shard: Shard) -> list[Start]:
+    """Of each row group, by the footer; none where the file is no readable Parquet."""
+    with open_stream(shard.address, "shard") as stream:
+        try:
+            metadata = open_parquet(stream).metadata
+        except ParquetFileError:
+            return []
+    starts, rows = [], 0
+    for group in range(metadata.num_row_groups):
+        starts.append(Start(rows, (group,)))
+        rows += max(0, metadata.row_group(group).num_rows)
+    return starts
+
+
 def labels_of_columns(found: Found, names: Sequence[str], asked: str | None) -> Labelling:
     """Where labels are, by the footers of some of the files."""
     return describe(_footers(found, names), names, asked)
@@ -262,6 +276,11 @@ PARQUET = Format(
     read=read_parquet,
     count=count_rows,
     counts_losses=True,
-    partly=Partly(read=read_parquet, scan=lambda shard: read_parquet(shard, lambda _: False)),
+    partly=Partly(
+        read=read_parquet,
+        scan=lambda shard: read_parquet(shard, lambda _: False),
+        starts=starts_of_groups,
+    ),
+    numbered=True,
     labels=labels_of_columns,
 )

@@ -104,6 +104,7 @@ SVHN = Format(
     told_by_suffix=False,
     read=_read,
     count=_count,
+    numbered=True,
     counts_losses=True,
     labels=_labels,
 )
