@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -136,6 +137,17 @@ class Slurm:
     def requeue(self, job: str) -> None:
         """As an administrator, a failed node or a preemption would."""
         subprocess.run(["scontrol", "requeue", job], env=self.environment, check=True)
+
+    def limit(self, job: str, seconds: float) -> None:
+        """Lets a job end in so many seconds, or up to a minute later: limits are whole minutes."""
+        days, _, clock = self.state(job)["RunTime"].rpartition("-")
+        hours, minutes, rest = map(int, clock.split(":"))
+        ran = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + rest
+        limit = math.ceil((ran + seconds) / 60)
+        subprocess.run(
+            ["scontrol", "update", f"JobId={job}", f"TimeLimit={limit}"],
+            env=self.environment, check=True,
+        )  # fmt: skip
 
     def _daemon(self, *command: str) -> None:
         with open(self.folder / "daemons.log", "ab") as log:

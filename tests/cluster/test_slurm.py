@@ -155,8 +155,10 @@ def test_a_job_that_is_requeued_resumes(slurm, small, datasets, whole, tmp_path,
 
 def test_a_time_limit_ends_it_cleanly(slurm, small, datasets, whole, tmp_path, monkeypatch):
     job_file(small, tmp_path, datasets, engine="ray")
-    monkeypatch.setitem(slurm.environment, "PAUSE", "12")  # longer than the limit in any case
-    job = submitted(slurm, tmp_path, "--time=2", "--signal=B:TERM@60")
+    monkeypatch.setitem(slurm.environment, "PAUSE", "60")  # longer than the limit in any case
+    job = submitted(slurm, tmp_path, "--signal=B:TERM@60")
+    wait_for(lambda: list((tmp_path / "run" / "work").rglob("*.parquet")), job, tmp_path)
+    slurm.limit(job, 90)
     state = slurm.ended(job)
     output = output_of(tmp_path, job)
     assert (state["JobState"], state["ExitCode"]) == ("FAILED", "143:0"), output
