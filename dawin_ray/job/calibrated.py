@@ -21,7 +21,9 @@ def calibrated(job: Job, model: ModelSpec) -> tuple[Calibration | None, ModelSpe
     if address is None:
         return None, model
     found = Calibration.read(address)
-    pairs = zip(model.experts, found.temperatures, strict=False)  # of others it is refused later
+    if len(found.temperatures) != len(model.experts):
+        return found, model  # `check_holds` refuses it
+    pairs = zip(model.experts, found.temperatures, strict=True)
     experts = tuple(expert.model_copy(update={"temperature": t}) for expert, t in pairs)
     return found, replace(model, experts=experts)
 
