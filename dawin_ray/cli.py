@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import dawin_ray
 from dawin_ray.errors import UserError
@@ -25,9 +27,13 @@ if TYPE_CHECKING:
     from dawin_ray.job import ConsoleProgress
     from dawin_ray.report import Report
 
+PEEKED = 64  # samples that plan --peek looks at, where no number is given
+
 EXIT_DIFFERENT = 1  # what verify finds
 
 EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
+
+EXIT_DOUBT = 4  # with --fail-on-doubt, likewise
 
 EXIT_SIGNAL = 128  # plus the signal, as shells have it
 
@@ -73,7 +79,7 @@ def _common(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  # each is an option of the command
     job_file: JobFile,
     overrides: Overrides = None,
     restart: Annotated[
@@ -81,6 +87,10 @@ def run(
     ] = False,
     fail_on_drift: Annotated[
         bool, typer.Option("--fail-on-drift", help="Exit code 3 where data have left their fit.")
+    ] = False,
+    fail_on_doubt: Annotated[
+        bool,
+        typer.Option("--fail-on-doubt", help="Exit code 4 where the input looks wrong."),
     ] = False,
     log_json: Annotated[
         str,
@@ -111,6 +121,13 @@ def run(
                 err=True,
             )
             sys.exit(EXIT_DRIFT)
+        if fail_on_doubt and report.doubts:
+            kinds = ", ".join(dict.fromkeys(doubt.kind for doubt in report.doubts))
+            _echo(
+                f"Doubt: {kinds}. All rows are scored; see {report.run_dir}.",
+                err=True,
+            )
+            sys.exit(EXIT_DOUBT)
 
 
 @app.command()
@@ -165,12 +182,35 @@ def report(
                 out.write_text(comparison_json(rows))
 
 
-@app.command()
-def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = False) -> None:
+class _Peeking(TyperCommand):
+    """A command whose --peek may stand without a number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments, with PEEKED behind a bare --peek."""
+        whole = []
+        for arg, following in itertools.pairwise([*args, ""]):
+            whole.append(arg)
+            if arg == "--peek" and not following.isdecimal():
+                whole.append(str(PEEKED))
+        return super().parse_args(ctx, whole)
+
+
+@app.command(cls=_Peeking)
+def plan(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    peek: Annotated[
+        int,
+        typer.Option(
+            min=0, help=f"Decode the first N samples of each data set ({PEEKED} without a number)."
+        ),
+    ] = 0,
+    verbose: Verbose = False,
+) -> None:
     """Print what a run would do: shards, samples, forwards, bytes. No model scores anything."""
     with _friendly(verbose):
         from dawin_ray.config import load_job
-        from dawin_ray.job import plan_of, prepare
+        from dawin_ray.job import peek_of, plan_of, prepare
         from dawin_ray.runs import Series
 
         # what would be said of the data is part of the plan
@@ -183,7 +223,7 @@ def plan(job_file: JobFile, overrides: Overrides = None, verbose: Verbose = Fals
                 _echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
                 return
             prepared = prepared.only(new)
-        _print(*plan_of(prepared))
+        _print(*plan_of(prepared), *(peek_of(prepared, peek) if peek else []))
 
 
 @app.command()

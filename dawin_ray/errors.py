@@ -15,7 +15,7 @@ class UserError(Exception):
 class RayLostError(UserError):
     """Ray's own processes died in the middle of a run: no mistake, but nothing to go on with."""
 
-    exit_code = 4  # the same command goes on
+    exit_code = 5  # the same command goes on
 
 
 class StageError(RuntimeError):

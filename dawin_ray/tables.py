@@ -32,6 +32,9 @@ EXPERTS = pa.schema(
         ("baseline_confidence", pa.list_(pa.float32())),
         ("baseline_nll", pa.list_(pa.float32())),
         ("baseline_brier", pa.list_(pa.float32())),
+        # of the crop that the models saw; columns that runs of before have not
+        ("crop_hash", pa.uint64()),  # copies have the same
+        ("crop_range", pa.uint8()),  # its brightest less its darkest pixel value
     ]
 )
 
@@ -85,6 +88,14 @@ TABLES: dict[Kind, pa.Schema] = {
 }
 # Those that have a row for each sample that is scored, in the folders dataset=NAME.
 OF_DATASETS = tuple(kind for kind in TABLES if kind != "rejects")
+
+
+def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of an earlier version with the columns that came since, which are null."""
+    for field in schema:
+        if field.name not in table.schema.names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def list_column(rows_NM: np.ndarray, kind: pa.DataType) -> pa.ListArray:

@@ -10,6 +10,7 @@ from dawin_ray.job.calibrated import lines_of_calibration
 from dawin_ray.job.json_log import STDOUT, json_log
 from dawin_ray.job.labelled import labelled_by_file, labelled_by_share
 from dawin_ray.job.meter import Metered, metered
+from dawin_ray.job.peek import peek_of
 from dawin_ray.job.plan import plan_of
 from dawin_ray.job.prepare import Prepared, prepare
 from dawin_ray.job.progress import ConsoleProgress
@@ -28,6 +29,7 @@ __all__ = [
     "labelled_by_share",
     "lines_of_calibration",
     "metered",
+    "peek_of",
     "plan_of",
     "prepare",
     "score",

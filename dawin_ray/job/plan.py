@@ -15,6 +15,7 @@ from rich.text import Text
 from dawin_ray.data import Sample, Shard, count_samples, forecast
 from dawin_ray.engine import ComputeConfig, gpus_here
 from dawin_ray.job.calibrated import lines_of_applied
+from dawin_ray.job.peek import classes_of
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.method import Method
 from dawin_ray.models import as_values, described
@@ -101,6 +102,8 @@ def plan_of(prepared: Prepared) -> list[Any]:
         table,
         *faults,
         *labels_of(prepared),
+        *classes_of(prepared),
+        *_heads_of(prepared),
         *_tasks_of(prepared),
         *(
             f"data set  {name}: {note}"
@@ -185,6 +188,27 @@ def _weights_of_exact(prepared: Prepared) -> str:
         f"up to {size:.2g} GB of weights in float32 on each worker: {beside}P = {parts} parts of "
         "the exact mode; where precision or rank is lower, these beside the float32 ones"
     )
+
+
+def _heads_of(prepared: Prepared) -> list[str]:
+    """A line for each head that the data sets without one of their own are scored with."""
+    heads = {head.key: head for head in prepared.spec.model.heads}
+    own = {d.name for d in prepared.job.datasets if d.head or d.expert}
+    sets: dict[str, list[str]] = {}
+    for name in prepared.shards:
+        if name not in own:
+            sets.setdefault(prepared.spec.tasks[name].head, []).append(name)
+    experts = ", ".join(expert.name for expert in prepared.job.experts)
+    lines = []
+    for key, names in sets.items():
+        head = heads[key]
+        if head.zero_shot:
+            tower = "merge.base's text tower" if head.of_base else "its own text tower"
+            what = f"zero-shot, of {len(head.class_names or ()):,} class names, by {tower}"
+        else:
+            what = "the one that its checkpoint was saved with"
+        lines.append(f"head      {', '.join(names)}: of each expert ({experts}) {what}")
+    return lines
 
 
 def _tasks_of(prepared: Prepared) -> list[str]:

@@ -252,7 +252,8 @@ def _score(
     report.write(run)
     write_class_names(run, prepared.class_names)
     save_fits(run, prepared, fits, summaries)
-    write_page(run, summaries=summaries)
+    report = replace(report, doubts=write_page(run, summaries=summaries).doubts)
+    report.write(run)
     listing = SHARDS if run.batch else DATA
     own = (JOB, FINGERPRINT, listing, MIXTURE, CLASSES, FIT, "report.json", *PAGE_FILES)
     outputs += [run.describe(name) for name in own]

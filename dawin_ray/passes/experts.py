@@ -27,6 +27,7 @@ from dawin_ray.method import (
     static_weights,
 )
 from dawin_ray.models import Classifier, Experts, load_experts, matmul_mode, tower_dtype
+from dawin_ray.passes.looks import looks_of
 from dawin_ray.passes.overflow import FINITE, finite, overflow
 from dawin_ray.passes.pixels import PixelFeed, equal_parts
 from dawin_ray.passes.spec import ScoringSpec
@@ -75,6 +76,7 @@ class ScoreExperts:
             ]
         columns = {"sample_id": chunk.sample_ids, "label": chunk.labels}
         if scores:
+            columns |= looks_of(chunk.images)  # while a GPU is at its forwards
             # copied to the host once a chunk: until here a GPU is never waited for
             scored = {name: torch.cat([part[name] for part in scores]).cpu() for name in scores[0]}
             sound = {name: scored.pop(name) for name in list(scored) if name.startswith(FINITE)}

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dawin_ray.method import DAWIN, Method
+from dawin_ray.report.doctor import doubts_of, examine, unjudged
 from dawin_ray.report.figures import (
     ALPHA,
     Agreement,
@@ -37,6 +38,7 @@ from dawin_ray.report.figures import (
     verdict,
 )
 from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.patient import Patient
 from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
 from dawin_ray.report.words import words_of
 from dawin_ray.statistics import Sketch, Summary, distance, floats_of, scores
@@ -56,9 +58,20 @@ def audit(finished: FinishedRun) -> Audit:
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.summary(origin)
-    found = []
+    found, examined = [], []
     for name in finished.datasets:
         summary = reference if name == origin else finished.summary(name)
+        examined.append(
+            examine(
+                Patient(
+                    dataset=name,
+                    summary=summary,
+                    count=finished.class_counts.get(name),
+                    names=finished.class_names[name],
+                    own=finished.tasks.get(name),
+                )
+            )
+        )
         found.append(audit_dataset(finished, name, summary, _away(origin, reference, summary)))
     datasets = _adjusted(found)
     result = Audit(
@@ -79,6 +92,8 @@ def audit(finished: FinishedRun) -> Audit:
         suite=suite_of(datasets, finished.methods, finished.in_distribution),
         tasks=tasks_of(datasets),
         costs=costs_of(finished),
+        doubts=doubts_of(examined),
+        unjudged=unjudged(examined),
     )
     return replace(result, words=tuple(words_of(result)))
 

@@ -165,6 +165,7 @@ def footer_of(report: Report) -> str:
                 for row in report.datasets
                 for line in words_of_broken(row.dataset, row.broken)
             ],
+            *[f"doubt        {doubt.words}" for doubt in report.doubts],
             *[
                 f"drift        {dataset}: {found.words}"
                 for dataset, found in (report.drift or {}).items()

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from dawin_ray.method import DAWIN, Mixture
+from dawin_ray.report.doubts import Doubt
 from dawin_ray.runs import AUDIT, RunDirectory
 from dawin_ray.statistics import LEVEL, Interval
 
@@ -303,6 +304,8 @@ class Audit:
     words: tuple[str, ...] = ()
     tasks: Tasks | None = None
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by method
+    doubts: tuple[Doubt, ...] = ()  # what looks wrong with the input
+    unjudged: str = ""  # what the doctor could not look at
 
     @property
     def labelled(self) -> tuple[DatasetAudit, ...]:

@@ -106,6 +106,12 @@ class FinishedRun:
         return {d.name: d.expert for d in self.job.datasets if d.expert is not None}
 
     @cached_property
+    def class_counts(self) -> dict[str, int | None]:
+        """How many classes each data set is scored on; None where an older run does not say."""
+        rows = self.run.read_json(REPORT).get("datasets", [])
+        return {row["dataset"]: row.get("classes") for row in rows}
+
+    @cached_property
     def _mixtures(self) -> Mixtures:
         return Mixtures.read(self.run)
 

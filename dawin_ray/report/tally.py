@@ -10,6 +10,7 @@ from dawin_ray.engine import Resources, Timing
 from dawin_ray.method import DAWIN, EVEN, Fit, Mixture
 from dawin_ray.models import Precision
 from dawin_ray.passes import ScoringSpec
+from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.finished import REPORT
 from dawin_ray.runs import BrokenShard, ExpertsPart, RunDirectory, broken_of
 from dawin_ray.statistics import DriftReport, Summary
@@ -55,6 +56,7 @@ class DatasetReport:
     images_per_second: float | None
     expert: str | None = None  # whose task it is, where the job says so
     normalised: Mapping[str, float] = field(default_factory=dict)
+    classes: int | None = None  # how many it is scored on; None in runs of before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class Report:
     batch: str | None = None
     predictions: str  # the address of each data set's, with NAME for its name
     drift: Mapping[str, DriftReport] | None = None  # by data set; None without a saved fit
+    doubts: tuple[Doubt, ...] = ()  # what looks wrong with the input, as in audit.json
 
     @classmethod
     def read(cls, run: RunDirectory) -> Report:
@@ -165,6 +168,7 @@ def summarise(
                 images_per_second=scored / busy if busy and scored else None,
                 expert=own,
                 normalised=_normalised(right, own),
+                classes=spec.tasks[dataset].classes.count,
             )
         )
     return Report(

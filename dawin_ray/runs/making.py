@@ -197,7 +197,7 @@ def _rows_of(
                 made.names += [hashes, hashes_of(rejects["sample_id"].to_pylist())]
             if rejects.num_rows:
                 made.rejects.append(rejects)
-            yield table
+            yield tables.completed(table, EXPERTS)
         count = sum(map(len, ids))
         distinct = pc.count_distinct(
             pa.chunked_array([c for i in ids for c in i.chunks], pa.string())

@@ -15,6 +15,8 @@ from dawin_ray.statistics import Rows, hashes_of
 
 SCORES = ("prediction", "confidence", "nll", "brier")
 
+CROP = ("crop_hash", "crop_range")  # columns that runs of before have not
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
@@ -43,7 +45,7 @@ class Compared:
     @property
     def of_experts(self) -> list[str]:
         """The columns of experts that are read."""
-        return ["sample_id", *(f"baseline_{name}" for name in SCORES)]
+        return ["sample_id", *(f"baseline_{name}" for name in SCORES), *CROP]
 
     @property
     def of_predictions(self) -> list[str]:
@@ -89,5 +91,18 @@ def rows_of(experts: pa.Table, predictions: pa.Table, compared: Compared) -> Row
         expert_prediction=expert_prediction,
         cluster=None if compared.exact else predictions["cluster"].to_numpy(),
         in_float32=predictions["float32_prediction"].fill_null(-1).to_numpy(),
-        **by_score,
+        crop_hash=_of_crop(experts, "crop_hash"),
+        crop_range=_of_crop(experts, "crop_range"),
+        prediction=by_score["prediction"],
+        confidence=by_score["confidence"],
+        nll=by_score["nll"],
+        brier=by_score["brier"],
     )
+
+
+def _of_crop(experts: pa.Table, name: str) -> np.ndarray | None:
+    """What is known of the crops; None in a run of before, or in one that was taken up since."""
+    if name not in experts.schema.names or experts[name].null_count:
+        return None
+    values: np.ndarray = experts[name].to_numpy()
+    return values

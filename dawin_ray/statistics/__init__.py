@@ -6,6 +6,7 @@ batch held against that. `summary.py` has rows in what adds: exact counts, sketc
 project alone; whatever stands behind it in the order of packages may import it.
 """
 
+from dawin_ray.statistics.crops import FLAT_RANGE, Crops
 from dawin_ray.statistics.distribution import (
     Distribution, ReferenceRows, ScoredRows, distributions_of,
 )  # fmt: skip
@@ -20,8 +21,9 @@ from dawin_ray.statistics.summary import Summary
 from dawin_ray.statistics.sums import floats_of
 
 __all__ = [
-    "BINS", "CLASS_PRIOR", "COVERAGES", "KINDS", "LEVEL", "MAX_BINS", "RESAMPLES",
-    "Distribution", "DriftConfig", "DriftReport", "DriftStatistic", "Interval", "ReferenceRows",
-    "Rows", "ScoredRows", "Sketch", "Summary", "accuracy", "distance", "distributions_of",
-    "drift_of", "floats_of", "hashes_of", "holm", "mcnemar", "paired_differences", "sum_of_hashes",
+    "BINS", "CLASS_PRIOR", "COVERAGES", "FLAT_RANGE", "KINDS", "LEVEL", "MAX_BINS", "RESAMPLES",
+    "Crops", "Distribution", "DriftConfig", "DriftReport", "DriftStatistic", "Interval",
+    "ReferenceRows", "Rows", "ScoredRows", "Sketch", "Summary", "accuracy", "distance",
+    "distributions_of", "drift_of", "floats_of", "hashes_of", "holm", "mcnemar",
+    "paired_differences", "sum_of_hashes",
 ]  # fmt: skip

@@ -32,6 +32,8 @@ class Rows:
     expert_prediction: np.ndarray  # int32 [N, M]
     cluster: np.ndarray | None  # int32 [N]; None in the exact mode
     in_float32: np.ndarray | None = None  # predictions in float32, int32 [N]; -1 where not made
+    crop_hash: np.ndarray | None = None  # uint64 [N]; None in runs of before
+    crop_range: np.ndarray | None = None  # brightest less darkest pixel value, uint8 [N]
 
     @property
     def methods(self) -> tuple[str, ...]:

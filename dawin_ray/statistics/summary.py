@@ -17,6 +17,7 @@ import numpy as np
 
 from dawin_ray.statistics.archive import archived, unarchived
 from dawin_ray.statistics.counts import Counts
+from dawin_ray.statistics.crops import Crops
 from dawin_ray.statistics.distribution import ScoredRows
 from dawin_ray.statistics.risks import Risks
 from dawin_ray.statistics.rows import Rows
@@ -34,7 +35,7 @@ class Summary:
 
     `counts` are exact; `entropy` and `coefficient` by expert, `confidence` by method (with right
     answers, of the rows with a label) are exact up to MAX_BINS different values; `sample` has up to
-    SAMPLED rows.
+    SAMPLED rows, and `crops` up to KEPT.
     """
 
     experts: tuple[str, ...]
@@ -44,6 +45,7 @@ class Summary:
     coefficient: tuple[Sketch, ...]  # [M]
     confidence: tuple[Risks, ...]  # [Q]
     sample: Sample
+    crops: Crops
 
     @classmethod
     def of(cls, rows: Rows) -> Summary:
@@ -61,7 +63,16 @@ class Summary:
                 Risks.of(rows.confidence[name][known], (rows.prediction[name] == rows.label)[known])
                 for name in rows.methods
             ),
-            sample=Sample.of(rows.ids[known, 0], rows.entropy[known], loss_NM),
+            sample=Sample.of(
+                rows.ids[known, 0],
+                rows.entropy[known],
+                loss_NM,
+                rows.label[known].astype(np.int64),
+                np.column_stack([rows.expert_prediction, rows.prediction[rows.methods[-1]]])[
+                    known
+                ].astype(np.int64),
+            ),
+            crops=Crops.of(rows.crop_hash, rows.crop_range, rows.label),
         )
 
     @classmethod
@@ -92,6 +103,7 @@ class Summary:
                 map(Risks.merge, zip(*(s.confidence for s in summaries), strict=True))
             ),
             sample=Sample.merge([s.sample for s in summaries]),
+            crops=Crops.merge([s.crops for s in summaries]),
         )
 
     @property
@@ -144,6 +156,7 @@ class Summary:
             ValueError: they are damaged.
         """
         about, arrays = unarchived(content)
+        arrays = _of_before(arrays)
         try:
             experts, methods, levels = (about[key] for key in ("experts", "methods", "levels"))
             if not {*experts} <= {*methods}:
@@ -161,6 +174,7 @@ class Summary:
                 coefficient=sketches("coefficient", Sketch, len(experts)),
                 confidence=sketches("confidence", Risks, len(methods)),
                 sample=Sample(*(arrays[f"sample.{f.name}"] for f in fields(Sample))),
+                crops=Crops(**{f.name: arrays[f"crops.{f.name}"] for f in fields(Crops)}),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"it lacks something: {error!r}") from error
@@ -184,4 +198,21 @@ class Summary:
 def _plain(summary: Summary) -> dict[str, np.ndarray]:
     """Those of the arrays that are no sketches'."""
     arrays = {f"counts.{f.name}": getattr(summary.counts, f.name) for f in fields(Counts)}
-    return arrays | {f"sample.{f.name}": getattr(summary.sample, f.name) for f in fields(Sample)}
+    arrays |= {f"sample.{f.name}": getattr(summary.sample, f.name) for f in fields(Sample)}
+    return arrays | {f"crops.{f.name}": getattr(summary.crops, f.name) for f in fields(Crops)}
+
+
+def _of_before(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a summary, those that came later at what says that nothing is known."""
+    if "sample.label" in arrays or "sample.entropy" not in arrays:
+        return arrays
+    rows, experts = arrays["sample.entropy"].shape
+    crops = Crops.of(None, None, np.zeros(0, dtype=np.int64))
+    return (
+        arrays
+        | {
+            "sample.label": np.full(rows, -1, dtype=np.int64),
+            "sample.answer": np.full((rows, experts + 1), -1, dtype=np.int64),
+        }
+        | {f"crops.{f.name}": getattr(crops, f.name) for f in fields(Crops)}
+    )

@@ -222,7 +222,7 @@ def test_the_daily_pod_is_not_tried_again_where_it_would_not_help():
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert fails["action"] == "FailJob"
     assert fails["onExitCodes"]["operator"] == "In"
-    assert fails["onExitCodes"]["values"] == [UserError.exit_code, cli.EXIT_DRIFT]
+    assert fails["onExitCodes"]["values"] == [UserError.exit_code, cli.EXIT_DRIFT, cli.EXIT_DOUBT]
     assert job["backoffLimit"] > 0
     (pod,) = pods(job)
     assert fails["onExitCodes"]["containerName"] == pod["containers"][0]["name"]

@@ -103,7 +103,7 @@ def test_a_ray_that_dies_is_one_message(small, datasets, tries, undisturbed, tmp
     children = children_of(process)
     next(child for child in children if child.name() == name).kill()
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 4, output
+    assert process.returncode == 5, output
     assert output.count("Error: ") == 1
     assert "The work done is kept" in output or "goes on where the run stopped" in output
     assert not any(words in output for words in NO_DUMP), output

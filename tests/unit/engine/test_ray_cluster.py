@@ -194,7 +194,7 @@ def test_a_main_thread_that_no_signal_reaches_is_no_silent_end():
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 4
+    assert done.returncode == 5
     assert done.stderr.startswith("Error: Ray has broken down: its control store (GCS) has not")
     assert done.stderr.rstrip().endswith("once it is up.")
     assert not done.stdout

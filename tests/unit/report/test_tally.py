@@ -13,7 +13,14 @@ from dawin_ray.method import Fit
 from dawin_ray.report.tally import Report, Scored, alarms_of, summarise
 from dawin_ray.runs import BrokenShard, ExpertsPart, Part
 from dawin_ray.runs.part_records import ShardCount
-from tests.unit.report.made import LABELLED, all_rows, drift_record, report_of, report_record
+from tests.unit.report.made import (
+    CLASSES,
+    LABELLED,
+    all_rows,
+    drift_record,
+    report_of,
+    report_record,
+)
 
 
 def part(rejects: int, lost: int | None) -> ExpertsPart:
@@ -34,7 +41,11 @@ def summarised(run, finished, experts) -> Report:
     spec = SimpleNamespace(
         model=SimpleNamespace(experts=[SimpleNamespace(name=name) for name in experts]),
         baselines=SimpleNamespace(even_interpolation=False), exact=False, precision="float32",
-        batch_size=8, tasks={name: SimpleNamespace(expert=own) for name, own in tasks.items()},
+        batch_size=8,
+        tasks={
+            name: SimpleNamespace(expert=own, classes=SimpleNamespace(count=CLASSES))
+            for name, own in tasks.items()
+        },
     )  # fmt: skip
     on = SimpleNamespace(device="cpu", actors=2, bounds=None, threads=1)
     fits = {name: Fit(mixture=mixture) for name, mixture in finished.mixtures.items()}
@@ -47,6 +58,7 @@ def summarised(run, finished, experts) -> Report:
 def test_the_counts_are_those_of_the_rows(summarised, run, experts):
     assert summarised.experts == tuple(experts)
     for row in summarised.datasets:
+        assert row.classes == CLASSES
         columns = all_rows(run, row.dataset)
         known = columns.label >= 0
         right = (columns.prediction["dawin"] == columns.label)[known]
