@@ -269,6 +269,48 @@ def convert(
 
 
 @app.command()
+def calibrate(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="FILE.csv", help="Of sample_id, label and dataset.")
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the data's own labels to use.")
+    ] = None,
+    out: Annotated[str, typer.Option(help="The file to write.")] = "calibration.json",
+    verbose: Verbose = False,
+) -> None:
+    """Make temperatures and log odds of a few labels, for coefficient: {calibration: FILE}."""
+    with _friendly(verbose):
+        from dawin_ray.config import load_job
+        from dawin_ray.job import calibrate as calibration_of
+        from dawin_ray.job import (
+            labelled_by_file,
+            labelled_by_share,
+            lines_of_calibration,
+            prepare,
+            without_calibration,
+        )
+
+        if (labels is None) == (fraction is None):
+            raise UserError("Give the labels: either --labels FILE.csv or --fraction 0.02.")
+        say = _progress().say
+        job = without_calibration(load_job(job_file, overrides or ()))
+        prepared = prepare(job, say=say, progress=say)
+        if labels is not None:
+            few, origin = labelled_by_file(prepared, labels, say), labels
+        else:
+            few = labelled_by_share(prepared, fraction or 0.0, say)
+            origin = f"{100 * (fraction or 0.0):g} % of the data's own labels"
+        found = calibration_of(prepared, few, say, labels=origin)
+        found.write(out)
+        for line in lines_of_calibration(found):
+            _echo(line)
+        _echo(f"written       {out}; a job applies it: coefficient: {{calibration: {out}}}")
+
+
+@app.command()
 def demo(
     suite: Annotated[
         Suite,

@@ -24,7 +24,7 @@ from dawin_ray.method import (
     MixtureConfig,
     methods_of,
 )
-from dawin_ray.models import ExpertConfig, ModelConfig
+from dawin_ray.models import UNTEMPERED, ExpertConfig, ModelConfig
 from dawin_ray.runs import SavedFitConfig
 from dawin_ray.settings import Settings
 from dawin_ray.statistics import DriftConfig
@@ -139,10 +139,32 @@ class Job(Settings):
             raise ValueError(
                 f"baselines.fits: offset_adjustment is not defined for {self.coefficient.metric}"
             )
-        if any(c.needs_fit for c in self.baselines.coefficients):
+        if any(c.needs_fit or c.calibration for c in self.baselines.coefficients):
             raise ValueError(
-                "baselines.coefficients: offset_adjustment and reference need a fit of their own; "
-                "run it as a job"
+                "baselines.coefficients: offset_adjustment, reference and calibration need a fit "
+                "of their own; run it as a job"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_calibration(self) -> Job:
+        if self.coefficient.calibration is None:
+            return self
+        tempered = [e.name for e in self.experts if e.temperature != UNTEMPERED]
+        if tempered:
+            raise ValueError(
+                f"experts: '{tempered[0]}' has a temperature, and coefficient.calibration brings "
+                "one too: leave one of them out"
+            )
+        if self.fit == "joint":
+            raise ValueError(
+                "fit: joint is one for all data sets, and coefficient.calibration has log odds of "
+                "each: use fit: per_dataset"
+            )
+        if any(fit.offset_adjustment for fit in self.baselines.fits):
+            raise ValueError(
+                "baselines.fits: offset_adjustment and coefficient.calibration shift the same "
+                "scores: compare them as two jobs"
             )
         return self
 

@@ -15,20 +15,24 @@ LATER: dict[str, dict[str, Any]] = {
     "baselines": {
         "own_expert": False, "averaging": False, "task_arithmetic": [], "ties": None, "base": False,
     },
+    "baselines.coefficients": {"calibration": None},
+    "coefficient": {"calibration": None},
     "datasets": {"head": None, "expert": None, "annotations": None},
 }  # fmt: skip
 
 
 def values_of(job: Mapping[str, Any]) -> dict[str, Any]:
     """What a fingerprint has of a job's keys, given as JSON; of a list of sections, of each."""
-    return {section: _without(value, LATER.get(section, {})) for section, value in job.items()}
+    return {section: _without(value, section) for section, value in job.items()}
 
 
-def _without(value: Any, later: Mapping[str, Any]) -> Any:
-    if isinstance(value, list) and later:
-        return [_without(item, later) for item in value]
-    if isinstance(value, dict) and later:
-        return {k: v for k, v in value.items() if k not in later or v != later[k]}
+def _without(value: Any, section: str) -> Any:
+    later = LATER.get(section, {})
+    if isinstance(value, list):
+        return [_without(item, section) for item in value]
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if k not in later or v != later[k]}
+        return {k: _without(v, f"{section}.{k}") for k, v in kept.items()}
     return value
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
+
 import dawin_ray
 from dawin_ray.config import Job
 from dawin_ray.job.parts import FirstParts
@@ -59,12 +61,13 @@ def fit_datasets(passes: Passes, prepared: Prepared, first: FirstParts) -> dict[
     for doubt in doubts:
         logger.warning("%s", doubt)
     fits: dict[str, Fit] = {}
+    log_odds = prepared.log_odds
     warned: dict[str, list[str]] = {}
     for group, members in groups.items():
         parts = [part for name in members for part in first[name]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            samples = few(LogExpertise(passes, parts))
+            samples = few(LogExpertise(passes, parts, log_odds.get(members[0])))
             fitted = fit(samples, len(job.experts), job.coefficient, job.mixture, reference=anchor)
             others = {
                 method.name: fit(
@@ -73,7 +76,8 @@ def fit_datasets(passes: Passes, prepared: Prepared, first: FirstParts) -> dict[
                 for method in job.methods
                 if method.fit is not None
             }
-            fitted = replace(fitted, beside=others)
+            others = {n: replace(o, log_odds=log_odds.get(members[0])) for n, o in others.items()}
+            fitted = replace(fitted, log_odds=log_odds.get(members[0]), beside=others)
         notes = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
         for note in notes:
             logger.warning("mixture of %s: %s", group, note)
@@ -165,10 +169,14 @@ def _altered(job: Job, other: FitConfig) -> tuple[CoefficientConfig, MixtureConf
 
 @dataclass(frozen=True)
 class LogExpertise:
-    """The experts' log-expertises in parts of pass 1, read in tasks: a stream that is `Parted`."""
+    """The experts' log-expertises in parts of pass 1, read in tasks: a stream that is `Parted`.
+
+    `log_odds` [M] are added to them, where labels gave some.
+    """
 
     passes: Passes
     parts: Sequence[tuple[PartPlan, ExpertsPart]]
+    log_odds: np.ndarray | None = None
 
     @property
     def sizes(self) -> list[int]:
@@ -183,7 +191,7 @@ class LogExpertise:
         """
         items = list(enumerate(self._filled))
         return self.passes.engine.map(
-            partial(_of_part, self.passes.run, task), items, self.passes.on
+            partial(_of_part, self.passes.run, task, self.log_odds), items, self.passes.on
         )
 
     @property
@@ -194,7 +202,13 @@ class LogExpertise:
 def _of_part(
     run: RunDirectory,
     task: Callable[[Stream, int], R],
+    log_odds_M: np.ndarray | None,
     item: tuple[int, tuple[PartPlan, ExpertsPart]],
 ) -> R:
     number, (_, part) = item
-    return task(partial(log_expertise_of, run, part), number)
+    stream: Stream = partial(log_expertise_of, run, part)
+    return task(stream if log_odds_M is None else partial(_shifted, stream, log_odds_M), number)
+
+
+def _shifted(stream: Stream, log_odds_M: np.ndarray) -> Iterator[np.ndarray]:
+    return (log_e + log_odds_M for log_e in stream())

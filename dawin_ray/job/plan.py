@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dawin_ray.data import Sample, Shard, count_samples, forecast
 from dawin_ray.engine import ComputeConfig, gpus_here
+from dawin_ray.job.calibrated import lines_of_applied
 from dawin_ray.job.peek import classes_of
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.method import Method
@@ -113,6 +114,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
         f"parameters, {height} x {width} pixels, {job.compute.precision} precision",
         f"pixels    {described(as_values(prepared.preprocessing.config))}; from "
         f"{prepared.preprocessing.source}",
+        *lines_of_applied(prepared.job.coefficient.calibration, prepared.calibration),
         *passes,
         f"baselines {_prices(job.methods, experts)}",
         _reading(job.compute, [s for of_set in prepared.shards.values() for s in of_set]),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 import dawin_ray
 from dawin_ray.config import Job
 from dawin_ray.data import (
@@ -26,6 +28,7 @@ from dawin_ray.data import (
 )
 from dawin_ray.engine import Say
 from dawin_ray.errors import UserError
+from dawin_ray.job.calibrated import calibrated, check_holds, told_by_content
 from dawin_ray.job.fingerprint import fitting_of, identity_of, values_of
 from dawin_ray.job.inputs import heads_of, inputs_of, origins_of_names
 from dawin_ray.job.progress import step
@@ -42,7 +45,7 @@ from dawin_ray.models import (
 )
 from dawin_ray.passes import ScoringSpec, Task, check_exact
 from dawin_ray.records import digest
-from dawin_ray.runs import Saved, load_saved, saved_reference
+from dawin_ray.runs import Calibration, Saved, load_saved, saved_reference
 from dawin_ray.storage import configure
 
 # What does not change a single value: a run may be resumed elsewhere, or with other limits.
@@ -82,7 +85,15 @@ class Prepared:
     identity: Mapping[str, Any]  # what this job's fits hold for
     texts: Mapping[str, Mapping[str, str]]  # data set -> digests of its zero-shot head's texts
     reference: Reference | None  # of another run, where the coefficients are anchored to one
+    calibration: Calibration | None  # that the job applies
     fingerprint: Mapping[str, Any]  # without the precision, which the cluster's devices decide
+
+    @property
+    def log_odds(self) -> Mapping[str, np.ndarray | None]:
+        """Of each data set [M], where the job applies a calibration that has some."""
+        if self.calibration is None or self.job.saved_fit is not None:
+            return {}  # a saved fit has its own
+        return {name: self.calibration.log_odds(name) for name in self.shards}
 
     def only(self, shards: Mapping[str, tuple[Shard, ...]]) -> Prepared:
         """The same job for these shards, which are none of its fingerprint."""
@@ -125,6 +136,7 @@ def prepare(
     heads = heads_of(job, listings, found.trained)
     with step(progress, f"loading {len(job.experts)} experts"):
         model, experts = found.load(heads)
+    calibration, model = calibrated(job, model)
     origins = origins_of_names(job, heads)
     head_names = {origin: read_class_names(origin) for origin in origins.values()}
     classes = {
@@ -175,14 +187,17 @@ def prepare(
     class_digests = {name: digest([c.names, c.members]) for name, c in classes.items()}
     texts = {name: head.digests for name, head in heads.items()}
     digests = {address: model.digests[address] for address in model.checkpoints.values()}
+    values = values_of(job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT))
+    values["coefficient"] |= told_by_content(calibration)
     identity = identity_of(
-        [{"sha256": digests[e.checkpoint], "temperature": e.temperature} for e in job.experts],
+        [{"sha256": digests[e.checkpoint], "temperature": e.temperature} for e in model.experts],
         job.merge.base and digests[job.merge.base],
         job.merge.scale,
         preprocessing,
-        job.coefficient.model_dump(mode="json"),
+        values["coefficient"],
         model.digests[job.model.architecture],
     )
+    check_holds(job, calibration, identity, class_digests, texts)
     libraries = library_versions(job.model.architecture)
     saved, reference = None, None
     if job.coefficient.reference is not None and "#" in job.coefficient.reference:
@@ -214,9 +229,7 @@ def prepare(
         },
         fingerprint={
             "code": dawin_ray.__version__,
-            "job": values_of(job.model_dump(mode="json", by_alias=True, exclude=NOT_IN_FINGERPRINT))
-            | {"chunk_size": job.compute.chunk_size}
-            | fitting_of(job),
+            "job": values | {"chunk_size": job.compute.chunk_size} | fitting_of(job),
             "libraries": libraries,
             "checkpoints": digests,
             "inputs": inputs_of(job, listings, heads, classes, head_names, model),
@@ -230,6 +243,7 @@ def prepare(
         identity=identity,
         texts=texts,
         reference=reference,
+        calibration=calibration,
     )
 
 

@@ -297,7 +297,10 @@ def _fits_and_predictions(
     if saved is not None and job.saved_fit is not None:
         told = saved.fit.describe([expert.name for expert in job.experts])
         say(f"fit of {job.saved_fit.address}: {told}")
-    fits = dict.fromkeys(prepared.shards, saved.fit if saved else Fit())
+    fits = {
+        name: saved.fit if saved else Fit(log_odds=prepared.log_odds.get(name))
+        for name in prepared.shards
+    }
     first = go(single_pass(spec, fits))
     if saved is None:
         return fit_datasets(passes, prepared, first), first

@@ -10,6 +10,7 @@ of Oh et al., "DaWin" (ICLR 2025, arXiv 2410.03782):
     (1 - lambda) theta_0 + lambda theta_1       interpolate
     theta_0 + s M sum lambda_t (theta_t - theta_0)   merge with a base
     the same for each sample, in batches        SamplewiseClassifier (samplewise/README.md)
+    temperatures and log odds of labels         temperature_of, choose_log_odds
     what it is compared with                    methods_of, output_ensembles, compare_methods;
                                                 static_weights (Trim and ties among them)
 """
@@ -23,12 +24,22 @@ from dawin_ray.method.baselines import (
     Method,
     methods_of,
 )
+from dawin_ray.method.calibration import (
+    TENTHS,
+    LogOdds,
+    choose_log_odds,
+    ensemble_right,
+    right_between,
+    temperature_of,
+    tempered,
+)
 from dawin_ray.method.coefficients import (
     OFFSET_EXPERTS,
     REFERENCE_TAIL,
     CoefficientConfig,
     Offset,
     Reference,
+    coefficients,
 )
 from dawin_ray.method.expertise import METRICS, entropy, log_expertise, pseudo_labels
 from dawin_ray.method.fit import FEW_EXPERTS, Fit, fit, largest_weights, named_weights
@@ -51,11 +62,12 @@ from dawin_ray.method.ties import TiesConfig, Trim, ties
 
 __all__ = [
     "DAWIN", "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "REFERENCE_TAIL",
-    "SEARCH_VERSION", "TASK_SCALE", "BaselinesConfig", "CoefficientConfig", "Fit", "FitConfig",
-    "LambdaHistogram", "MergeConfig", "Method", "Mixture", "MixtureConfig", "Offset", "Placement",
-    "Reference", "SamplewiseClassifier", "StateDict", "Stream", "TiesConfig", "Trim",
-    "check_finite", "check_mergeable", "check_samplewise", "coefficients_of", "compare_methods",
-    "entropy", "entropy_quantiles", "few", "fit", "fit_mixture", "interpolate", "largest_weights",
+    "SEARCH_VERSION", "TASK_SCALE", "TENTHS", "BaselinesConfig", "CoefficientConfig", "Fit",
+    "FitConfig", "LambdaHistogram", "LogOdds", "MergeConfig", "Method", "Mixture", "MixtureConfig",
+    "Offset", "Placement", "Reference", "SamplewiseClassifier", "StateDict", "Stream", "TiesConfig",
+    "Trim", "check_finite", "check_mergeable", "check_samplewise", "choose_log_odds",
+    "coefficients", "coefficients_of", "compare_methods", "ensemble_right", "entropy",
+    "entropy_quantiles", "few", "fit", "fit_mixture", "interpolate", "largest_weights",
     "log_expertise", "merge", "methods_of", "named_weights", "outcome", "output_ensembles",
-    "pseudo_labels", "static_weights", "ties",
+    "pseudo_labels", "right_between", "static_weights", "temperature_of", "tempered", "ties",
 ]  # fmt: skip

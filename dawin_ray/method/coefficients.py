@@ -49,6 +49,9 @@ class CoefficientConfig(Settings):
     offset_adjustment: bool = False
     reference: str | None = None
     strength: float = Field(default=1.0, ge=0)
+    calibration: str | None = None
+    """A file of `dawin-ray calibrate`: temperatures of the experts, and log odds of each data set
+    that are added to the scores -H."""
 
     @model_validator(mode="after")
     def _check(self) -> CoefficientConfig:
@@ -68,6 +71,13 @@ class CoefficientConfig(Settings):
             raise ValueError(
                 "reference goes with metric: entropy and without offset_adjustment: both shift the "
                 "same scores"
+            )
+        if self.calibration is not None and (
+            self.metric != "entropy" or self.offset_adjustment or self.reference is not None
+        ):
+            raise ValueError(
+                "calibration goes with metric: entropy and without offset_adjustment and "
+                "reference: all of them shift the same scores"
             )
         return self
 

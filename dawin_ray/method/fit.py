@@ -50,12 +50,15 @@ class Fit:
     samples: int = 0
     offset: Offset | None = None
     growth: np.ndarray | None = None  # of the experts' entropies over a reference's [M]
+    log_odds: np.ndarray | None = None  # that labels add to the experts' scores [M]
     mixture: Mixture | None = None  # None in the exact mode
     source: Source = "none"  # what the mixture was fitted from
     beside: Mapping[str, Fit] = field(default_factory=dict)  # other fits, to be compared with
 
     def coefficients(self, log_expertise_NM: np.ndarray) -> np.ndarray:
         """Each sample's own coefficients, float64 [N, M]."""
+        if self.log_odds is not None:
+            log_expertise_NM = log_expertise_NM + self.log_odds
         return coefficients(log_expertise_NM, self.offset, self.growth)
 
     def describe(self, experts: Sequence[str]) -> str:
@@ -63,6 +66,8 @@ class Fit:
         offset = "" if self.offset is None else f"offset {self.offset.bias:.3f}, "
         if self.growth is not None:
             offset += f"log growth {named_weights(experts, self.growth.tolist())}, "
+        if self.log_odds is not None:
+            offset += f"log odds {named_weights(experts, self.log_odds.tolist())}, "
         if self.mixture is None:
             return f"{offset}no mixture, {self.samples:,} samples"
         means = "; ".join(largest_weights(experts, mean, 3) for mean in self.mixture.means.tolist())
@@ -76,9 +81,11 @@ class Fit:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` is its inverse."""
         offset = self.offset and {"bias": self.offset.bias, "shares": self.offset.shares.tolist()}
+        odds = {} if self.log_odds is None else {"log_odds": self.log_odds.tolist()}
         return {
             "samples": self.samples,
             "source": self.source,
+            **odds,
             "offset": offset,
             "growth": None if self.growth is None else self.growth.tolist(),
             "mixture": self.mixture and self.mixture.to_dict(),
@@ -96,6 +103,7 @@ class Fit:
             source=data["source"],
             offset=offset,
             growth=None if data.get("growth") is None else np.array(data["growth"]),
+            log_odds=None if data.get("log_odds") is None else np.array(data["log_odds"]),
             mixture=data["mixture"] and Mixture.from_dict(data["mixture"]),
             beside={name: cls.from_dict(other) for name, other in data.get("beside", {}).items()},
         )

@@ -15,14 +15,14 @@ from dawin_ray.models.preprocessing import (
     Preprocessing, as_values, described, preprocessing_fingerprint,
 )  # fmt: skip
 from dawin_ray.models.spec import (
-    CHECKPOINT_HEAD, ExpertConfig, HeadConfig, HeadSpec, ModelConfig, ModelSpec,
+    CHECKPOINT_HEAD, UNTEMPERED, ExpertConfig, HeadConfig, HeadSpec, ModelConfig, ModelSpec,
 )  # fmt: skip
 from dawin_ray.models.texts import folder_names, read_class_names
 
 __all__ = [
-    "CHECKPOINT_HEAD", "HEAD", "TOWER", "Classifier", "Converted", "ExpertConfig", "Experts",
-    "Found", "HeadConfig", "HeadSpec", "ModelConfig", "ModelSpec", "Precision", "Preprocessing",
-    "as_values", "check_heads", "convert_checkpoint", "create_model", "described",
+    "CHECKPOINT_HEAD", "HEAD", "TOWER", "UNTEMPERED", "Classifier", "Converted", "ExpertConfig",
+    "Experts", "Found", "HeadConfig", "HeadSpec", "ModelConfig", "ModelSpec", "Precision",
+    "Preprocessing", "as_values", "check_heads", "convert_checkpoint", "create_model", "described",
     "find_models", "folder_names", "head_of_file", "library_versions", "load_experts",
     "matmul_mode", "preprocessing_fingerprint", "read_class_names", "resolve", "resolve_head",
     "templates_of", "tower_dtype",

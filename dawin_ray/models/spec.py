@@ -100,6 +100,9 @@ class ModelConfig(Settings):
     preprocess: PreprocessConfig = PreprocessConfig()
 
 
+UNTEMPERED = 1.0
+
+
 class ExpertConfig(Settings):
     """A named checkpoint; `temperature` divides its logits before entropies and confidences."""
 
@@ -107,7 +110,7 @@ class ExpertConfig(Settings):
     """Stands in tables, columns and reports."""
     checkpoint: str
     """A .safetensors file, a .pt state dict, or one of open_clip's pretrained tags."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=UNTEMPERED, gt=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ run directory keeps what it makes, but it knows neither.
 
 from dawin_ray.passes.experts import ScoreExperts
 from dawin_ray.passes.interpolated import check_exact
+from dawin_ray.passes.labelled import FewSamples
 from dawin_ray.passes.pixels import PixelFeed, equal_parts
 from dawin_ray.passes.predictions import Predict
 from dawin_ray.passes.spec import ScoringSpec, Task
@@ -21,6 +22,6 @@ from dawin_ray.passes.stages import (
 )  # fmt: skip
 
 __all__ = [
-    "LABELS", "Pass", "PixelFeed", "Predict", "ScoreExperts", "Scorer", "ScoringSpec", "Task",
-    "check_exact", "equal_parts", "experts_pass", "predictions_pass", "single_pass",
+    "LABELS", "FewSamples", "Pass", "PixelFeed", "Predict", "ScoreExperts", "Scorer", "ScoringSpec",
+    "Task", "check_exact", "equal_parts", "experts_pass", "predictions_pass", "single_pass",
 ]  # fmt: skip

@@ -12,6 +12,9 @@ and what is above them; `passes` and this package do not know each other.
 """
 
 from dawin_ray.runs.broken import SHOWN_BROKEN, BrokenShard, words_of_broken
+from dawin_ray.runs.calibrations import (
+    CalibratedDataset, Calibration, Gain, identity_of_calibration,
+)  # fmt: skip
 from dawin_ray.runs.class_names import ClassNames, read_class_names, write_class_names
 from dawin_ray.runs.directory import RunDirectory, State
 from dawin_ray.runs.fits import (
@@ -45,12 +48,13 @@ from dawin_ray.runs.work import Mark, Work
 __all__ = [
     "AUDIT", "BATCHES", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS", "FINGERPRINT", "FIT",
     "INDEX", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
-    "SHOWN_REASONS", "WORK", "BrokenShard", "ClassNames", "Compared", "ExpertsPart", "FitEntry",
-    "GroupFit", "Manifest", "Mark", "Merging", "Mixtures", "Output", "Part", "PartPlan", "Parts",
-    "PassLedger", "PredictionsPart", "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig",
-    "SavedFits", "Series", "SeriesManifest", "Spread", "State", "Work", "broken_of",
-    "changed_files", "check_usable", "count_chunks", "faults_of_manifest", "faults_of_outputs",
-    "files_of", "kind_of_reason", "load_saved", "log_expertise_of", "make_experts",
+    "SHOWN_REASONS", "WORK", "BrokenShard", "CalibratedDataset", "Calibration", "ClassNames",
+    "Compared", "ExpertsPart", "FitEntry", "Gain", "GroupFit", "Manifest", "Mark", "Merging",
+    "Mixtures", "Output", "Part", "PartPlan", "Parts", "PassLedger", "PredictionsPart",
+    "RowsLostError", "RunDirectory", "Saved", "SavedFitConfig", "SavedFits", "Series",
+    "SeriesManifest", "Spread", "State", "Work", "broken_of", "changed_files", "check_usable",
+    "count_chunks", "faults_of_manifest", "faults_of_outputs", "files_of",
+    "identity_of_calibration", "kind_of_reason", "load_saved", "log_expertise_of", "make_experts",
     "make_predictions", "manifest_of", "merge_summaries", "part_name", "plan_counting",
     "plan_merging", "plan_parts", "plan_spreads", "read_class_names", "read_summary",
     "repeated_names", "reseal", "rows_between", "rows_in_blocks", "rows_of", "saved_reference",

@@ -27,6 +27,11 @@ def job(**sections) -> dict:
     return copy.deepcopy(JOB) | sections
 
 
+JOB_CALIBRATED = {
+    "experts": [{"name": n, "checkpoint": f"{n}.pt"} for n in ("zero_shot", "fine_tuned")],
+    "coefficient": {"calibration": "c.json"},
+}
+
 EIGHT = [{"name": n, "checkpoint": f"{n}.pt"} for n in "abcdefgh"]
 
 
@@ -111,6 +116,27 @@ def test_a_wrong_value_is_refused_with_its_place(sections, where, what):
     lines = message.splitlines()
     assert all(line.startswith(f"  {where}: ") for line in lines)
     assert any(what in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("sections", "what"),
+    [
+        ({"experts": JOB["experts"]},
+         "experts: 'fine_tuned' has a temperature, and coefficient.calibration brings one too"),
+        ({"coefficient": {"calibration": "c.json", "offset_adjustment": True}},
+         "calibration goes with metric: entropy and without offset_adjustment and reference"),
+        ({"coefficient": {"calibration": "c.json", "metric": "margin"}},
+         "calibration goes with metric: entropy and without offset_adjustment and reference"),
+        ({"coefficient": {"calibration": "c.json", "reference": "imagenet"}},
+         "calibration goes with metric: entropy and without offset_adjustment and reference"),
+        ({"fit": "joint"}, "fit: joint is one for all data sets, and coefficient.calibration has"),
+        ({"baselines": {"fits": [{"offset_adjustment": True}]}},
+         "baselines.fits: offset_adjustment and coefficient.calibration shift the same scores"),
+    ],
+)  # fmt: skip
+def test_a_calibration_takes_the_place_of_what_it_brings(sections, what):
+    make_job(job(**JOB_CALIBRATED))
+    assert what in fault_of(job(**JOB_CALIBRATED | sections))
 
 
 def test_a_missing_key_is_named():

@@ -371,7 +371,9 @@ def test_twenty_per_cent_of_ties_are_more_of_the_image_tower():
     assert float(said) == pytest.approx(100 * 0.2 * sum(sizes.values()) / tower, abs=0.05)
 
 
-@pytest.mark.parametrize("coefficient", [{"offset_adjustment": True}, {"reference": "a"}])
+@pytest.mark.parametrize(
+    "coefficient", [{"offset_adjustment": True}, {"reference": "a"}, {"calibration": "c.json"}]
+)
 def test_baselines_with_coefficients_of_their_own_have_none_that_need_a_fit(coefficient):
     job = yaml.safe_load(JOB_FILE)
     job["baselines"] = {"coefficients": [{"metric": "entropy"} | coefficient]}

@@ -31,6 +31,12 @@ def test_a_later_key_is_left_out_where_it_changes_nothing():
     (dataset,) = found["datasets"]
     assert dataset.keys() == DatasetConfig.model_fields.keys() - LATER["datasets"]
     assert LATER["datasets"].keys() < DatasetConfig.model_fields.keys()
+    assert "calibration" not in found["coefficient"]
+    nested = values(baselines={"coefficients": [{"metric": "margin"}]})["baselines"]["coefficients"]
+    assert nested == [{"metric": "margin", "target": None, "offset_adjustment": False,
+                       "reference": None, "strength": 1.0}]  # fmt: skip
+    used = job_of(2, coefficient={"calibration": "c"}).model_dump(mode="json", by_alias=True)
+    assert values_of(used)["coefficient"]["calibration"] == "c"
 
 
 def test_it_is_told_where_it_changes_something():

@@ -103,8 +103,8 @@ def test_addresses_with_credentials_are_refused(address):
     [
         ("run_dir",), ("model", "architecture"), ("model", "class_names"), ("datasets", 0, "path"),
         ("experts", 1, "checkpoint"), ("fit",), ("compute", "address"), ("compute", "cache"),
-        ("coefficient", "reference"), ("merge", "base"), ("unknown",),
-        ("experts", 0, "temperature"),
+        ("coefficient", "reference"), ("coefficient", "calibration"), ("merge", "base"),
+        ("unknown",), ("experts", 0, "temperature"),
     ],
 )  # fmt: skip
 def test_no_address_of_a_job_has_credentials(tmp_path, address, place):
