@@ -253,8 +253,8 @@ def test_a_cpu_node_is_shared_by_models_and_decoding(cluster):
     ("nodes", "compute", "message"),
     [
         ([(4, 1)], {"device": "cuda", "actors": 2}, "asks for 2 GPU actors.*the cluster has 1"),
-        ([(8, 0)], {"device": "cuda"}, "asks for 1 GPU actors.*the cluster has 0"),
-        ([(2, 4)], {}, "4 GPU actors need a CPU each, but the cluster has 2"),
+        ([(8, 0)], {"device": "cuda"}, "asks for 1 GPU actor,.*the cluster has 0"),
+        ([(2, 4)], {}, "4 GPU actors, one CPU each besides, but the cluster has 2"),
     ],
 )
 def test_a_job_that_asks_for_more_than_there_is_ends_at_once(cluster, nodes, compute, message):
