@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # which imports scipy.optimize when something of it is first used
 
 from dawin_ray.report import doubts
 
@@ -89,7 +89,7 @@ def _best(label_k: np.ndarray, answer_k: np.ndarray, classes: int) -> np.ndarray
     gain = PREFERRED * np.eye(len(chosen))
     np.add.at(gain, (rows[known], columns[known]), 1)
     found = np.arange(classes)
-    at, to = linear_sum_assignment(gain, maximize=True)
+    at, to = scipy.optimize.linear_sum_assignment(gain, maximize=True)
     found[chosen[at]] = chosen[to]
     return found
 
