@@ -69,6 +69,10 @@ def test_a_filter_leaves_what_it_says(database, run, rows, query):
     assert Choice.of(dict(parse_qsl(choice.query()))) == choice
 
 
+def keys(query: str) -> set[str]:
+    return set(dict(parse_qsl(query)))
+
+
 def test_the_filters_are_not_all_empty(rows):
     assert sum(any(map(holds, rows)) for holds in CHOICES.values()) > len(CHOICES) - 5
 
@@ -158,9 +162,7 @@ def test_rows_of_a_second_run_are_its_own(run_dir):
     assert looking.overview(Database(both), both[1], Choice(run="1")).count == 3 * COUNT
 
 
-@pytest.mark.parametrize(
-    "query", [query for query in CHOICES if "right" in query or "exp" in query]
-)
+@pytest.mark.parametrize("query", [q for q in CHOICES if {"right", "merged", "experts"} & keys(q)])
 def test_every_combination_of_right_and_wrong(run, query):
     """Of which a run with a few rows may not have all."""
     made = [
