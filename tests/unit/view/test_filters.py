@@ -1,7 +1,10 @@
 """Each filter leaves what its words say, by the columns themselves; links reproduce a view."""
 
+import itertools
 from urllib.parse import parse_qsl
 
+import duckdb
+import pyarrow as pa
 import pytest
 
 from dawin_ray.errors import UserError
@@ -64,6 +67,10 @@ def test_a_filter_leaves_what_it_says(database, run, rows, query):
     assert [(r["dataset"], r["sample_id"]) for r in page.rows] == expected
     assert looking.overview(database, run, choice).count == len(expected)
     assert Choice.of(dict(parse_qsl(choice.query()))) == choice
+
+
+def keys(query: str) -> set[str]:
+    return set(dict(parse_qsl(query)))
 
 
 def test_the_filters_are_not_all_empty(rows):
@@ -153,3 +160,22 @@ def test_rows_of_a_second_run_are_its_own(run_dir):
     both = open_runs([run_dir, run_dir])
     assert "samples_2" in Choice(run="1").sql(both[1])
     assert looking.overview(Database(both), both[1], Choice(run="1")).count == 3 * COUNT
+
+
+@pytest.mark.parametrize("query", [q for q in CHOICES if {"right", "merged", "experts"} & keys(q)])
+def test_every_combination_of_right_and_wrong(run, query):
+    """Of which a run with a few rows may not have all."""
+    made = [
+        {"label": label, "prediction": merged, "expert_prediction": [first, second]}
+        for label, merged, first, second in itertools.product((0, None), (0, 1), (0, 1), (0, 1))
+    ]
+    for row in made:
+        row["merged_right"] = None if row["label"] is None else row["prediction"] == 0
+        row["experts_right"] = right(row)
+    connection = duckdb.connect()
+    connection.register("samples", pa.Table.from_pylist(made))
+    source = Choice.of(dict(parse_qsl(query))).source(run)
+    found = connection.execute(f"SELECT label, prediction, expert_prediction{source}").fetchall()
+    expected = [tuple(row.values())[:3] for row in made if CHOICES[query](row)]
+    assert found == expected
+    assert expected
