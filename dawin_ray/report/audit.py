@@ -41,7 +41,7 @@ from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.patient import Patient
 from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
 from dawin_ray.report.words import words_of
-from dawin_ray.statistics import Sketch, Summary, distance, floats_of, scores
+from dawin_ray.statistics import Sketch, Summary, distance, estimates_of, floats_of, scores
 
 HISTOGRAM_BINS = 40
 
@@ -58,7 +58,9 @@ def audit(finished: FinishedRun) -> Audit:
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.summary(origin)
-    found, examined = [], []
+    found, examined, fine = [], [], {}
+    names = [*(m.name for m in finished.methods if not m.uses_labels), DAWIN]
+    asked = [reference.methods.index(name) for name in names]
     for name in finished.datasets:
         summary = reference if name == origin else finished.summary(name)
         examined.append(
@@ -72,6 +74,7 @@ def audit(finished: FinishedRun) -> Audit:
                 )
             )
         )
+        fine[name] = summary.counts.fine[:, asked]
         found.append(audit_dataset(finished, name, summary, _away(origin, reference, summary)))
     datasets = _adjusted(found)
     result = Audit(
@@ -92,6 +95,7 @@ def audit(finished: FinishedRun) -> Audit:
         suite=suite_of(datasets, finished.methods, finished.in_distribution),
         tasks=tasks_of(datasets),
         costs=costs_of(finished),
+        estimates=estimates_of(fine, names),
         doubts=doubts_of(examined),
         unjudged=unjudged(examined),
     )

@@ -14,7 +14,7 @@ from pydantic import Field
 from dawin_ray.method import DAWIN, Mixture
 from dawin_ray.report.doubts import Doubt
 from dawin_ray.runs import AUDIT, RunDirectory
-from dawin_ray.statistics import LEVEL, Interval
+from dawin_ray.statistics import LEVEL, Estimates, Interval
 
 ALPHA = 1 - LEVEL
 
@@ -304,6 +304,7 @@ class Audit:
     words: tuple[str, ...] = ()
     tasks: Tasks | None = None
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by method
+    estimates: Estimates | None = None  # of accuracies, without the labels of their data sets
     doubts: tuple[Doubt, ...] = ()  # what looks wrong with the input
     unjudged: str = ""  # what the doctor could not look at
 
