@@ -178,6 +178,7 @@ def test_a_job_adds_log_odds_to_entropies_of_the_temperatures(
     fits = json.loads((tmp_path / "run" / "mixture.json").read_text())["fits"]
     assert fits["tars"]["log_odds"] == [0, 0.9]
     assert "log_odds" not in fits["folder"]
+    assert "is what its manifest says" in command("verify", str(tmp_path / "run"), "--sample", "1")
 
 
 def test_a_saved_fit_has_its_log_odds_with_it(small, data, calibrated, tmp_path):
