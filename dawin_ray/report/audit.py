@@ -42,7 +42,7 @@ from dawin_ray.report.meanings import meaning_of
 from dawin_ray.report.patient import Patient
 from dawin_ray.report.tasks import costs_of, normalised_of, tasks_of
 from dawin_ray.report.words import answer_of, words_of
-from dawin_ray.statistics import Sketch, Summary, distance, floats_of, scores
+from dawin_ray.statistics import Sketch, Summary, distance, estimates_of, floats_of, scores
 
 HISTOGRAM_BINS = 40
 
@@ -61,7 +61,9 @@ def audit(finished: FinishedRun) -> Audit:
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.summary(origin)
-    found, examined = [], []
+    found, examined, fine = [], [], {}
+    names = [*(m.name for m in finished.methods if not m.uses_labels), DAWIN]
+    asked = [reference.methods.index(name) for name in names]
     for name in finished.datasets:
         summary = reference if name == origin else finished.summary(name)
         examined.append(
@@ -75,6 +77,7 @@ def audit(finished: FinishedRun) -> Audit:
                 )
             )
         )
+        fine[name] = summary.counts.fine[:, asked]
         found.append(audit_dataset(finished, name, summary, _away(origin, reference, summary)))
     families = families_of(finished)
     datasets = _adjusted(found, families)
@@ -99,6 +102,7 @@ def audit(finished: FinishedRun) -> Audit:
         tasks=tasks_of(datasets),
         costs=costs_of(finished),
         incumbent=finished.incumbent,
+        estimates=estimates_of(fine, names),
         doubts=doubts_of(examined),
         unjudged=unjudged(examined),
     )

@@ -14,7 +14,7 @@ from pydantic import Field
 from dawin_ray.method import DAWIN, Mixture
 from dawin_ray.report.doubts import Doubt
 from dawin_ray.runs import AUDIT, RunDirectory
-from dawin_ray.statistics import LEVEL, Interval
+from dawin_ray.statistics import LEVEL, Estimates, Interval
 
 ALPHA = 1 - LEVEL
 
@@ -313,6 +313,7 @@ class Audit:
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by method
     incumbent: str | None = None  # the method that is in use, where the job says which
     replace_it: Answer | None = None  # None without an incumbent, or without labels
+    estimates: Estimates | None = None  # of accuracies, without the labels of their data sets
     doubts: tuple[Doubt, ...] = ()  # what looks wrong with the input
     unjudged: str = ""  # what the doctor could not look at
 

@@ -67,6 +67,7 @@ def words_of(audit: Audit) -> list[str]:
         *answers_of(audit),
         *words_of_tasks(audit),
         *(_against(name, audit.labelled) for name in audit.rivals),
+        *_words_of_estimates(audit),
         words_of_tests(audit),
     ]
 
@@ -172,6 +173,40 @@ def _answer(
 def _and(parts: Sequence[str]) -> str:
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last
+
+
+HOW_ESTIMATED = {
+    "calibrated confidence": "by its confidences, calibrated on the labels of the others",
+    "threshold": "by the share of its answers above a confidence that the others' labels give",
+}
+
+
+def _words_of_estimates(audit: Audit) -> list[str]:
+    """How well labels of other data sets tell an accuracy, and what they tell where there is none.
+
+    Empty where fewer data sets have labels than an error can be told of.
+    """
+    found = audit.estimates
+    if found is None:
+        return []
+    worst = max(
+        (abs(e.value - e.true), name)
+        for name in found.labelled
+        if (e := found.datasets[name][DAWIN]).true is not None
+    )
+    words = [
+        f"Without its own labels, a data set's accuracy is estimated "
+        f"{HOW_ESTIMATED[found.estimator]}: on the {len(found.labelled)} that have labels, DaWin's "
+        f"came out with a mean absolute error of {100 * found.mean_error[DAWIN]:.1f} points, the "
+        f"largest {100 * worst[0]:.1f} on {worst[1]}."
+    ]
+    return words + [
+        f"On {name}, which has no labels, DaWin is estimated to be right on "
+        f"{100 * of_set[DAWIN].value:.1f} % [{100 * of_set[DAWIN].low:.1f}, "
+        f"{100 * of_set[DAWIN].high:.1f}], if it is no stranger to the others than each of them is."
+        for name, of_set in found.datasets.items()
+        if name not in found.labelled
+    ]
 
 
 def _without_labels(audit: Audit) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from dawin_ray.statistics.estimates import FINE, fine_bins
 from dawin_ray.statistics.rows import Rows, sum_of_hashes
 from dawin_ray.statistics.scores import BINS, calibration_bin
 from dawin_ray.statistics.sums import normal, sum_of, sums_by_group
@@ -42,6 +43,7 @@ class Counts:
     bins: np.ndarray  # of calibration: rows, and right answers [2, Q, B]
     bin_confidence: np.ndarray  # sums of confidences of rows with a label [Q, B, 2]
     confidence: np.ndarray  # of all rows [Q, 2]
+    fine: np.ndarray  # rows with a label, right ones among them, rows without one [3, Q, FINE]
 
     @classmethod
     def of(cls, rows: Rows) -> Counts:
@@ -82,6 +84,7 @@ class Counts:
             bins=np.stack([counted for counted, _ in bins], axis=1),
             bin_confidence=np.stack([confidence for _, confidence in bins]),
             confidence=np.stack([sum_of(rows.confidence[name]) for name in rows.methods]),
+            fine=np.stack([_fine(rows.confidence[n], known, right[n]) for n in right], axis=1),
         )
 
     @classmethod
@@ -154,6 +157,14 @@ def _bins(confidence_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np
     bin_N = calibration_bin(confidence_N)
     counted = [np.bincount(chosen, minlength=BINS) for chosen in (bin_N, bin_N[right_N])]
     return _whole(counted), sums_by_group(confidence_N, bin_N, BINS)
+
+
+def _fine(confidence_N: np.ndarray, known_N: np.ndarray, right_n: np.ndarray) -> np.ndarray:
+    """Rows with a label, right ones among them, and rows without, by confidence [3, FINE]."""
+    bin_N = fine_bins(confidence_N)
+    of_known = bin_N[known_N]
+    counted = (of_known, of_known[right_n], bin_N[~known_N])
+    return np.stack([np.bincount(bins, minlength=FINE) for bins in counted])
 
 
 def _added(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -19,6 +19,7 @@ from dawin_ray.statistics.archive import archived, unarchived
 from dawin_ray.statistics.counts import Counts
 from dawin_ray.statistics.crops import Crops
 from dawin_ray.statistics.distribution import ScoredRows
+from dawin_ray.statistics.estimates import FINE
 from dawin_ray.statistics.risks import Risks
 from dawin_ray.statistics.rows import Rows
 from dawin_ray.statistics.sample import Sample
@@ -204,6 +205,9 @@ def _plain(summary: Summary) -> dict[str, np.ndarray]:
 
 def _of_before(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a summary, those that came later at what says that nothing is known."""
+    if "counts.fine" not in arrays and "counts.both" in arrays:
+        nothing = np.zeros((3, len(arrays["counts.both"]), FINE), dtype=np.int64)
+        arrays = arrays | {"counts.fine": nothing}
     if "sample.label" in arrays or "sample.entropy" not in arrays:
         return arrays
     rows, experts = arrays["sample.entropy"].shape

@@ -178,6 +178,7 @@ def test_a_job_adds_log_odds_to_entropies_of_the_temperatures(
     fits = json.loads((tmp_path / "run" / "mixture.json").read_text())["fits"]
     assert fits["tars"]["log_odds"] == [0, 0.9]
     assert "log_odds" not in fits["folder"]
+    assert "is what its manifest says" in command("verify", str(tmp_path / "run"), "--sample", "1")
 
 
 def test_a_saved_fit_has_its_log_odds_with_it(small, data, calibrated, tmp_path):
@@ -261,3 +262,29 @@ def test_a_job_that_applies_one_can_be_calibrated_anew(small, data, calibrated, 
     assert "log odds from labels take the place" in command(
         "calibrate", other, "--fraction", "0.3", code=2
     )
+
+
+def test_a_report_estimates_the_set_that_has_no_labels(small, data, tmp_path):
+    """In its words and in audit.json; what is true of the others is as in Parquet."""
+    images = make_images(40, seed=1)
+    write_tar(tmp_path / "bare" / "b.tar", images, None)
+    job, _ = job_of(small, tmp_path, data)
+    job["datasets"].append({"name": "bare", "path": str(tmp_path / "bare")})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    command("run", str(tmp_path / "job.yaml"))
+    found = json.loads((tmp_path / "run" / "audit.json").read_text())
+    estimates = found["estimates"]
+    assert estimates["labelled"] == ["folder", "tars", "parquet"]
+    rows = pd.read_parquet(tmp_path / "run" / "predictions")
+    of_set = rows[rows.dataset == "tars"]
+    true = (of_set.prediction == of_set.label).mean()
+    assert estimates["datasets"]["tars"]["dawin"]["true"] == pytest.approx(true)
+    error = 100 * estimates["mean_error"]["dawin"]
+    bare = estimates["datasets"]["bare"]["dawin"]
+    assert bare["true"] is None
+    told = [w for w in found["words"] if w.startswith(("Without its own", "On bare"))]
+    said = f"on the 3 that have labels, DaWin's came out with a mean absolute error of {error:.1f}"
+    assert said in told[0]
+    assert f"DaWin is estimated to be right on {100 * bare['value']:.1f} % [" in told[1]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"mean absolute error of {error:.1f} points" in page
