@@ -6,15 +6,12 @@ above that, such as an answer that broke off, and what other clients do, nobody 
 
 from __future__ import annotations
 
-import logging
 import threading
 
 import fsspec
 
 # Behind each try, of whatever operation; and under which name our handler is there once.
 EVENT, OURS = "needs-retry.s3", "dawin-ray-retries"
-
-logger = logging.getLogger(__name__)
 
 
 class _Retries:
@@ -39,13 +36,16 @@ _RETRIES = _Retries()
 
 
 def listen(fs: fsspec.AbstractFileSystem) -> None:
-    """Count what this file system's client asks again, where it tells."""
-    if not hasattr(type(fs), "s3"):
-        return
-    try:
-        fs.s3.meta.events.register(EVENT, _RETRIES.heard, unique_id=OURS)
-    except Exception:  # such as a profile that is not there: the first request says it in words
-        logger.debug("retries of %s are not counted", type(fs).__name__, exc_info=True)
+    """Count what this file system's client will ask again, where it tells; nothing is asked yet.
+
+    A client has the handlers that its session had when it was made, at the first request.
+    """
+    if getattr(fs, "session", True) is not None or not hasattr(fs, "set_session"):
+        return  # no S3, or a session that is known already
+    from aiobotocore.session import AioSession  # s3fs has imported it
+
+    fs.session = AioSession(**fs.kwargs)  # as s3fs would make it
+    fs.session.register(EVENT, _RETRIES.heard, unique_id=OURS)
 
 
 def take_retries() -> int:

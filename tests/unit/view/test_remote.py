@@ -6,6 +6,7 @@ import tarfile
 
 import fsspec
 import pytest
+from s3fs import S3FileSystem
 
 from dawin_ray.config import make_job
 from dawin_ray.job import prepare, score
@@ -30,26 +31,27 @@ def bucket(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "some")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    S3FileSystem.clear_instance_cache()  # of tests before, with other addresses
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
-    fs.mkdir("scores")
+    fs.mkdir("viewed")  # servers of one process share their buckets
     yield fs
     server.stop()
-    type(fs).clear_instance_cache()
+    S3FileSystem.clear_instance_cache()
 
 
 def test_rows_images_and_exports(small, bucket, tmp_path):
     images = make_images(COUNT)
     for name, write in {"a.tar": write_tar, "a.parquet": write_parquet}.items():
         write(tmp_path / name, images, [i % 6 for i in range(COUNT)])
-        bucket.put(str(tmp_path / name), f"scores/data/{name[2:]}/{name}")
-    datasets = [{"name": n, "path": f"s3://scores/data/{n}"} for n in ("tar", "parquet")]
-    score(prepare(make_job(small.job("s3://scores/run", datasets), "job.yaml")))
-    runs = open_runs(["s3://scores/run"])
+        bucket.put(str(tmp_path / name), f"viewed/data/{name[2:]}/{name}")
+    datasets = [{"name": n, "path": f"s3://viewed/data/{n}"} for n in ("tar", "parquet")]
+    score(prepare(make_job(small.job("s3://viewed/run", datasets), "job.yaml")))
+    runs = open_runs(["s3://viewed/run"])
     database = Database(runs)
     found = database.query("SELECT sample_id, prediction FROM samples ORDER BY dataset, sample_id")
-    rows = read_predictions("s3://scores/run").sort_values(["dataset", "sample_id"])
+    rows = read_predictions("s3://viewed/run").sort_values(["dataset", "sample_id"])
     assert found.rows == tuple(zip(rows.sample_id, rows.prediction, strict=True))
-    for forbidden in ("s3://scores/run/manifest.json", "s3://scores/data/parquet/a.parquet"):
+    for forbidden in ("s3://viewed/run/manifest.json", "s3://viewed/data/parquet/a.parquet"):
         with pytest.raises(QueryError, match="Cannot access"):
             database.query(f"SELECT * FROM read_blob('{forbidden}')")
     seen = Images(runs[0])
