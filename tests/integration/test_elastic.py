@@ -145,8 +145,8 @@ def test_two_nodes_join_one_is_lost_and_idle_actors_end(small, many, by_one, tri
     assert shrunk, output
     print(f"{len(shrunk)} of 3 actors ended before the last chunk of pass 1")
 
-    # pass 2 is on those that joined, and goes on without the one that is lost; the first node's actor
-    # may begin late, and a process may outlive its node for a bit
+    # pass 2 is on those that joined, and goes on without the one that is lost; the first node's
+    # actor may begin late, and a process may outlive its node for a bit
     assert {*joined} <= set(second[second.time < float(lost_at)].node) <= {head, *joined}
     remaining = set(second[second.time >= float(lost_at)].node) - {lost}
     assert remaining

@@ -27,9 +27,8 @@ from dawin_ray.data.formats.compressed import (
     Readable,
     decompressor_of,
 )
+from dawin_ray.data.formats.tar_headers import BLOCK, plain_file
 from dawin_ray.storage import LFS_POINTER, lfs_pointer
-
-BLOCK = 512  # bytes of a header; data are filled up to a multiple
 
 SPARSE_GOES_ON = 482  # the byte of a sparse member's header that tells of more blocks of its map
 
@@ -227,8 +226,18 @@ class Tar:
 
     def _headers(self, block: bytes, zeros: int) -> Member:
         """The member whose first header is `block`."""
+        offset = self.offset - len(block)
+        if plain := plain_file(block):
+            name, size = plain
+            return Member(
+                name=name, size=size, is_folder=False, fault=None, offset=offset, zeros=zeros
+            )
+        return replace(self._slowly(block), offset=offset, zeros=zeros)
+
+    def _slowly(self, block: bytes) -> Member:
+        """The same by tarfile's parser: extended headers, links, folders, and what is damaged."""
         extended: dict[str, str] = {}
-        offset, bytes_left = self.offset - len(block), MAX_HEADER_BYTES
+        bytes_left = MAX_HEADER_BYTES
         for _ in range(MAX_HEADERS):
             if len(block) < BLOCK:
                 raise BrokenTarError("the file ends in a header", cut=True)
@@ -239,8 +248,7 @@ class Tar:
             if header.size < 0:
                 raise BrokenTarError("a header is damaged: a size below zero")
             if header.type not in (b"L", b"K", b"x", b"X", b"g"):
-                found = self._plain(header, extended, bool(block[SPARSE_GOES_ON]))
-                return replace(found, offset=offset, zeros=zeros)
+                return self._plain(header, extended, bool(block[SPARSE_GOES_ON]))
             bytes_left -= header.size
             if bytes_left < 0:
                 raise BrokenTarError(f"extended headers of more than {MAX_HEADER_BYTES:,} bytes")
