@@ -37,7 +37,7 @@ from dawin_ray.job.prepare import Prepared
 from dawin_ray.job.progress import ConsoleProgress, step
 from dawin_ray.job.running import Passes, Progress, counts_of
 from dawin_ray.job.shared import check_shared
-from dawin_ray.method import Fit
+from dawin_ray.method import Fit, import_soon
 from dawin_ray.models import Precision, resolve
 from dawin_ray.passes import Pass, ScoringSpec, experts_pass, predictions_pass, single_pass
 from dawin_ray.report import PAGE_FILES, Report, Scored, summarise, write_overview, write_page
@@ -289,6 +289,7 @@ def _fits_and_predictions(
         return first
 
     if not job.one_pass:
+        import_soon()  # beside the forwards, so that between the passes no model waits for it
         first = go(experts_pass(spec))
         fits = fit_datasets(passes, prepared, first)
         passes(predictions_pass(spec, fits))

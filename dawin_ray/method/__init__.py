@@ -56,6 +56,7 @@ from dawin_ray.method.merge import (
 from dawin_ray.method.mixture import Mixture, MixtureConfig, fit_mixture
 from dawin_ray.method.outcomes import coefficients_of, compare_methods, outcome, output_ensembles
 from dawin_ray.method.samplewise import Placement, SamplewiseClassifier, check_samplewise
+from dawin_ray.method.starts import import_soon
 from dawin_ray.method.static import static_weights
 from dawin_ray.method.streams import LambdaHistogram, Stream, entropy_quantiles, few
 from dawin_ray.method.ties import TiesConfig, Trim, ties
@@ -67,7 +68,7 @@ __all__ = [
     "Offset", "Placement", "Reference", "SamplewiseClassifier", "StateDict", "Stream", "TiesConfig",
     "Trim", "check_finite", "check_mergeable", "check_samplewise", "choose_log_odds",
     "coefficients", "coefficients_of", "compare_methods", "ensemble_right", "entropy",
-    "entropy_quantiles", "few", "fit", "fit_mixture", "interpolate", "largest_weights",
+    "entropy_quantiles", "few", "fit", "fit_mixture", "import_soon", "interpolate", "largest_weights",
     "log_expertise", "merge", "methods_of", "named_weights", "outcome", "output_ensembles",
     "pseudo_labels", "right_between", "static_weights", "temperature_of", "tempered", "ties",
 ]  # fmt: skip

@@ -11,7 +11,9 @@ Shapes: N samples, M experts, K clusters, R starts.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from importlib import import_module
 
 import numpy as np
 
@@ -31,6 +33,16 @@ def partitions(
     labels_RN = list(_labels(rows_NM, weights_N, K, restarts, seed))
     clusters_K1 = np.arange(K)[:, None]
     return np.stack([(labels_N == clusters_K1).astype(np.float64) for labels_N in labels_RN])
+
+
+def import_soon() -> threading.Thread:
+    """Begin to import what fits need and nothing else does, which takes over a second.
+
+    For a process that waits for others until it fits. Who needs it earlier waits for the import.
+    """
+    thread = threading.Thread(target=import_module, args=("sklearn.cluster",), name="imports")
+    thread.start()
+    return thread
 
 
 def _labels(

@@ -6,6 +6,8 @@ Shapes: N samples, M experts, K clusters.
 import dataclasses
 import json
 import logging
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -424,3 +426,14 @@ def test_a_mixture_survives_json_to_the_last_bit():
         assert type(getattr(back, field.name)) is type(getattr(fit, field.name))
     samples = simulate(*DIRICHLETS["M=4, K=3"], 50, seed=2)
     np.testing.assert_array_equal(back.predict(samples), fit.predict(samples))
+
+
+def test_what_a_fit_needs_is_imported_beside_what_goes_on():
+    code = (
+        "import sys\n"
+        "from dawin_ray.method import import_soon\n"
+        "assert 'sklearn.cluster' not in sys.modules\n"
+        "import_soon().join()\n"
+        "assert 'sklearn.cluster' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
