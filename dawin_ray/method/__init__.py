@@ -69,6 +69,7 @@ __all__ = [
     "Trim", "check_finite", "check_mergeable", "check_samplewise", "choose_log_odds",
     "coefficients", "coefficients_of", "compare_methods", "ensemble_right", "entropy",
     "entropy_quantiles", "few", "fit", "fit_mixture", "import_soon", "interpolate",
-    "largest_weights", "log_expertise", "merge", "methods_of", "named_weights", "outcome", "output_ensembles",
-    "pseudo_labels", "right_between", "static_weights", "temperature_of", "tempered", "ties",
+    "largest_weights", "log_expertise", "merge", "methods_of", "named_weights", "outcome",
+    "output_ensembles", "pseudo_labels", "right_between", "static_weights", "temperature_of",
+    "tempered", "ties",
 ]  # fmt: skip
