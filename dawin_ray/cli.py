@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import logging
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +15,7 @@ from typer.core import TyperCommand
 
 import dawin_ray
 from dawin_ray.errors import UserError
-from dawin_ray.names import printable
-from dawin_ray.stopping import EXIT_CODES, Stopped, stoppable
+from dawin_ray.terminal import echo, friendly, show
 
 if TYPE_CHECKING:
     from dawin_ray.config import Job
@@ -34,8 +29,6 @@ EXIT_DIFFERENT = 1  # what verify finds
 EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
 
 EXIT_DOUBT = 4  # with --fail-on-doubt, likewise
-
-EXIT_SIGNAL = 128  # plus the signal, as shells have it
 
 app = typer.Typer(
     help="Score image data sets with dynamically interpolated CLIP models.",
@@ -103,7 +96,7 @@ def run(  # noqa: PLR0913  # each is an option of the command
     verbose: Verbose = False,
 ) -> None:
     """Run a job, or resume it. Exit code 0: every row is accounted for."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.config import load_job
         from dawin_ray.report import alarms_of
 
@@ -116,14 +109,14 @@ def run(  # noqa: PLR0913  # each is an option of the command
         report = _score(job, restart=restart, log=log_json)
         alarms = alarms_of(report)
         if fail_on_drift and alarms:
-            _echo(
+            echo(
                 f"Drift: {'; '.join(alarms)}. All rows are scored; see {report.run_dir}.",
                 err=True,
             )
             sys.exit(EXIT_DRIFT)
         if fail_on_doubt and report.doubts:
             kinds = ", ".join(dict.fromkeys(doubt.kind for doubt in report.doubts))
-            _echo(
+            echo(
                 f"Doubt: {kinds}. All rows are scored; see {report.run_dir}.",
                 err=True,
             )
@@ -139,16 +132,16 @@ def verify(
     verbose: Verbose = False,
 ) -> None:
     """Recount and rehash a finished run, and score a part of it again. Exit code 1: it differs."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.job import verify as differences_of
 
         differences = differences_of(run_dir, sample)
         for difference in differences:
-            _echo(difference)
+            echo(difference)
         if differences:
-            _echo(f"{run_dir}: {len(differences)} differences", err=True)
+            echo(f"{run_dir}: {len(differences)} differences", err=True)
             sys.exit(EXIT_DIFFERENT)
-        _echo(f"{run_dir} is what its manifest says.")
+        echo(f"{run_dir} is what its manifest says.")
 
 
 @app.command()
@@ -161,7 +154,7 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.report import (
             compare_runs,
             comparison_json,
@@ -173,11 +166,11 @@ def report(
 
         runs = [RunDirectory.at(address) for address in run_dirs]
         for run in runs:
-            _echo(remake_reports(run.address, thumbnails))
-            _echo(f"report  {join(run.address, PAGE)}")
+            echo(remake_reports(run.address, thumbnails))
+            echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)
-            _echo(comparison_lines(rows, runs[0].address))
+            echo(comparison_lines(rows, runs[0].address))
             if out is not None:
                 out.write_text(comparison_json(rows))
 
@@ -189,7 +182,7 @@ def view(
     verbose: Verbose = False,
 ) -> None:
     """Show finished runs in a browser on this machine: filters, images, SQL, exports. Read-only."""
-    with _friendly(verbose), suppress(KeyboardInterrupt):  # the way to end it
+    with friendly(verbose), suppress(KeyboardInterrupt):  # the way to end it
         try:
             from dawin_ray.view import serve
         except ModuleNotFoundError as error:
@@ -197,7 +190,7 @@ def view(
                 f"dawin-ray view wants {error.name}, which is not installed: "
                 "pip install 'dawin_ray[view]'."
             ) from error
-        serve(run_dirs, port, _echo)
+        serve(run_dirs, port, echo)
 
 
 class _Peeking(TyperCommand):
@@ -226,7 +219,7 @@ def plan(
     verbose: Verbose = False,
 ) -> None:
     """Print what a run would do: shards, samples, forwards, bytes. No model scores anything."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.config import load_job
         from dawin_ray.job import peek_of, plan_of, prepare
         from dawin_ray.runs import Series
@@ -238,10 +231,10 @@ def plan(
         if prepared.job.mode == "append":
             new = Series(prepared.job.run_dir).unscored(prepared.sources)
             if not new:
-                _echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
+                echo(f"All files are scored in {prepared.job.run_dir}; nothing would run.")
                 return
             prepared = prepared.only(new)
-        _print(*plan_of(prepared), *(peek_of(prepared, peek) if peek else []))
+        show(*plan_of(prepared), *(peek_of(prepared, peek) if peek else []))
 
 
 @app.command()
@@ -257,15 +250,15 @@ def convert(
     verbose: Verbose = False,
 ) -> None:
     """Take the tensors out of a pickled model, running none of it; rename; merge a LoRA adapter."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.models import convert_checkpoint
 
         found = convert_checkpoint(source, target, base=base, part=part)
-        _echo(f"{target}: {found.tensors} tensors, {found.bytes / 1e6:.1f} MB")
+        echo(f"{target}: {found.tensors} tensors, {found.bytes / 1e6:.1f} MB")
         if found.classes is not None:
-            _echo(f"head of {found.classes} classes")
+            echo(f"head of {found.classes} classes")
         if found.architectures:
-            _echo(f"model.architecture: {' or '.join(found.architectures)}")
+            echo(f"model.architecture: {' or '.join(found.architectures)}")
 
 
 @app.command()
@@ -282,7 +275,7 @@ def calibrate(
     verbose: Verbose = False,
 ) -> None:
     """Make temperatures and log odds of a few labels, for coefficient: {calibration: FILE}."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.config import load_job
         from dawin_ray.job import calibrate as calibration_of
         from dawin_ray.job import (
@@ -306,8 +299,8 @@ def calibrate(
         found = calibration_of(prepared, few, say, labels=origin)
         found.write(out)
         for line in lines_of_calibration(found):
-            _echo(line)
-        _echo(f"written       {out}; a job applies it: coefficient: {{calibration: {out}}}")
+            echo(line)
+        echo(f"written       {out}; a job applies it: coefficient: {{calibration: {out}}}")
 
 
 @app.command()
@@ -322,7 +315,7 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """Run the whole job on the built-in data and experts."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.config import load_job
         from dawin_ray.demo.job import write_job, write_tasks_job
 
@@ -338,11 +331,11 @@ def keys(
     name: Annotated[str, typer.Argument(help="Only this key and what is in it.")] = "",
 ) -> None:
     """Print every key of the job file: type, default and meaning."""
-    with _friendly(verbose=False):
+    with friendly(verbose=False):
         from dawin_ray.keys import matching, text_of
 
         for key in matching(name):
-            _echo(text_of(key))
+            echo(text_of(key))
 
 
 @app.command()
@@ -364,7 +357,7 @@ def bench(  # noqa: PLR0913  # each is an option of the command
     verbose: Verbose = False,
 ) -> None:
     """Measure what the method costs on this machine; every figure as a ratio."""
-    with _friendly(verbose):
+    with friendly(verbose):
         from dawin_ray.bench import BenchConfig, line_of, measure, write
 
         config = BenchConfig(
@@ -378,9 +371,9 @@ def bench(  # noqa: PLR0913  # each is an option of the command
             sections=tuple(sections.split(",")),
             store=store,
         )
-        result = measure(config, lambda figure: _echo(line_of(figure)))
+        result = measure(config, lambda figure: echo(line_of(figure)))
         write(result, out)
-        _echo(f"machine  {result['machine']}\nwritten  {out}")
+        echo(f"machine  {result['machine']}\nwritten  {out}")
 
 
 def main() -> None:
@@ -403,7 +396,7 @@ def _score(job: Job, restart: bool = False, log: str = "") -> Report:
         progress = _progress()
         say = Metered(progress, meter).say
         report = score(prepare(job, say, say), progress, restart=restart, meter=meter)
-    _print(*tables_of(report), footer_of(report), err=log == STDOUT)
+    show(*tables_of(report), footer_of(report), err=log == STDOUT)
     return report
 
 
@@ -411,55 +404,3 @@ def _progress() -> ConsoleProgress:
     from dawin_ray.job import ConsoleProgress
 
     return ConsoleProgress()
-
-
-def _echo(text: str, err: bool = False) -> None:
-    """A text as it is, but for what would steer a terminal."""
-    typer.echo(printable(text), err=err)
-
-
-def _print(*parts: Any, err: bool = False) -> None:
-    """Tables and texts, in which names stand for nothing but themselves."""
-    from rich.console import Console
-
-    console = Console(markup=False, emoji=False, highlight=False, stderr=err)
-    if not console.is_terminal:
-        # a file or a pipe has no width; tables must not be cut to 80 columns there
-        console = Console(markup=False, emoji=False, highlight=False, stderr=err, width=140)
-    for part in parts:
-        text = isinstance(part, str)
-        # a long line is not broken
-        console.print(printable(part) if text else part, soft_wrap=text)
-
-
-class _PlainFormatter(logging.Formatter):
-    """Log lines in which names of the data cannot steer a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as a text."""
-        return printable(super().format(record))
-
-
-@contextmanager
-def _friendly(verbose: bool) -> Iterator[None]:
-    """A person's mistake ends with its message and exit code 2; ours with a traceback."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_PlainFormatter("%(levelname)s %(name)s: %(message)s"))
-    try:
-        with stoppable(*EXIT_CODES):
-            yield
-    except UserError as error:
-        if verbose:
-            logging.exception("the run stopped")
-        _echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt as error:
-        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        _echo(str(stopped), err=True)
-        sys.exit(stopped.exit_code)
-    except BrokenPipeError:
-        # whoever read the output has had enough; Python would complain once more at its end
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        sys.exit(EXIT_SIGNAL + signal.SIGPIPE)

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # which imports its parts when something of them is first used
 import torch
 
 from dawin_ray.method.coefficients import coefficients
 from dawin_ray.method.expertise import entropy
 
 TEMPERATURES = (0.05, 20.0)  # beyond them there is none: the labels would have it at 0, or infinite
-NEWTON_STEPS, NEWTON_TOLERANCE = 100, 1e-10  # of an inverse temperature, relative
+TOLERANCE = 1e-10  # of an inverse temperature, relative
 
 # Log odds that are tried, in nats; entropies of ten classes differ by 2.3 at most, of a thousand
 # by 6.9, and beyond such a difference one expert has nearly all the weight.
@@ -44,37 +45,24 @@ def temperature_of(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | N
     """The temperature T at which softmax(logits / T) has the least log loss.
 
     `groups` are logits [N, C] and labels int64 [N] of samples that share a number of classes. The
-    loss is convex in 1 / T, whose derivative's root is found by Newton's method between bounds that
-    hold it. None where it is not within TEMPERATURES: where every label is the most probable class,
-    the labels say nothing of how sure to be.
+    loss is convex in 1 / T, so that its derivative has one root. None where that is not within
+    TEMPERATURES: where every label is the most probable class, the labels say nothing of how sure
+    to be.
     """
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    if _slopes(groups, low)[0] >= 0 or _slopes(groups, high)[0] <= 0:
+    if _slope(low, groups) >= 0 or _slope(high, groups) <= 0:
         return None
-    inverse = min(max(1.0, low), high)
-    for _ in range(NEWTON_STEPS):
-        slope, curvature = _slopes(groups, inverse)
-        low, high = (low, inverse) if slope > 0 else (inverse, high)
-        step = inverse - slope / curvature if curvature > 0 else low
-        reached = step if low < step < high else (low + high) / 2
-        if abs(reached - inverse) <= NEWTON_TOLERANCE * inverse:
-            break
-        inverse = reached
-    return float(1 / inverse)
+    return 1 / float(scipy.optimize.brentq(_slope, low, high, args=(groups,), rtol=TOLERANCE))
 
 
-def _slopes(groups: Sequence[tuple[np.ndarray, np.ndarray]], inverse: float) -> tuple[float, float]:
-    """First and second derivative of the summed log loss by the inverse temperature."""
-    slope = curvature = 0.0
+def _slope(inverse: float, groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Derivative of the summed log loss by the inverse temperature."""
+    slope = 0.0
     for logits_NC, labels_N in groups:
         z_NC = np.asarray(logits_NC, dtype=np.float64)
-        z_NC = z_NC - z_NC.max(axis=1, keepdims=True)
-        p_NC = np.exp(inverse * z_NC)
-        p_NC /= p_NC.sum(axis=1, keepdims=True)
-        mean_N = (p_NC * z_NC).sum(axis=1)
+        mean_N = (scipy.special.softmax(inverse * z_NC, axis=1) * z_NC).sum(axis=1)
         slope += float((mean_N - z_NC[np.arange(len(z_NC)), labels_N]).sum())
-        curvature += float((p_NC * z_NC**2).sum() - (mean_N**2).sum())
-    return slope, curvature
+    return slope
 
 
 @dataclass(frozen=True, kw_only=True)

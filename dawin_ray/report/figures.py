@@ -274,10 +274,6 @@ class Suite:
     accuracy: Mapping[str, Interval]
     differences: Mapping[str, MeanDifference]
 
-    def best_of(self, experts: tuple[str, ...]) -> str:
-        """The expert that is right most often."""
-        return max(experts, key=lambda name: self.accuracy[name].value)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks:

@@ -94,8 +94,7 @@ def answer_of(audit: Audit) -> Answer | None:
     """
     if audit.incumbent is None or not audit.labelled:
         return None
-    differences = _judged_by(audit)
-    said = {difference.says for _, difference in differences}
+    said = {difference.says for difference in _judged_by(audit)}
     if said == {"better"}:
         return "yes"
     return "no" if said == {"worse"} else "not shown"
@@ -125,13 +124,13 @@ def answers_of(audit: Audit) -> list[str]:
     return words
 
 
-def _judged_by(audit: Audit) -> list[tuple[str, Difference | MeanDifference]]:
+def _judged_by(audit: Audit) -> Sequence[Difference | MeanDifference]:
     """The differences to the incumbent that the answer goes by."""
     name = str(audit.incumbent)
     if audit.suite is not None:
-        return [("the mean", audit.suite.differences[name])]
+        return [audit.suite.differences[name]]
     shifts = [row for row in audit.labelled if row.dataset != audit.in_distribution]
-    return [(row.dataset, row.differences[name]) for row in shifts or audit.labelled]
+    return [row.differences[name] for row in shifts or audit.labelled]
 
 
 def _harm(audit: Audit) -> str:

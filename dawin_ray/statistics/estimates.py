@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # which imports scipy.stats, 50 MB, when something of it is first used
+import scipy  # which imports its parts, 50 MB, when something of them is first used
 
 from dawin_ray.statistics.scores import LEVEL
 
@@ -47,23 +47,11 @@ def fine_bins(confidence_N: np.ndarray) -> np.ndarray:
 def calibrated_confidence(right_B: np.ndarray, n_B: np.ndarray, here_B: np.ndarray) -> float:
     """Mean of the others' share of right answers at the confidences here; see above."""
     filled = np.flatnonzero(n_B)
-    shares, weights = isotonic(right_B[filled] / n_B[filled], n_B[filled])
-    at_B = shares[np.searchsorted(weights.cumsum(), n_B.cumsum()[filled])]
+    shares = right_B[filled] / n_B[filled]
+    rising = scipy.optimize.isotonic_regression(shares, weights=n_B[filled]).x
     # between bins that the others have, and beyond them, the nearest
-    whole_B = np.interp(np.arange(len(n_B)), filled, at_B)
+    whole_B = np.interp(np.arange(len(n_B)), filled, rising)
     return float(whole_B @ here_B / here_B.sum())
-
-
-def isotonic(values_B: np.ndarray, weights_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest rising values by weighted squares, and their weights: neighbours are pooled."""
-    pools: list[tuple[float, float]] = []
-    for value, weight in zip(values_B.tolist(), weights_B.tolist(), strict=True):
-        pools.append((value, weight))
-        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
-            (a, n), (b, m) = pools[-2:]
-            pools[-2:] = [((a * n + b * m) / (n + m), n + m)]
-    values, weights = np.array(pools).T
-    return values, weights
 
 
 def above_threshold(right_B: np.ndarray, n_B: np.ndarray, here_B: np.ndarray) -> float:

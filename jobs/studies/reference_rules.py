@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize_scalar
 
+from dawin_ray.method.calibration import TENTHS, right_between
 from dawin_ray.method.coefficients import MEDIAN_FLOOR, Offset, coefficients, entropy_growth
 from dawin_ray.method.expertise import entropy
 from dawin_ray.method.merge import merge
@@ -28,7 +29,6 @@ from dawin_ray.models.experts import load_experts
 from dawin_ray.models.spec import CHECKPOINT_HEAD, ExpertConfig, HeadSpec, ModelConfig, ModelSpec
 
 BATCH = 256
-TENTHS = np.linspace(0, 1, 11)  # of the second expert's weight
 STRENGTHS = (0.5, 1.0, 2.0)
 FLOORS = (1e-3, 1e-1)  # of the medians, in nats, beside MEDIAN_FLOOR
 BATCHES = (16, 64, 256)  # as if the data came in batches of so many
@@ -132,19 +132,18 @@ class Pool:
     @torch.inference_mode()
     def right(self, data: Scored, shares_NM: np.ndarray) -> np.ndarray:
         """Which samples [N] the models of their own coefficients [N, M] get right."""
-        right_N = np.zeros(len(shares_NM), dtype=bool)
-        open_N = ~right_N
-        if data.tenths is not None:
-            rows, place_N = np.arange(len(shares_NM)), shares_NM[:, 1] * (len(TENTHS) - 1)
-            below_N, above_N = np.floor(place_N).astype(int), np.ceil(place_N).astype(int)
-            right_N = data.tenths[rows, below_N]
-            open_N = right_N != data.tenths[rows, above_N]
-        for rows in np.split(np.flatnonzero(open_N), range(BATCH, open_N.sum(), BATCH)):
-            if len(rows):
-                weights = torch.from_numpy(shares_NM[rows].astype(np.float32))
+
+        def exact(rows_n: np.ndarray, shares_nM: np.ndarray) -> np.ndarray:
+            found = [np.zeros(0, dtype=bool)]
+            for part in np.split(np.arange(len(rows_n)), range(BATCH, len(rows_n), BATCH)):
+                weights, rows = torch.from_numpy(shares_nM[part].astype(np.float32)), rows_n[part]
                 logits = self.exact(data.pixels[rows], weights, CHECKPOINT_HEAD)
-                right_N[rows] = logits.argmax(dim=-1).numpy() == data.labels[rows]
-        return right_N
+                found.append(logits.argmax(dim=-1).numpy() == data.labels[rows])
+            return np.concatenate(found)
+
+        if data.tenths is None:
+            return exact(np.arange(len(shares_NM)), shares_NM)
+        return right_between(data.tenths, shares_NM, exact)
 
 
 def trimmed(h_NM: np.ndarray, axis: int) -> np.ndarray:

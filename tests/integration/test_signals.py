@@ -114,9 +114,9 @@ def test_a_ray_that_dies_is_one_message(small, datasets, tries, undisturbed, tmp
 
 def test_a_reader_who_has_had_enough_of_the_output_is_no_error(tmp_path):
     script = (
-        "from dawin_ray import cli\n"
-        "with cli._friendly(False):\n"
-        "    for i in range(100_000): cli._echo(f'line {i}')\n"
+        "from dawin_ray import terminal\n"
+        "with terminal.friendly(False):\n"
+        "    for i in range(100_000): terminal.echo(f'line {i}')\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.processes import DRIVER, Tries, job_file
 from tests.integration.test_signals import EXIT_SECONDS, NO_DUMP
+from tests.sockets import accepting
 
 pytestmark = pytest.mark.slow
 
@@ -63,27 +64,19 @@ def test_while_an_address_is_asked(small, datasets, tries, tmp_path, monkeypatch
     """One that answers and is no Ray: before ray.init, or in the midst of it."""
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # or Ray asks another address
     asked, kept = threading.Semaphore(0), []
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                kept.append(connection)
-                if says:
-                    connection.sendall(says + SETTINGS_HEARD)
-                asked.release()
+    def take(connection: socket.socket) -> None:
+        kept.append(connection)
+        if says:
+            connection.sendall(says + SETTINGS_HEARD)
+        asked.release()
 
-        threading.Thread(target=serve, daemon=True).start()
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with accepting(take) as address:
         job = job_file(small, tmp_path, datasets, compute={"engine": "ray", "address": address})
         process = tries.start(DRIVER, "", 0, job)
         for _ in range(2 if says else 1):  # Ray asks after the run has
             assert asked.acquire(timeout=120)
         time.sleep(0.5)
         assert_stops(process, number, tries, tmp_path / "run")
-        server.shutdown(socket.SHUT_RDWR)
     for connection in kept:
         connection.close()

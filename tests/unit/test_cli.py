@@ -14,8 +14,8 @@ from dawin_ray.stopping import EXIT_CODES, SAME_SECONDS
 
 WAITING = """
 import time
-from dawin_ray import cli
-with cli._friendly(False):
+from dawin_ray import terminal
+with terminal.friendly(False):
     try:
         print("ready", flush=True)
         for _ in range(600):  # a signal just before one long sleep would wait for its end

@@ -34,6 +34,7 @@ view
 job
 demo
 bench
+terminal
 cli
 __main__
 """

@@ -5,13 +5,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
 from dawin_ray.engine import ray_address, ray_cluster
 from dawin_ray.engine.ray_address import PREFACE, SETTINGS, check_answers, not_joined
 from dawin_ray.errors import UserError
+from tests.sockets import accepting
 
 
 @pytest.fixture
@@ -21,23 +21,14 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-@contextmanager
 def listening(answer: Callable[[socket.socket], None]):
     """The address of a server that does so with each connection, and then closes it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                with connection:
-                    answer(connection)
+    def answer_and_close(connection: socket.socket) -> None:
+        with connection:
+            answer(connection)
 
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-        server.shutdown(socket.SHUT_RDWR)  # or accept would wait on
+    return accepting(answer_and_close)
 
 
 def as_grpc(connection: socket.socket) -> None:

@@ -12,7 +12,6 @@ from dawin_ray.statistics.estimates import (
     above_threshold,
     calibrated_confidence,
     fine_bins,
-    isotonic,
 )
 
 
@@ -43,17 +42,7 @@ def test_bins_rise_with_confidence_and_are_fine():
     assert fine_bins(np.array([0, 1, 1 - 2**-24], np.float32)).tolist() == [0, FINE - 1, FINE - 3]
 
 
-def test_rising_values_are_those_of_an_independent_regression():
-    rng = np.random.default_rng(0)
-    values, weights = rng.random(60), rng.integers(1, 50, 60)
-    found, pooled = isotonic(values, weights)
-    whole = IsotonicRegression().fit_transform(np.arange(60), values, sample_weight=weights)
-    assert pooled.sum() == weights.sum()
-    np.testing.assert_allclose(found @ pooled, values @ weights)
-    np.testing.assert_allclose(found, np.unique(whole.round(12)))
-
-
-def test_calibrated_confidence_is_the_mean_of_that_regression():
+def test_calibrated_confidence_is_the_mean_of_an_isotonic_regression():
     (c, right), (there, _) = drawn(3_000, 0, 1.0, 0.5), drawn(500, 1, 0.0)
     bins, here = fine_bins(c), fine_bins(there)
     n, r = np.bincount(bins, minlength=FINE), np.bincount(bins[right], minlength=FINE)
