@@ -128,3 +128,13 @@ def test_a_run_without_tasks_does_not_ask_for_its_audit(tmp_path):
     run = write_run(tmp_path / "run", EXPERTS[3], {"one": True})
     assert not run.exists("audit.json")
     assert len(tables_of(Report.read(run))) == 1
+
+
+def test_the_mean_is_over_the_shifts_as_in_the_audit():
+    report = report_record(["a", "b"], dict.fromkeys(("inside", "one", "two"), True))
+    inside = replace(report.datasets[0], accuracy=dict.fromkeys(report.datasets[0].accuracy, 1.0))
+    report = replace(report, datasets=(inside, *report.datasets[1:]))
+    assert "mean of 3" in shown(report)
+    text = shown(replace(report, in_distribution="inside"))
+    (mean,) = [line for line in text.splitlines() if "mean of 2" in line]
+    assert mean.count("50.0") == 4

@@ -8,9 +8,10 @@ from statsmodels.stats.multitest import multipletests
 from dawin_ray.errors import UserError
 from dawin_ray.report import page
 from dawin_ray.report.audit import _adjusted, audit
-from dawin_ray.report.figures import Audit
+from dawin_ray.report.figures import ALPHA, Audit
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.words import answer_of, answers_of
+from dawin_ray.statistics import paired_differences
 from tests.unit.report.made import EXPERTS, LABELLED, job_of, write_run
 
 
@@ -146,3 +147,19 @@ def test_the_page_says_what_it_was_made_of(tmp_path):
     for part in ("ViT-B-32", "zero_shot.pt (sha256 abababababab…)", "<dd>fine_tuned.pt</dd>",
                  "entropy, K = 3", "float32, on cpu", "dawin_ray 0.1.7, torch 2.99"):  # fmt: skip
         assert part in made
+
+
+@pytest.mark.parametrize("incumbent", [None, "the first"])
+def test_intervals_of_means_hold_together_in_their_family(finished, experts, incumbent):
+    """Bonferroni over the family alone: an incumbent's interval is at the level itself."""
+    incumbent = experts[0] if incumbent else None
+    found = audit(asked(finished, incumbent))
+    rows = [row for row in found.labelled if row.dataset != "inside"]
+    primary = [incumbent] if incumbent else experts
+    others = [name for name in found.rivals if name not in primary]
+    for family in (primary, others):
+        for name in family:
+            counts = [(d.better, d.worse, d.n) for d in (row.differences[name] for row in rows)]
+            expected = paired_differences(counts, level=1 - ALPHA / len(family))
+            difference = found.suite.differences[name]
+            assert (difference.low, difference.high) == (expected.low, expected.high)
