@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 
@@ -151,12 +152,14 @@ def test_a_package_that_workers_lack_is_one_message(local_ray, tmp_path, where):
 
 
 def test_a_local_ray_listens_on_loopback_alone():
-    listening = [
-        connection.laddr
-        for process in psutil.Process().children(recursive=True)
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a worker that ends at this moment
+            listening += [
+                connection.laddr
+                for connection in process.net_connections(kind="inet")
+                if connection.status == psutil.CONN_LISTEN
+            ]
     assert listening
     assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
