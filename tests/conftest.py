@@ -25,6 +25,10 @@ from dawin_ray.models import clip
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
 
+# Ray runs its workers with a niceness of 15: beside tests that take the cores they would get a
+# thirtieth of one, and take minutes to start. Read when a Ray starts.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 
 # What every worker imports. In a new environment each would compile it, at the same time.
 LIBRARIES = ("open_clip", "ray.data", "moto.server", "scipy.stats", "sklearn.metrics",
