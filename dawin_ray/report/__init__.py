@@ -18,6 +18,7 @@ from dawin_ray.report.tally import ComputeReport, Report, Scored, alarms_of, sum
 
 __all__ = [
     "PAGE_FILES", "Audit", "ComputeReport", "FinishedRun", "Report", "Scored", "alarms_of",
-    "check_incumbent", "compare_runs", "comparison_json", "comparison_lines", "footer_of", "no_formula",
-    "read_predictions", "remake_reports", "summarise", "tables_of", "write_overview", "write_page",
+    "check_incumbent", "compare_runs", "comparison_json", "comparison_lines", "footer_of",
+    "no_formula", "read_predictions", "remake_reports", "summarise", "tables_of",
+    "write_overview", "write_page",
 ]  # fmt: skip

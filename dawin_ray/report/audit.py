@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dawin_ray.method import DAWIN, Method, Mixture
-from dawin_ray.report.action import action_of
+from dawin_ray.report.action import actions_of
 from dawin_ray.report.doctor import doubts_of, examine, unjudged
 from dawin_ray.report.figures import (
     ALPHA,
@@ -108,7 +108,7 @@ def audit(finished: FinishedRun) -> Audit:
         unjudged=unjudged(examined),
     )
     result = replace(result, replace_it=answer_of(result))
-    return replace(result, words=(action_of(result), *words_of(result)))
+    return replace(result, words=(" ".join(actions_of(result)), *words_of(result)))
 
 
 def families_of(finished: FinishedRun) -> tuple[tuple[str, ...], ...]:

@@ -15,6 +15,7 @@ import jinja2
 import dawin_ray
 from dawin_ray.method import DAWIN
 from dawin_ray.names import escaped
+from dawin_ray.report.action import actions_of
 from dawin_ray.report.audit import audit
 from dawin_ray.report.figures import ALPHA, Audit, ClassGain, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
@@ -126,12 +127,12 @@ def page_of(
         "legend": pictures.legend_of(found.experts),
         "datasets": {row.dataset: panels.of_dataset(row, found.experts) for row in found.datasets},
     }
-    action, *words = found.words
+    words = found.words[1:]  # the first has the actions
     answers = answers_of(found) if found.labelled else words[:2]
     against = against_others(found)
     return template(TEMPLATE).render(
         audit=found,
-        action=action,
+        actions=actions_of(found),
         answers=answers,
         words=[said for said in words[len(answers) :] if said not in against],
         against=against,

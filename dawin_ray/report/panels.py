@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy
@@ -42,8 +43,7 @@ def of_dataset(row: DatasetAudit, experts: Sequence[str]) -> list[Picture]:
             (
                 "Reliability",
                 "Accuracy over confidence; on the dotted line they are equal. Larger points have "
-                "more samples."
-                + (f" Not drawn: {alone}." if lone else ""),
+                "more samples." + (f" Not drawn: {alone}." if lone else ""),
                 partial(_reliability, row=row, experts=experts),
             ),
             (
@@ -195,7 +195,7 @@ def _risk(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _line(name: str, experts: Sequence[str]) -> dict[str, object]:
+def _line(name: str, experts: Sequence[str]) -> dict[str, Any]:
     dashes = dashes_of(experts)[name]
     style = (0, tuple(map(float, dashes.split()))) if dashes else "solid"
     return {"lw": OUR_WIDTH if name == DAWIN else THEIR_WIDTH, "linestyle": style}
