@@ -109,12 +109,12 @@ def legend_of(experts: Sequence[str]) -> list[Key]:
     ]
 
 
-def short(name: str) -> str:
-    """A name of at most LONGEST characters: long ones differ at their ends, if anywhere."""
-    if len(name) <= LONGEST:
+def short(name: str, longest: int = LONGEST) -> str:
+    """A name of at most so many characters: long ones differ at their ends, if anywhere."""
+    if len(name) <= longest:
         return name
-    head = LONGEST // 3
-    return f"{name[:head]}…{name[head + 1 - LONGEST :]}"
+    head = longest // 3
+    return f"{name[:head]}…{name[head + 1 - longest :]}"
 
 
 def draw(

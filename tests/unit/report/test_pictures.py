@@ -33,7 +33,7 @@ def test_each_expert_has_a_panel_of_coefficients(found, experts):
         else:
             assert titles == [f"Weight of {name}" for name in experts]
         if not row.labelled:
-            assert {f"DaWin = {name}" for name in experts} <= set(texts(drawn[-1].svg))
+            assert {*experts, "all experts", "no expert"} <= set(texts(drawn[-1].svg))
 
 
 def test_lines_are_told_apart_by_more_than_their_colour(experts):
