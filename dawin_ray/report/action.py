@@ -103,7 +103,8 @@ def _label_some(audit: Audit) -> str:
     which = f"some {wanted:,} samples{', as many of each data set' if len(apart) > 1 else ''}"
     if wanted > scored:
         which = f"all of these samples and some {_round(wanted - scored):,} more"
-    return f"{begin} Label {which}: they would show a gain of {100 * gain:.1f} points, if there is one."
+    worth = f"a gain of {100 * gain:.1f} points"
+    return f"{begin} Label {which}: they would show {worth}, if there is one."
 
 
 def _about(audit: Audit, name: str) -> str:
