@@ -15,7 +15,7 @@ import jinja2
 import dawin_ray
 from dawin_ray.method import DAWIN
 from dawin_ray.names import escaped
-from dawin_ray.report.action import actions_of
+from dawin_ray.report.action import actions_of, tone_of
 from dawin_ray.report.audit import audit
 from dawin_ray.report.figures import ALPHA, Audit, ClassGain, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
@@ -133,6 +133,7 @@ def page_of(
     return template(TEMPLATE).render(
         audit=found,
         actions=actions_of(found),
+        tone=tone_of(found),
         answers=answers,
         words=[said for said in words[len(answers) :] if said not in against],
         against=against,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dawin_ray.report.action import POWER, actions_of, labels_for, samples_for
+from dawin_ray.report.action import POWER, actions_of, labels_for, samples_for, tone_of
 from dawin_ray.report.audit import audit
 from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.figures import ALPHA, Audit, Difference, MeanDifference
@@ -60,7 +60,9 @@ def with_mean(audit: Audit, name: str, value: float, reach: float, says: str) ->
     ],
 )  # fmt: skip
 def test_it_follows_from_the_mean(asked, value, reach, says, expected):
-    assert actions_of(with_mean(asked, "sketch", value, reach, says)) == [expected]
+    audit = with_mean(asked, "sketch", value, reach, says)
+    assert actions_of(audit) == [expected]
+    assert tone_of(audit) == {"better": "yes", "worse": "no", NONE: ""}[says]
 
 
 def test_doubts_come_first_and_nothing_is_replaced_before(asked):
@@ -69,6 +71,7 @@ def test_doubts_come_first_and_nothing_is_replaced_before(asked):
     ]
     better = with_mean(asked, "sketch", 0.02, 0.01, "better")
     (one,) = actions_of(replace(better, doubts=tuple(doubts[:1])))
+    assert tone_of(replace(better, doubts=tuple(doubts))) == "doubted"
     assert one.startswith("Look at the doubt first (one), and replace nothing before: ")
     (two,) = actions_of(replace(better, doubts=tuple(doubts)))
     assert two.startswith("Look at the 2 doubts first (one and two), and replace nothing before")
