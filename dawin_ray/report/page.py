@@ -30,6 +30,7 @@ from dawin_ray.report.words import (
     shown_p,
     shown_percent,
     shown_points,
+    without_labels,
     words_of_tasks,
 )
 from dawin_ray.runs import (
@@ -128,7 +129,7 @@ def page_of(
         "datasets": {row.dataset: panels.of_dataset(row, found.experts) for row in found.datasets},
     }
     words = found.words[1:]  # the first has the actions
-    answers = answers_of(found) if found.labelled else words[:2]
+    answers = answers_of(found) if found.labelled else without_labels(found)
     against = against_others(found)
     return template(TEMPLATE).render(
         audit=found,

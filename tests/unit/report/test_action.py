@@ -11,6 +11,7 @@ from dawin_ray.report.audit import audit
 from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.figures import ALPHA, Audit, Difference, MeanDifference
 from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.page import write_page
 from dawin_ray.report.words import answer_of
 from dawin_ray.statistics import paired_differences
 from tests.unit.report.made import EXPERTS, LABELLED, write_run
@@ -167,3 +168,13 @@ def test_one_data_set_is_named(asked):
     row = replace(row, differences={**row.differences, "sketch": difference})
     alone = replace(asked, datasets=(row,), suite=None, in_distribution=None, doubts=())
     assert actions_of(alone) == ["Replace sketch with DaWin, which gains 5.0 points on one."]
+
+
+def test_a_run_of_no_rows_has_a_page(tmp_path):
+    run = write_run(tmp_path / "run", EXPERTS[2], {"one": False, "two": False}, rows=0)
+    found = write_page(run)
+    assert found.words[:2] == (
+        "Not shown: no data set has labels, so nothing here says whether DaWin is better. On no "
+        "sample does it answer otherwise than the experts.",
+        "No sample was scored.",
+    )
