@@ -136,11 +136,11 @@ PAGES = (
 
 
 @pytest.mark.skipif(bool(lacking()), reason=lacking())
-@pytest.mark.parametrize("other", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_axe_core_finds_nothing(browser, root, other):
-    """Light at a desk and dark on a phone; and the other way round."""
-    at_a_desk = browser.run("innerWidth") > 600
-    browser.show_as("light" if at_a_desk != other else "dark")
+@pytest.mark.parametrize("browser", ["phone", pytest.param("desk", marks=pytest.mark.slow)],
+                         indirect=True)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.slow)])
+def test_axe_core_finds_nothing(browser, root, scheme):
+    browser.show_as(scheme)
     browser.open(f"{root}/?token={TOKEN}")
     for path in PAGES:
         browser.open(f"{root}{path}".replace(" ", "%20"))
