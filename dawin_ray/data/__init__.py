@@ -14,7 +14,7 @@ from dawin_ray.data.chunks import (
 )  # fmt: skip
 from dawin_ray.data.class_order import in_order_of
 from dawin_ray.data.classes import (
-    KNOWN_SUBSETS, NAMED, NUMBERED, DatasetClasses, folder_way, folders_without_a_name, label_folders,
+    KNOWN_SUBSETS, NAMED, DatasetClasses, folder_way, folders_without_a_name, label_folders,
     named_folders, resolve_classes,
 )  # fmt: skip
 from dawin_ray.data.config import NO_TEXT, DatasetConfig
@@ -37,7 +37,7 @@ from dawin_ray.data.splits import SPLITS
 from dawin_ray.data.splitting import forecast, large_above, tasks_of
 
 __all__ = [
-    "FATAL", "FORMATS", "KNOWN_SUBSETS", "NAMED", "NO_TEXT", "NUMBERED", "SPLITS", "Chunk", "ChunkSummary",
+    "FATAL", "FORMATS", "KNOWN_SUBSETS", "NAMED", "NO_TEXT", "SPLITS", "Chunk", "ChunkSummary",
     "CountChunks", "CropCache", "DatasetClasses", "DatasetConfig", "DecodeImages", "Files", "Found",
     "GrowingFiles", "ImageDecoder", "Indexes", "Listing", "NoSuchSampleError", "ReadChunks",
     "Sample", "SamplesById", "Shard", "Slice", "Source", "Task", "cache_key", "check_address",

@@ -103,8 +103,8 @@ def draft_job(asked: Asked) -> Draft:
         heads = heads_beside(experts, places)
     choice = _choice(experts, places, heads)
     parts = _Parts(asked, experts, places, choice, heads, asked.run_dir or _run_dir(asked))
-    keys = _keys(parts)
     looks = _looks(parts)
+    keys = _keys(parts, looks)
     to_do = [f"fill in {key}: {wanted}" for key, wanted in to_fill_in(_plain(keys))]
     to_do += [f"{looked.place.name}: {fault}" for looked in looks for fault in looked.faults]
     doubts = [*experts.doubts, *parts.choice.doubts]
@@ -159,7 +159,7 @@ def _choice(experts: Experts, places: Sequence[Place], heads: Mapping[str, Head]
     return choice
 
 
-def _keys(parts: _Parts) -> list[Key]:
+def _keys(parts: _Parts, looks: Sequence[Looked]) -> list[Key]:
     experts = parts.experts
     model = [
         Key(name="architecture", value=experts.architecture, why=experts.why_architecture),
@@ -178,7 +178,7 @@ def _keys(parts: _Parts) -> list[Key]:
                 for expert in experts.experts
             ],
         ),
-        Key(name="datasets", value=[_of_set(place, parts) for place in parts.places]),
+        Key(name="datasets", value=[_of_set(looked, parts) for looked in looks]),
     ]
     if experts.base is not None:
         base = [Key(name="base", value=experts.base, why="as --base says")]
@@ -218,9 +218,11 @@ def _class_names(chosen: ClassList | str | None, why: str, parts: _Parts, of: st
     return [Key(name="class_names", value=parts.lists[chosen.names], why=why)]
 
 
-def _of_set(place: Place, parts: _Parts) -> list[Key]:
+def _of_set(looked: Looked, parts: _Parts) -> list[Key]:
+    place = looked.place
+    labels = f"labels: {looked.labels_from}"
     keys = [
-        Key(name="name", value=place.name, why=place.why),
+        Key(name="name", value=place.name, why=f"{place.why}; {labels}"),
         Key(name="path", value=place.config.path),
         Key(name="format", value=place.listing.format),
     ]
@@ -288,11 +290,12 @@ def _head(asked: Asked, doubts: Sequence[str], to_do: Sequence[str]) -> list[str
     lines = [
         "A draft by dawin-ray init: beside each value stands whence it came. The images that were "
         f"looked at, with the labels that were understood, are in {sheet}.",
-        f"Next: dawin-ray plan {shlex.quote(asked.out)}",
+        f"Next: dawin-ray plan {shlex.quote(asked.out)}; dawin-ray keys says what else a job may "
+        "have.",
     ]
     for title, items in (("To be done before it runs:", to_do), ("In doubt:", doubts)):
-        lines += ["-" * 3, title, *(f"* {item}" for item in items)] if items else []
-    return [*lines, "-" * 3] if doubts or to_do else lines
+        lines += ["", title, *(f"* {item}" for item in items)] if items else []
+    return lines
 
 
 def _sheet(out: str) -> str:

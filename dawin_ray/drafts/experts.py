@@ -191,7 +191,7 @@ def _architecture(found: Sequence[Outline], given: str | None) -> tuple[str, str
         )
         why = "the shapes of the checkpoints' tensors are those of none of open_clip's plain ViTs"
         return f"{FILL_IN}{what}", why, []
-    words = {word for one in found for word in words_of(one.address)}
+    words = {word for one in found for word in words_of("/".join(one.address.split("/")[-2:]))}
     plain = [name for name in names if not name.endswith(QUICK)]
     quick = [name for name in names if name.endswith(QUICK)]
     both = f"{plain[0] if plain else ''}{QUICK}" in quick

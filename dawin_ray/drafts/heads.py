@@ -1,4 +1,4 @@
-"""Heads in files beside experts that have none: `head_mnist.safetensors` is that of data set mnist."""
+"""Heads in files beside experts that have none: `head_mnist.safetensors` is data set mnist's."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from dawin_ray.data import (
     split_paths,
 )
 from dawin_ray.drafts.known import are_classes
-from dawin_ray.drafts.names import SPLIT_FOLDERS, name_of
+from dawin_ray.drafts.names import GENERAL, SPLIT_FOLDERS, name_of
 from dawin_ray.errors import UserError
 from dawin_ray.names import shown
 from dawin_ray.storage import join
@@ -201,8 +201,9 @@ def _sets_of_images(
     deepest = 0
     for folder in kinds:
         images = [name for name in of_folder[folder] if name.lower().endswith(suffixes)]
-        if any(name.count("/") == 1 for name in images):
-            return []  # a class folder
+        if any(name.count("/") == 1 for name in images):  # a class folder, or that of all
+            alone = len(of_folder) - ("" in of_folder) == 1 and folder.lower() in GENERAL
+            return [folder] if alone else []
         inner[folder] = {name.split("/")[1] for name in images}
         deepest = max(deepest, *(name.count("/") for name in images))
     within = set().union(*inner.values())

@@ -27,8 +27,9 @@ def name_of(address: str, taken: Collection[str], otherwise: str) -> str:
     Letters and digits of other scripts, which a name may not have, fall away; where nothing is
     left, or a reader of tables would take the rest for a number, `otherwise` goes before it.
     """
-    parts = [part for part in address.split("::")[-1].split("/") if not MAGIC.search(part)]
-    saying = [part for part in parts if part.lower() not in GENERAL and part.strip(".: ")]
+    path = address.split("::")[-1].partition("://")[2] or address
+    parts = [p for p in path.split("/") if p.strip(". ") and not MAGIC.search(p)]
+    saying = [part for part in parts if part.lower() not in GENERAL] or parts
     last = saying[-1] if saying else ""
     return unique(as_name(last, otherwise), taken)
 

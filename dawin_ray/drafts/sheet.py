@@ -27,17 +27,17 @@ WIDTH = MARGIN + SHOWN * (SIDE + MARGIN)
 
 def sheet_of(looks: Sequence[Looked]) -> bytes:
     """A PNG; a row of at most SHOWN images for each data set, its title above."""
-    font = _font()
+    letters = font()
     row = LINE + 6 + SIDE + 2 * LINE + MARGIN
     page = Image.new("RGB", (WIDTH, MARGIN + row * max(len(looks), 1)), PAPER)
     draw = ImageDraw.Draw(page)
     for i, looked in enumerate(looks):
         top = MARGIN + i * row
         title = f"{looked.place.name}: {looked.place.config.path}; labels: {looked.labels_from}"
-        draw.text((MARGIN, top), _fitting(title, WIDTH - 2 * MARGIN, font), TEXT, font)
+        draw.text((MARGIN, top), fitting(title, WIDTH - 2 * MARGIN, letters), TEXT, letters)
         for j, seen in enumerate(looked.seen):
             left = MARGIN + j * (SIDE + MARGIN)
-            _cell(page, draw, (left, top + LINE + 6), looked.named(seen.label), seen, font)
+            _cell(page, draw, (left, top + LINE + 6), looked.named(seen.label), seen, letters)
     buffer = io.BytesIO()
     page.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -50,12 +50,12 @@ def _cell(
     left, top = at
     if seen.image is None:
         draw.rectangle((left, top, left + SIDE, top + SIDE), outline=FRAME)
-        words = _fitting(seen.why_not, SIDE - 8, font)
+        words = fitting(seen.why_not, SIDE - 8, font)
         draw.text((left + 4, top + SIDE // 2), words, FAINT, font)
     else:
         image = _enlarged(seen.image)
         page.paste(image, (left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2))
-    draw.text((left, top + SIDE + 2), _fitting(label, SIDE, font), TEXT, font)
+    draw.text((left, top + SIDE + 2), fitting(label, SIDE, font), TEXT, font)
     draw.text((left, top + SIDE + 2 + LINE), _ending(seen.sample_id, SIDE, font), FAINT, font)
 
 
@@ -68,7 +68,7 @@ def _enlarged(image: Image.Image) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST)
 
 
-def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """As much of the beginning of a text as is so wide, on one line."""
     return _cut(escaped(text), width, font)
 
@@ -86,7 +86,7 @@ def _cut(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
     return f"{text}…"
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """DejaVu, which has the letters of many scripts, where matplotlib brings it."""
     spec = find_spec("matplotlib")
     folders = list(spec.submodule_search_locations or ()) if spec else []

@@ -19,7 +19,7 @@ from dawin_ray.names import escaped
 WIDTH = 100  # of a line of comment
 
 # Texts that need no quotes in any version of YAML: words and paths, and addresses.
-PLAIN = re.compile(r"[A-Za-z./][A-Za-z0-9_./+-]*(://[A-Za-z0-9_./+-]+)?")
+PLAIN = re.compile(r"(\.{0,2}/)*[A-Za-z][A-Za-z0-9_./+-]*(://[A-Za-z0-9_./+-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def scalar(value: Any) -> str:
     ['cats', '"no"', '"007"', '"1e5"', '"a\\\\nb"']
     """
     if isinstance(value, str):
-        if PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
+        if PLAIN.fullmatch(value) and value.lower() not in "yn" and yaml.safe_load(value) == value:
             return value
         text: str = yaml.safe_dump(value, default_style='"', width=float("inf"))
         return text.rstrip("\n")
@@ -52,12 +52,14 @@ def scalar(value: Any) -> str:
 def text_of(head: Sequence[str], keys: Sequence[Key]) -> str:
     """The whole file; `head` are sentences above it."""
     lines = [line for sentence in head for line in comment(sentence, "")]
-    return "\n".join([*lines, *_lines(keys, "")]) + "\n"
+    return "\n".join([*lines, "", *_lines(keys, "")]) + "\n"
 
 
 def comment(text: str, indent: str) -> list[str]:
     """A sentence as lines of comment."""
     begin = f"{indent}# "
+    if not text:
+        return [begin.rstrip()]
     return textwrap.wrap(
         " ".join(map(escaped, text.split(" "))), WIDTH,
         initial_indent=begin, subsequent_indent=begin,
