@@ -22,7 +22,7 @@ from dawin_ray.drafts.experts import Experts, look_at_experts
 from dawin_ray.drafts.heads import Head, heads_beside
 from dawin_ray.drafts.layout import Place, places_at
 from dawin_ray.drafts.names import name_of
-from dawin_ray.drafts.samples import Looked, look_at
+from dawin_ray.drafts.samples import Looked, heard, look_at
 from dawin_ray.drafts.sheet import sheet_of
 from dawin_ray.drafts.text import Key, text_of
 from dawin_ray.errors import UserError
@@ -245,13 +245,15 @@ def _looks(parts: _Parts) -> list[Looked]:
         part = parts.choice.parts.get(place.name)
         place = replace(place, config=place.config.model_copy(update={"classes": part}))
         faults, classes = [], None
-        try:
-            check_apart(parts.run_dir, "run_dir", place.config, place.listing)
-            classes = _classes(place, parts)
-        except UserError as error:
-            faults.append(str(error))
+        with heard() as doubts:
+            try:
+                check_apart(parts.run_dir, "run_dir", place.config, place.listing)
+                classes = _classes(place, parts)
+            except UserError as error:
+                faults.append(str(error))
         looked = look_at(place, classes, decoder)
         looked.faults += faults
+        looked.doubts += doubts
         looks.append(looked)
     return looks
 
