@@ -68,7 +68,7 @@ class Draft:
         """
         for address in self.files:
             _check_free(address, self.over)
-        for address, content in self.files.items():
+        for address, content in reversed(self.files.items()):  # the job file, when all is there
             write_whole(*filesystem(address, "file"), content)
 
 
@@ -152,6 +152,8 @@ def _choice(experts: Experts, places: Sequence[Place], heads: Mapping[str, Head]
         return choose(places, experts.classes)
     choice = Choice(why_model="each data set has a head of its own")
     for place in places:
+        if heads[place.name].classes is None:
+            continue
         of_set = choose([place], heads[place.name].classes)
         if of_set.of_model is not None:
             choice.of_sets[place.name] = of_set.of_model
@@ -199,7 +201,8 @@ def _of_heads(parts: _Parts) -> list[Key]:
                 why="some of the checkpoints were saved with a head, and others were not",
             )
         )
-    return keys + _class_names(choice.of_model, choice.why_model, parts, "")
+    names = _class_names(choice.of_model, choice.why_model, parts, "")
+    return [*keys, *(names or ([Key(why=choice.why_model)] if choice.why_model else []))]
 
 
 def _class_names(chosen: ClassList | str | None, why: str, parts: _Parts, of: str) -> list[Key]:
@@ -282,7 +285,7 @@ def _classes(place: Place, parts: _Parts) -> DatasetClasses | None:
 def _plain(value: Any) -> Any:
     """What the file holds, as plain values."""
     if isinstance(value, list) and value and isinstance(value[0], Key):
-        return {key.name: _plain(key.value) for key in value}
+        return {key.name: _plain(key.value) for key in value if key.name}
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 

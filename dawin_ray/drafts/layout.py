@@ -99,6 +99,9 @@ def _several(
     others: list[str] = []
     for folder in folders:
         path = join(address, folder)
+        if not _is_utf8(folder):
+            others.append(f"{shown(path)!r} is left out: its name is no UTF-8, as a job's is")
+            continue
         try:
             places += places_at(path, {*taken, *(place.name for place in places)}, head)
         except UserError as error:

@@ -24,10 +24,13 @@ PLAIN = re.compile(r"(\.{0,2}/)*[A-Za-z][A-Za-z0-9_./+-]*(://[A-Za-z0-9_./+-]+)?
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key of the job file, its value (or keys, or items that have some), and why it has that."""
+    """A key of the job file, its value (or keys, or items that have some), and why it has that.
 
-    name: str
-    value: Any
+    Without a name it is a comment and no more.
+    """
+
+    name: str = ""
+    value: Any = None
     why: str = ""
 
 
@@ -71,6 +74,8 @@ def _lines(keys: Sequence[Key], indent: str) -> Iterator[str]:
     for key in keys:
         if key.why:
             yield from comment(key.why, indent)
+        if not key.name:
+            continue
         if isinstance(key.value, list) and key.value and isinstance(key.value[0], Key):
             yield f"{indent}{key.name}:"
             yield from _lines(key.value, f"{indent}  ")

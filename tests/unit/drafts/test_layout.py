@@ -217,3 +217,11 @@ def test_all_folders_are_data_sets_though_some_were_not_looked_into(tmp_path, mo
 def test_a_path_that_is_a_command_is_refused():
     with pytest.raises(UserError, match="is a command"):
         at("pipe:cat x.tar")
+
+
+def test_a_name_that_a_job_cannot_have_is_left_out(tmp_path):
+    for name in ("digits", "\udc80"):
+        webdataset(tmp_path / name)
+    [place] = at(tmp_path)
+    assert place.name == "digits"
+    assert "\\x80' is left out: its name is no UTF-8" in place.doubts[0]
