@@ -114,6 +114,14 @@ def _several(
     return places
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _one(address: str, found: Found, taken: Collection[str], head: int | None) -> list[Place]:
     kinds = formats_in(found.files.names)
     name = name_of(address, taken, "set")
