@@ -30,6 +30,8 @@ TOKENIZERS = ("transformers", "tokenizers")  # of architectures with a text towe
 # A torch module with what its class has: `visual` with a `preprocess_cfg`, `logit_scale`, towers.
 OpenClipModel: TypeAlias = Any  # open_clip has no types
 
+OF_FILES: set[str] = set()  # open_clip's names for configs of files, in this process
+
 EMPTY_MODEL = "No pretrained weights loaded"  # begins open_clip's warning: we load them ourselves
 
 
@@ -69,6 +71,7 @@ def register(architecture: str, digest: str | None = None) -> str:
             path = Path(folder, f"{name}.json")
             path.write_text(json.dumps(config))
             clip.add_model_config(path)
+        OF_FILES.add(name)
     return name
 
 

@@ -378,8 +378,8 @@ def test_what_is_left_to_fill_in_is_named(small, tmp_path):
     with pytest.raises(UserError) as error:
         load_job(str(path))
     assert str(error.value).splitlines()[1:] == [
-        "  model.architecture: an open_clip name",
         "  datasets.0.head: {checkpoint: FILE}",
+        "  model.architecture: an open_clip name",
     ]
     given = [f"model.architecture={small.config}", "datasets.0.head={checkpoint: a.safetensors}"]
     assert load_job(str(path), given).model.architecture == small.config

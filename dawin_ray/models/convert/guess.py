@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dawin_ray.models import clip
+from dawin_ray.models.architecture import OF_FILES
 
 BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
 
@@ -23,7 +24,7 @@ def architectures(
     """
     return tuple(
         name
-        for name in sorted(clip.list_models())
+        for name in sorted(set(clip.list_models()) - OF_FILES)
         if fits(clip.get_model_config(name), tensors, quick_gelu)
     )
 

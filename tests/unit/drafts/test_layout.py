@@ -225,3 +225,14 @@ def test_a_name_that_a_job_cannot_have_is_left_out(tmp_path):
     [place] = at(tmp_path)
     assert place.name == "digits"
     assert "\\x80' is left out: its name is no UTF-8" in place.doubts[0]
+
+
+def test_splits_within_class_folders_are_found(tmp_path):
+    for name in ("apple", "pear"):
+        for split in ("train", "test"):
+            (tmp_path / name / split).mkdir(parents=True)
+            (tmp_path / name / split / "1.png").write_bytes(make_images(2)[1])
+    [place] = at(tmp_path)
+    assert place.config.path == f"{tmp_path}/*/test/**"
+    assert [*place.listing.files.names] == ["apple/test/1.png", "pear/test/1.png"]
+    assert place.listing.folders == ("apple", "pear")
