@@ -14,6 +14,8 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import fsspec
+
 from dawin_ray.data.finding import LocalFolder, below_local, find, is_pattern, take
 from dawin_ray.data.found import Found, leaves_out
 from dawin_ray.data.remote import Info, beside
@@ -43,7 +45,7 @@ def find_some(address: str, what: str) -> Found:
     """
     fs, path = filesystem(address, what)
     try:
-        if is_pattern(fs, path) or not fs.isdir(path):
+        if is_pattern(fs, path) or not _is_folder(fs, path):
             return find(address, what)
         found = Found(fs=fs, root=path, what=what, folder=True)
         level, listed = [_root(found)], 0
@@ -74,6 +76,13 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
         return list(items)
     last = len(items) - 1
     return [items[i * last // max(count - 1, 1)] for i in range(count)]
+
+
+def _is_folder(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Whether something lies below a path; s3fs would list all of a bucket for its answer."""
+    if hasattr(fs, "call_s3"):
+        return bool(first_entries(fs, path, 1)[0])
+    return bool(fs.isdir(path))
 
 
 def _root(found: Found) -> LocalFolder:
