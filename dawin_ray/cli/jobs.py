@@ -1,11 +1,10 @@
-"""The command `dawin-ray`. What is heavy is imported where it is used, so that help is instant."""
+"""What begins with a job file: run it, say what it would do, calibrate it; and the demo's."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-import dawin_ray
+from dawin_ray.cli.app import EXIT_DOUBT, EXIT_DRIFT, JobFile, Overrides, Verbose, app
 from dawin_ray.errors import UserError
 from dawin_ray.terminal import echo, friendly, show
 
@@ -23,52 +22,6 @@ if TYPE_CHECKING:
     from dawin_ray.report import Report
 
 PEEKED = 64  # samples that plan --peek looks at, where no number is given
-
-EXIT_DIFFERENT = 1  # what verify finds
-
-EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
-
-EXIT_DOUBT = 4  # with --fail-on-doubt, likewise
-
-app = typer.Typer(
-    help="Score image data sets with dynamically interpolated CLIP models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-JobFile = Annotated[str, typer.Argument(help="The job file, local or at any fsspec address.")]
-
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value, such as compute.batch_size=64")
-]
-
-
-class Suite(StrEnum):
-    """The suites of the demo."""
-
-    shifts = "shifts"
-    tasks = "tasks"
-
-
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks.")]
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"dawin-ray {dawin_ray.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit."),
-    ] = False,
-) -> None:
-    """Score image data sets with dynamically interpolated CLIP models."""
 
 
 @app.command()
@@ -123,76 +76,6 @@ def run(  # noqa: PLR0913  # each is an option of the command
             sys.exit(EXIT_DOUBT)
 
 
-@app.command()
-def verify(
-    run_dir: Annotated[str, typer.Argument(help="A finished run.")],
-    sample: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the samples to score again.")
-    ] = 0.001,
-    verbose: Verbose = False,
-) -> None:
-    """Recount and rehash a finished run, and score a part of it again. Exit code 1: it differs."""
-    with friendly(verbose):
-        from dawin_ray.job import verify as differences_of
-
-        differences = differences_of(run_dir, sample)
-        for difference in differences:
-            echo(difference)
-        if differences:
-            echo(f"{run_dir}: {len(differences)} differences", err=True)
-            sys.exit(EXIT_DIFFERENT)
-        echo(f"{run_dir} is what its manifest says.")
-
-
-@app.command()
-def report(
-    run_dirs: Annotated[list[str], typer.Argument(help="Finished runs; the first is the base.")],
-    thumbnails: Annotated[
-        int, typer.Option(min=0, help="Example images of each cluster and outcome in the page.")
-    ] = 0,
-    out: Annotated[Path | None, typer.Option(help="Where a comparison goes, as JSON.")] = None,
-    verbose: Verbose = False,
-) -> None:
-    """Make the reports of finished runs again from their Parquet files, and compare the runs."""
-    with friendly(verbose):
-        from dawin_ray.report import (
-            compare_runs,
-            comparison_json,
-            comparison_lines,
-            remake_reports,
-        )
-        from dawin_ray.runs import PAGE, RunDirectory
-        from dawin_ray.storage import join
-
-        runs = [RunDirectory.at(address) for address in run_dirs]
-        for run in runs:
-            echo(remake_reports(run.address, thumbnails))
-            echo(f"report  {join(run.address, PAGE)}")
-        if len(runs) > 1:
-            rows = compare_runs(runs)
-            echo(comparison_lines(rows, runs[0].address))
-            if out is not None:
-                out.write_text(comparison_json(rows))
-
-
-@app.command()
-def view(
-    run_dirs: Annotated[list[str], typer.Argument(help="Finished runs.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 0,
-    verbose: Verbose = False,
-) -> None:
-    """Show finished runs in a browser on this machine: filters, images, SQL, exports. Read-only."""
-    with friendly(verbose), suppress(KeyboardInterrupt):  # the way to end it
-        try:
-            from dawin_ray.view import serve
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"dawin-ray view wants {error.name}, which is not installed: "
-                "pip install 'dawin_ray[view]'."
-            ) from error
-        serve(run_dirs, port, echo)
-
-
 class _Peeking(TyperCommand):
     """A command whose --peek may stand without a number."""
 
@@ -238,30 +121,6 @@ def plan(
 
 
 @app.command()
-def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A checkpoint as you have it.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
-    base: Annotated[
-        str | None, typer.Option(help="The model that an adapter, or a tower alone, is over.")
-    ] = None,
-    part: Annotated[
-        str | None, typer.Option(help="Which of several state dicts in the file, such as ema.")
-    ] = None,
-    verbose: Verbose = False,
-) -> None:
-    """Take the tensors out of a pickled model, running none of it; rename; merge a LoRA adapter."""
-    with friendly(verbose):
-        from dawin_ray.models import convert_checkpoint
-
-        found = convert_checkpoint(source, target, base=base, part=part)
-        echo(f"{target}: {found.tensors} tensors, {found.bytes / 1e6:.1f} MB")
-        if found.classes is not None:
-            echo(f"head of {found.classes} classes")
-        if found.architectures:
-            echo(f"model.architecture: {' or '.join(found.architectures)}")
-
-
-@app.command()
 def calibrate(
     job_file: JobFile,
     overrides: Overrides = None,
@@ -303,6 +162,13 @@ def calibrate(
         echo(f"written       {out}; a job applies it: coefficient: {{calibration: {out}}}")
 
 
+class Suite(StrEnum):
+    """The suites of the demo."""
+
+    shifts = "shifts"
+    tasks = "tasks"
+
+
 @app.command()
 def demo(
     suite: Annotated[
@@ -324,65 +190,6 @@ def demo(
             Suite.tasks: (write_tasks_job, Path("runs/tasks")),
         }[suite]
         _score(load_job(str(write(out or folder))))
-
-
-@app.command()
-def keys(
-    name: Annotated[str, typer.Argument(help="Only this key and what is in it.")] = "",
-) -> None:
-    """Print every key of the job file: type, default and meaning."""
-    with friendly(verbose=False):
-        from dawin_ray.keys import matching, text_of
-
-        for key in matching(name):
-            echo(text_of(key))
-
-
-@app.command()
-def bench(  # noqa: PLR0913  # each is an option of the command
-    architecture: Annotated[str, typer.Option(help="An open_clip name or config.")] = "ViT-B-32",
-    experts: Annotated[int, typer.Option(min=2)] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    batch: Annotated[int, typer.Option(min=1)] = 64,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
-    images: Annotated[int, typer.Option(min=1, help="Images of the whole job.")] = 2_000,
-    precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "float32,bfloat16",
-    sections: Annotated[
-        str, typer.Option(help="Comma-separated.")
-    ] = "models,rank,data,mixture,job,saved,memory,scale",
-    store: Annotated[
-        str, typer.Option(help="Of scale: s3://bucket/folder at AWS_ENDPOINT_URL.")
-    ] = "",
-    out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("runs/bench.json"),
-    verbose: Verbose = False,
-) -> None:
-    """Measure what the method costs on this machine; every figure as a ratio."""
-    with friendly(verbose):
-        from dawin_ray.bench import BenchConfig, line_of, measure, write
-
-        config = BenchConfig(
-            architecture=architecture,
-            experts=experts,
-            device=device,
-            batch=batch,
-            rounds=rounds,
-            images=images,
-            precisions=tuple(precisions.split(",")),
-            sections=tuple(sections.split(",")),
-            store=store,
-        )
-        result = measure(config, lambda figure: echo(line_of(figure)))
-        write(result, out)
-        echo(f"machine  {result['machine']}\nwritten  {out}")
-
-
-def main() -> None:
-    """The entry point of the console command."""
-    for stream in (sys.stdout, sys.stderr):
-        # a terminal that cannot show a character is no reason to end a run
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    app()
 
 
 def _score(job: Job, restart: bool = False, log: str = "") -> Report:
