@@ -36,12 +36,13 @@ STEP = 0.05  # the axis ends at multiples of it
 STYLE = """
 .card { fill: #fff; stroke: #d9dfe5 } text { fill: #1d2329; font: 13px system-ui, sans-serif }
 .title { font-size: 17px; font-weight: 600 } .soft { fill: #55606b } .doubt { fill: #b3261e }
-.ours { font-weight: 600 } line { stroke: #55606b } .axis { stroke: #d9dfe5 } circle { fill: #55606b }
-line.ours { stroke: #c02e34; stroke-width: 2 } circle.ours { fill: #c02e34 }
+line { stroke: #55606b } circle { fill: #55606b } .axis { stroke: #d9dfe5 }
+text.ours { font-weight: 600 } line.ours { stroke: #c02e34; stroke-width: 2 }
+circle.ours { fill: #c02e34 }
 @media (prefers-color-scheme: dark) {
 .card { fill: #12161a; stroke: #36404a } text { fill: #e4e8ec } .soft { fill: #9aa6b2 }
-.doubt { fill: #ff8a80 } line, circle { stroke: #9aa6b2 } .axis { stroke: #36404a } circle { fill: #9aa6b2 }
-line.ours, circle.ours { stroke: #ff8a80 } circle.ours { fill: #ff8a80 } }
+.doubt { fill: #ff8a80 } line { stroke: #9aa6b2 } circle { fill: #9aa6b2 }
+.axis { stroke: #36404a } line.ours { stroke: #ff8a80 } circle.ours { fill: #ff8a80 } }
 """
 
 

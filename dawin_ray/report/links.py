@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
-ATTRIBUTE = "data-look"  # becomes `href`
-
-UNSERVED, SERVED = "data-unserved", "data-served hidden"  # words for the one and the other place
+# What stands in a page, and what the explorer makes of it. Names in a page are escaped, so that none
+# has a tag.
+SERVED = {
+    "<a data-look=": "<a href=",
+    "<p data-unserved": "<p hidden",
+    "<p data-served hidden": "<p",
+}
 
 ALL, NONE, ALONE = 0, 1, 2  # of the cells of an audit; the last, with M > 2, is several
 
@@ -31,3 +35,10 @@ def look_at_cell(dataset: str, cell: int, experts: Sequence[str], **more: object
         wrong = ",".join(name for name in experts if name != right)
         return look(dataset=dataset, right=right, wrong=wrong, **more)
     return look(dataset=dataset, experts="several", **more)
+
+
+def served(page: str) -> str:
+    """A page as the explorer shows it: its figures are links, and its words say so."""
+    for written, shown in SERVED.items():
+        page = page.replace(written, shown)
+    return page

@@ -5,6 +5,7 @@ Made from the run's files alone; made again they are the same.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -167,6 +168,7 @@ def template(name: str) -> jinja2.Template:
         "points": shown_points,
         "p": shown_p,
         "number": shown_number,
+        "argument": shlex.quote,
     }
     environment.globals |= {
         "kinds": KINDS,

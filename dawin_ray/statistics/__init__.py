@@ -25,7 +25,7 @@ from dawin_ray.statistics.sums import floats_of
 __all__ = [
     "BINS", "CLASS_PRIOR", "COVERAGES", "FLAT_RANGE", "KINDS", "LEVEL", "MAX_BINS", "RESAMPLES",
     "Confusions", "Crops", "Distribution", "DriftConfig", "DriftReport", "DriftStatistic",
-    "Estimated", "Estimates", "Interval", "ReferenceRows", "Rows", "ScoredRows", "Sketch", "Summary", "accuracy",
-    "distance", "distributions_of", "drift_of", "estimates_of", "floats_of", "hashes_of", "holm",
-    "mcnemar", "paired_differences", "paired_gains", "shrunk", "sum_of_hashes",
+    "Estimated", "Estimates", "Interval", "ReferenceRows", "Rows", "ScoredRows", "Sketch",
+    "Summary", "accuracy", "distance", "distributions_of", "drift_of", "estimates_of", "floats_of",
+    "hashes_of", "holm", "mcnemar", "paired_differences", "paired_gains", "shrunk", "sum_of_hashes",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ EXPERTS = {
     "none": "no expert right",
     "one": "one expert right",
     "some": "some, not all right",
+    "several": "several, not all right",
     "any": "at least one right",
     "all": "all experts right",
 }
@@ -122,6 +123,7 @@ class Choice:
                 "none": "experts_right = 0",
                 "one": "experts_right = 1",
                 "some": f"experts_right BETWEEN 1 AND {len(run.experts) - 1}",
+                "several": f"experts_right BETWEEN 2 AND {len(run.experts) - 1}",
                 "any": "experts_right > 0",
                 "all": f"experts_right = {len(run.experts)}",
             }[self.experts]
