@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from dawin_ray.report.figures import Audit
-from dawin_ray.report.pictures import INK, PALETTE, draw
+from dawin_ray.report.pictures import INK, PALETTE, draw, short
 
 CELL = (0.66, 0.36)  # inches
 
@@ -43,8 +43,8 @@ def of_weights(audit: Audit) -> str | None:
                     axes.add_patch(Rectangle(frame, 0.92, 0.88, fill=False, ec=INK, lw=1.4))
         axes.set_xlim(-0.5, len(experts) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xticks(range(len(experts)), experts, rotation=35, ha="right")
-        axes.set_yticks(range(len(rows)), [row.dataset for row in rows])
+        axes.set_xticks(range(len(experts)), map(short, experts), rotation=35, ha="right")
+        axes.set_yticks(range(len(rows)), [short(row.dataset) for row in rows])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("expert")
@@ -53,4 +53,6 @@ def of_weights(audit: Audit) -> str | None:
         margin + cell * count
         for margin, cell, count in zip(MARGINS, CELL, (len(experts), len(rows)), strict=True)
     )
-    return draw("weights", [panel], (size[0], size[1]))
+    told = "; ".join(f"{row.dataset}: {row.preferred}" for row in rows)
+    label = f"Mean weight of each expert on each task. The largest is that of, on {told}"
+    return draw("weights", [panel], (size[0], size[1]), label=label)

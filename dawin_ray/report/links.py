@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
-# What stands in a page, and what the explorer makes of it. Names in a page are escaped, so that none
-# has a tag.
+# What stands in a page, and what the explorer makes of it. Names in a page are escaped, so that
+# none of them has a tag.
 SERVED = {
     "<a data-look=": "<a href=",
     "<p data-unserved": "<p hidden",

@@ -15,6 +15,7 @@ import jinja2
 
 import dawin_ray
 from dawin_ray.method import DAWIN
+from dawin_ray.names import escaped
 from dawin_ray.report import by_class, links
 from dawin_ray.report.audit import Audited, audited
 from dawin_ray.report.by_class import ByClass
@@ -24,8 +25,9 @@ from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.provenance import provenance_of
 from dawin_ray.report.tally import Report
 from dawin_ray.report.tasks import task_table
-from dawin_ray.report.thumbnails import FIRST, Sheet, sheet
+from dawin_ray.report.thumbnails import Sheet, sheets_of
 from dawin_ray.report.words import (
+    against_others,
     answers_of,
     shown_number,
     shown_p,
@@ -76,7 +78,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with in a sp
 
 
 def write_page(
-    run: RunDirectory, thumbnails: int = 0, summaries: Mapping[str, Summary] | None = None
+    run: RunDirectory,
+    thumbnails: int = 0,
+    summaries: Mapping[str, Summary] | None = None,
+    incumbent: str | None = None,
 ) -> Audit:
     """Audit a run whose Parquet files are complete, and write page, JSON and tables.
 
@@ -84,12 +89,13 @@ def write_page(
     given are made of the Parquet files.
 
     With `thumbnails`, the page shows as many example images of each cluster and outcome; the data
-    must be where they were.
+    must be where they were. The question is asked about `incumbent`, or about the job's own.
 
     Raises:
-        UserError: it is no run with predictions, or its manifest was changed.
+        UserError: it is no run with predictions, or has no such incumbent, or its manifest was
+            changed.
     """
-    finished = FinishedRun.of(run, summaries)
+    finished = FinishedRun.of(run, summaries).asked_about(incumbent)
     if sealed := run.exists(MANIFEST):
         Manifest.read(run)  # nothing is written over one that was changed
     whole = audited(finished)
@@ -99,7 +105,7 @@ def write_page(
         run.write_text(join(CSV, f"{name}.csv"), csv_of(frame))
     configure(finished.job.storage_options)
     sheets = {
-        d.name: sheet(d, *finished.first_rows(d.name, FIRST), thumbnails)
+        d.name: sheets_of(finished, d, thumbnails)
         for d in finished.job.datasets
         if thumbnails and d.name in finished.datasets
     }
@@ -120,7 +126,8 @@ def page_of(
     sheets: Mapping[str, Sequence[Sheet]],
 ) -> str:
     """The page, whole: no script, no request. `sheets` are example images by data set."""
-    from dawin_ray.report import pictures  # drawing takes memory, and is what a run does last
+    # drawing takes memory, and is what a run does last
+    from dawin_ray.report import panels, pictures
     from dawin_ray.report.heat import of_weights
 
     found = whole.audit
@@ -128,15 +135,20 @@ def page_of(
         "suite": pictures.of_suite(found),
         "robustness": pictures.of_robustness(found),
         "weights": of_weights(found),
-        "datasets": {
-            row.dataset: pictures.of_dataset(row, found.experts) for row in found.datasets
-        },
+        "legend": pictures.legend_of(found.experts),
+        "datasets": {row.dataset: panels.of_dataset(row, found.experts) for row in found.datasets},
     }
+    action, *words = found.words
+    answers = answers_of(found) if found.labelled else words[:2]
+    against = against_others(found)
     return template(TEMPLATE).render(
         audit=found,
         by_class=whole.by_class,
         limits={"pairs": by_class.PAGE_PAIRS, "csv_pairs": by_class.MOST_PAIRS},
-        answers=answers_of(found) if found.labelled else found.words[:1],
+        action=action,
+        answers=answers,
+        words=[said for said in words[len(answers) :] if said not in against],
+        against=against,
         provenance=provenance,
         task_words=words_of_tasks(found),
         tasks=task_table(found),
@@ -168,6 +180,7 @@ def template(name: str) -> jinja2.Template:
         "points": shown_points,
         "p": shown_p,
         "number": shown_number,
+        "line": escaped,
         "argument": shlex.quote,
     }
     environment.globals |= {
