@@ -16,7 +16,7 @@ from dawin_ray.method import DAWIN, EVEN
 from dawin_ray.names import escaped
 from dawin_ray.report.figures import Audit, Difference, MeanDifference
 from dawin_ray.report.tally import Report
-from dawin_ray.report.words import SAID, shown_percent, shown_points
+from dawin_ray.report.words import shown_percent, shown_points
 from dawin_ray.statistics import Interval
 
 WIDTH, MARGIN = 640, 20  # units of the picture, as are all sizes here
@@ -58,8 +58,8 @@ class Row:
 def card_of(found: Audit, report: Report) -> str:
     """The card of a run, as SVG."""
     rows = list(_rows(found))
-    about, answer = _about(found, report), _answer(found, rows)
-    drawn, y = list(_head(found, report, about, answer)), MARGIN + TITLE + SMALL
+    about, answer = _about(found, report), _lines(found.words[0] if found.words else "")
+    drawn, y = list(_head(found, report, about)), MARGIN + TITLE + SMALL
     for line in answer:
         y += SMALL
         drawn.append(_text(MARGIN, y, line))
@@ -84,10 +84,10 @@ def card_of(found: Audit, report: Report) -> str:
     )
 
 
-def _head(found: Audit, report: Report, about: str, answer: Sequence[str]) -> Iterator[str]:
+def _head(found: Audit, report: Report, about: str) -> Iterator[str]:
     """Title and description for who does not see the card, and its first two lines."""
     name = short(report.run_dir.rstrip("/").rpartition("/")[2] or report.run_dir, SHOWN_RUN)
-    words = short(" ".join([about, *answer, *found.words[:1]]), SHOWN_DESCRIPTION)
+    words = short(" ".join([f"{about}.", *found.words[:2]]), SHOWN_DESCRIPTION)
     yield f'<title id="name">{_plain(f"DaWin: {name}")}</title>'
     yield f'<desc id="about">{_plain(words)}</desc>'
     yield _text(MARGIN, MARGIN + 14, f"DaWin: {name}", "title")
@@ -126,23 +126,6 @@ def _rows(found: Audit) -> Iterator[Row]:
     names = dict.fromkeys([DAWIN, *found.primary, *found.experts, EVEN])
     for name in [name for name in names if name in accuracy][:MOST_ROWS]:
         yield Row(name=name, accuracy=accuracy[name], gain=gains.get(name))
-
-
-def _answer(found: Audit, rows: Sequence[Row]) -> list[str]:
-    """The answer in a sentence, in lines."""
-    if not rows:
-        return _lines(found.words[0] if found.words else "")
-    by_name = {row.name: row.gain for row in rows}
-    asked = {name: gain.says for name in found.primary if (gain := by_name.get(name))}
-    parts = []
-    for says, words in SAID.items():
-        names = [name for name, said in asked.items() if said == says]
-        if names:
-            parts.append(f"{words} against {', '.join(short(n, SHOWN_NAME) for n in names)}")
-    begin = ""
-    if found.replace_it is not None:
-        begin = f"Replace {short(str(found.incumbent), SHOWN_NAME)}: {found.replace_it}. "
-    return _lines(f"{begin}DaWin has {'; '.join(parts)}.")
 
 
 def _doubts(found: Audit) -> list[str]:
