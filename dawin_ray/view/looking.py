@@ -10,6 +10,7 @@ from typing import Any
 from dawin_ray.view.database import Database, literal, name_of
 from dawin_ray.view.filters import Choice
 from dawin_ray.view.opened import OpenedRun
+from dawin_ray.view.places import Window, ordered
 
 PER_PAGE = 48  # images
 
@@ -115,9 +116,11 @@ def samples(
 ) -> Page:
     """Samples of a choice from the `first` one on. Raises QueryError."""
     sql = f"{choice.sql(run, OF_TILES)}\nLIMIT {count + 1} OFFSET {first}"
-    found = database.query(sql, count)
+    found = ordered(database, run, choice, Window(first=first, count=count + 1), OF_TILES)
+    found = found or database.query(sql, count + 1)
     shown = f"{choice.sql(run, OF_TILES)}\nLIMIT {count} OFFSET {first}"
-    return Page(rows=found.dicts(), more=found.more, sql=shown, seconds=found.seconds)
+    rows = found.dicts()
+    return Page(rows=rows[:count], more=len(rows) > count, sql=shown, seconds=found.seconds)
 
 
 def one(database: Database, run: OpenedRun, dataset: str, sample_id: str) -> Row | None:
