@@ -17,7 +17,6 @@ from dawin_ray.report.words import (
     harmed,
     judged_by,
     judged_rows,
-    shown_points,
 )
 
 POWER = 0.8  # with which a difference that is real is found by the samples that are asked for
@@ -27,21 +26,26 @@ WANTED_GAIN = 0.02  # of accuracy, which labels should be able to show where the
 # Times as many samples: for a difference that would need more, nobody scores them.
 WORTH_WHILE = 100
 
+LEAST_MORE = 0.1  # of the samples: fewer more of them are no plan, when as many showed nothing
 
-def action_of(audit: Audit) -> str:
-    """One or a few sentences; about the incumbent, or about each expert where none is named."""
+
+def actions_of(audit: Audit) -> list[str]:
+    """A sentence or more each; about the incumbent, or about each expert where none is named.
+
+    What is to be done first is the first of them.
+    """
     if audit.doubts:
-        return _look_first(audit)
+        return [_look_first(audit)]
     if not audit.labelled:
-        return _label_some(audit)
+        return [_label_some(audit)]
     if audit.incumbent is not None:
-        return _about(audit, audit.incumbent)
+        return [_about(audit, audit.incumbent)]
     answers = {name: _sought(audit, name) for name in audit.experts}
     if len(audit.experts) > FEW_EXPERTS:
         return _about_many(audit, answers)
     order = ("no", "yes", "not shown")  # what would harm comes first
     names = sorted(audit.experts, key=lambda name: order.index(answers[name]))
-    return " ".join(_about(audit, name) for name in names)
+    return [_about(audit, name) for name in names]
 
 
 def samples_for(difference: Difference | MeanDifference, tests: int) -> float:
@@ -109,55 +113,65 @@ def _about(audit: Audit, name: str) -> str:
     """Whether to replace a method with DaWin, and why."""
     answer, harms = answer_to(audit, name), harmed(audit, name)
     where, difference = _where(audit), _least(audit, name)
-    points = shown_points(difference, " points")
-    on = both([f"{dataset} ({shown_points(d, ' points')})" for dataset, d in harms])
-    if answer == "yes" and not harms:
-        return f"Replace {name} with DaWin, which gains {points} {where}."
+    points, on = f"{_points(difference)} points {where}", _on(harms)
     if answer == "yes":
-        return f"Replace {name} with DaWin, which gains {points} {where}, but it harms on {on}."
+        but = f", but harms on {on}" if harms else ""
+        return f"Replace {name} with DaWin, which gains {points}{but}."
     if answer == "no":
         most = f", and harms on {on}" if audit.suite is not None and harms else ""
-        return f"Do not replace {name}: DaWin loses, {points} {where}{most}."
+        return f"Do not replace {name}: DaWin loses {points}{most}."
     if harms:
-        return f"Do not replace {name}: DaWin harms on {on}, and {where} no gain is shown."
-    return f"Not shown: {_what_would_show(audit, name, difference, where)}"
-
-
-def _what_would_show(
-    audit: Audit, name: str, difference: Difference | MeanDifference, where: str
-) -> str:
-    found = f"DaWin's difference to it, {shown_points(difference, ' points')} {where},"
+        return f"Do not replace {name}: DaWin harms on {on}, and no gain is shown {where}."
     if difference.value <= 0:
-        return f"keep {name}. {found} is not significant, and no gain that more samples would show."
+        return (
+            f"Not shown: keep {name}. DaWin has no gain {where} "
+            f"({_points(difference, '+')} points) that more samples would show."
+        )
     factor = samples_for(difference, len(audit.primary))
     if factor > WORTH_WHILE:
-        return f"keep {name}. {found} is too small for {WORTH_WHILE} times as many samples to show."
+        return (
+            f"Not shown: keep {name}. DaWin's gain, {points}, is too small for {WORTH_WHILE} times "
+            f"as many samples to show."
+        )
     names = audit.suite.datasets if audit.suite else [row.dataset for row in judged_rows(audit)]
     scored = sum(row.labelled for row in audit.labelled if row.dataset in names)
-    more = _round(max(factor - 1, 0.1) * scored)
+    more = _round(max(factor - 1, LEAST_MORE) * scored)
     return (
-        f"score some {more:,} more samples with labels before you replace {name}. {found} would "
-        f"be significant then, if it is real."
+        f"Not shown: score some {more:,} more samples with labels before you replace {name}. "
+        f"DaWin's gain, {points}, would be significant then, if it is real."
     )
 
 
-def _about_many(audit: Audit, answers: dict[str, str]) -> str:
+def _on(harms: Sequence[tuple[str, Difference]]) -> str:
+    """Where it harms, and how much."""
+    first, *others = [(dataset, _points(found, "+")) for dataset, found in harms] or [("", "")]
+    named = [f"{first[0]} ({first[1]} points)", *(f"{name} ({lost})" for name, lost in others)]
+    return both(named)
+
+
+def _points(difference: Difference | MeanDifference, sign: str = "") -> str:
+    """The figure alone: its interval stands in the sentences below. Without `sign` its size."""
+    value = 100 * difference.value
+    shown = f"{value:+.1f}" if sign else f"{abs(value):.1f}"
+    return shown.replace("-", "\N{MINUS SIGN}")
+
+
+def _about_many(audit: Audit, answers: dict[str, str]) -> list[str]:
     """The experts by what to do about them; each is named in the table."""
     of = {a: [n for n in answers if answers[n] == a] for a in ("no", "yes", "not shown")}
     count, where = len(answers), _where(audit)
     if len(of["yes"]) == count:
         least = min(answers, key=lambda name: _least(audit, name).value)
-        points = shown_points(_least(audit, least), " points")
-        return (
+        return [
             f"Replace any of the {count} experts with DaWin: it gains on each {where}, the least "
-            f"on {least} ({points})."
-        )
+            f"on {least} ({_points(_least(audit, least))} points)."
+        ]
     said = {
         "no": "Do not replace {}: DaWin loses or harms.",
         "yes": f"Replace {{}} with DaWin, which gains {where}.",
         "not shown": "Against {} nothing is shown.",
     }
-    return " ".join(said[a].format(_some(names, count)) for a, names in of.items() if names)
+    return [said[a].format(_some(names, count)) for a, names in of.items() if names]
 
 
 def _some(names: Sequence[str], count: int) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dawin_ray.method import DAWIN, Method, Mixture
-from dawin_ray.report.action import action_of
+from dawin_ray.report.action import actions_of
 from dawin_ray.report.by_class import ByClass
 from dawin_ray.report.doctor import doubts_of, examine, unjudged
 from dawin_ray.report.figures import (
@@ -129,7 +129,7 @@ def audited(finished: FinishedRun) -> Audited:
         unjudged=unjudged(examined),
     )
     result = replace(result, replace_it=answer_of(result))
-    result = replace(result, words=(action_of(result), *words_of(result)))
+    result = replace(result, words=(" ".join(actions_of(result)), *words_of(result)))
     return Audited(audit=result, by_class=by_class)
 
 

@@ -14,6 +14,7 @@ from html import escape
 import dawin_ray
 from dawin_ray.method import DAWIN, EVEN
 from dawin_ray.names import escaped
+from dawin_ray.report.action import actions_of
 from dawin_ray.report.figures import Audit, Difference, MeanDifference
 from dawin_ray.report.tally import Report
 from dawin_ray.report.words import shown_percent, shown_points
@@ -24,7 +25,7 @@ TITLE, SMALL, ROW = 26, 19, 24  # heights of lines
 FROM, TO, FIGURES = 190, 360, 380  # where intervals are drawn, and where the figures begin
 
 MOST_ROWS = 12
-MOST_LINES = 4  # of a sentence
+MOST_LINES = 5  # of what is said
 
 SHOWN_NAME = 24  # characters, as SHOWN_RUN
 SHOWN_RUN = 44
@@ -58,9 +59,9 @@ class Row:
 def card_of(found: Audit, report: Report) -> str:
     """The card of a run, as SVG."""
     rows = list(_rows(found))
-    about, answer = _about(found, report), _lines(found.words[0] if found.words else "")
+    about = _about(found, report)
     drawn, y = list(_head(found, report, about)), MARGIN + TITLE + SMALL
-    for line in answer:
+    for line in [part for action in actions_of(found) for part in _lines(action)][:MOST_LINES]:
         y += SMALL
         drawn.append(_text(MARGIN, y, line))
     for line in _doubts(found):

@@ -17,6 +17,7 @@ import dawin_ray
 from dawin_ray.method import DAWIN
 from dawin_ray.names import escaped
 from dawin_ray.report import by_class, links
+from dawin_ray.report.action import actions_of
 from dawin_ray.report.audit import Audited, audited
 from dawin_ray.report.by_class import ByClass
 from dawin_ray.report.card import card_of
@@ -138,14 +139,14 @@ def page_of(
         "legend": pictures.legend_of(found.experts),
         "datasets": {row.dataset: panels.of_dataset(row, found.experts) for row in found.datasets},
     }
-    action, *words = found.words
+    words = found.words[1:]  # the first has the actions
     answers = answers_of(found) if found.labelled else words[:2]
     against = against_others(found)
     return template(TEMPLATE).render(
         audit=found,
         by_class=whole.by_class,
         limits={"pairs": by_class.PAGE_PAIRS, "csv_pairs": by_class.MOST_PAIRS},
-        action=action,
+        actions=actions_of(found),
         answers=answers,
         words=[said for said in words[len(answers) :] if said not in against],
         against=against,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy
@@ -18,6 +19,7 @@ from dawin_ray.report.pictures import (
     INK,
     OURS,
     PALETTE,
+    PANEL,
     Panel,
     Picture,
     colours_of,
@@ -26,6 +28,10 @@ from dawin_ray.report.pictures import (
     short,
 )
 from dawin_ray.report.words import shown_number, shown_percent
+
+LONGEST = 16  # characters of a name beside a panel, of which half is the panel's
+
+LINE = 0.19  # inches of height that a name takes
 
 LONE = 1  # samples of a bin whose accuracy is 0 or 1 whatever the method
 
@@ -60,11 +66,19 @@ def of_dataset(row: DatasetAudit, experts: Sequence[str]) -> list[Picture]:
                 )
             )
     else:
-        found.append(("Who agrees", "", partial(_agreement, row=row, experts=experts)))
+        caption = (
+            "DaWin with each expert and with none of them, and all experts with each other; the "
+            "colours are theirs."
+        )
+        found.append(("Who agrees", caption, partial(_agreement, row=row, experts=experts)))
+    size = (PANEL[0], max(PANEL[1], 0.6 + LINE * (2 + len(experts))))
     return [
         Picture(
             svg=draw(
-                f"{row.dataset}, {i}", [panel], label=f"{title}, {row.dataset}. {_told(row, title)}"
+                f"{row.dataset}, {i}",
+                [panel],
+                size,
+                label=f"{title}, {row.dataset}. {_told(row, title)}",
             ),
             title=title,
             caption=caption,
@@ -150,7 +164,7 @@ def _spreads(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
             axes.plot([first, third], [y, y], color=colour, lw=5, solid_capstyle="butt", alpha=0.6)
             axes.plot(median, y, "o", color=colour, ms=5)
         axes.plot(means_KM[:, y], np.full(len(means_KM), y), "|", color=INK, ms=9)
-    axes.set_yticks(range(len(experts)), map(short, experts))
+    axes.set_yticks(range(len(experts)), [short(name, LONGEST) for name in experts])
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("coefficient")
@@ -194,7 +208,7 @@ def _risk(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _line(name: str, experts: Sequence[str]) -> dict[str, object]:
+def _line(name: str, experts: Sequence[str]) -> dict[str, Any]:
     dashes = dashes_of(experts)[name]
     style = (0, tuple(map(float, dashes.split()))) if dashes else "solid"
     return {"lw": OUR_WIDTH if name == DAWIN else THEIR_WIDTH, "linestyle": style}
@@ -204,7 +218,7 @@ def _class_gains(axes: Axes, row: DatasetAudit) -> None:
     assert row.classes is not None, "only of labelled data sets"
     both = [*row.classes.gains, *reversed(row.classes.losses)]
     shown = list({found.index: found for found in both}.values())[::-1]
-    names = [short(_name(found.name, found.index)) for found in shown]
+    names = [short(_name(found.name, found.index), LONGEST) for found in shown]
     gains = [100 * found.shrunk_gain for found in shown]
     axes.barh(range(len(shown)), gains, color=[PALETTE[2] if g > 0 else OURS for g in gains])
     axes.set_yticks(range(len(shown)), names)
@@ -218,9 +232,9 @@ def _name(name: str | None, index: int) -> str:
 
 def _agreement(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
     found, colours = row.agreement, colours_of(experts)
-    bars = [("all experts agree", found.all_agree, GREY)]
-    bars += [(f"DaWin = {short(n)}", found.dawin_with.get(n, 0), colours[n]) for n in experts]
-    bars.append(("DaWin = none", found.dawin_with_none, OURS))
+    bars = [("all experts", found.all_agree, GREY)]
+    bars += [(short(n, LONGEST), found.dawin_with.get(n, 0), colours[n]) for n in experts]
+    bars.append(("no expert", found.dawin_with_none, OURS))
     axes.barh(range(len(bars)), [100 * b[1] for b in bars], color=[b[2] for b in bars])
     axes.set_yticks(range(len(bars)), [b[0] for b in bars])
     axes.set_xlim(0, 100)

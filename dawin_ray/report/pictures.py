@@ -66,6 +66,9 @@ SHOWN_KINDS = {
 }  # fmt: skip
 
 SHARE_TICKS = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999])
+SHARE_STEPS = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # of narrow ranges
+
+ENOUGH_TICKS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +109,12 @@ def legend_of(experts: Sequence[str]) -> list[Key]:
     ]
 
 
-def short(name: str) -> str:
-    """A name of at most LONGEST characters: long ones differ at their ends, if anywhere."""
-    if len(name) <= LONGEST:
+def short(name: str, longest: int = LONGEST) -> str:
+    """A name of at most so many characters: long ones differ at their ends, if anywhere."""
+    if len(name) <= longest:
         return name
-    head = LONGEST // 3
-    return f"{name[:head]}…{name[head + 1 - LONGEST :]}"
+    head = longest // 3
+    return f"{name[:head]}…{name[head + 1 - longest :]}"
 
 
 def draw(
@@ -205,8 +208,9 @@ def of_batches(dataset: str, batches: Sequence[Report]) -> list[Picture]:
         axes.tick_params(labelsize=8)
         axes.set_xlim(-0.5, len(rows) - 0.5)
         axes.set_xticks(ticks, names, fontsize=8)
-        for label, side in zip(axes.get_xticklabels(), _sides(len(ticks)), strict=True):
-            label.set_horizontalalignment(side)  # a day at an end keeps out of its neighbour's
+        if len(ticks) > 1:  # days at the ends keep out of their neighbour's room
+            axes.get_xticklabels()[0].set_horizontalalignment("left")
+            axes.get_xticklabels()[-1].set_horizontalalignment("right")
 
     def statistic(points: Sequence[tuple[int, DriftStatistic]], axes: Axes) -> None:
         x = [x for x, _ in points]
@@ -244,10 +248,6 @@ def _title_of(first: DriftStatistic) -> str:
     if not first.quantity:
         return SHOWN_KINDS[first.kind]
     return f"{first.quantity} of {first.of}, {KINDS[first.kind]}"
-
-
-def _sides(count: int) -> list[str]:
-    return {1: ["center"], 2: ["left", "right"]}.get(count, ["left", "center", "right"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,10 +290,11 @@ def of_robustness(audit: Audit) -> Robustness | None:
             axes.plot(*points.T, "o-", color=INK, alpha=0.6, ms=4)
         for name, mark, colour, size in reversed(marks):
             axes.plot(*at(name), mark, color=colour, ms=size)
-        low, high = min(axes.get_xlim()[0], axes.get_ylim()[0]), axes.get_xlim()[1]
-        axes.plot([low, high], [low, high], ":", color=GREY, lw=1)
-        _share_axis(axes.xaxis, axes.get_xlim())
-        _share_axis(axes.yaxis, axes.get_ylim())
+        wide, high = axes.get_xlim(), axes.get_ylim()
+        axes.axline((0, 0), slope=1, ls=":", color=GREY, lw=1)
+        axes.set(xlim=wide, ylim=high)  # where the methods are, be that line there or not
+        _share_axis(axes.xaxis, wide)
+        _share_axis(axes.yaxis, high)
         axes.set_xlabel(f"accuracy on {short(inside.dataset)}, %")
         axes.set_ylabel("mean over the shifts, %")
 
@@ -303,7 +304,11 @@ def of_robustness(audit: Audit) -> Robustness | None:
     ]
     if curve:
         legend.append(Key(name="static interpolation", colour="currentColor"))
-    legend.append(Key(name="as good on both", colour=GREY, dashes="2 2"))
+    x, y = zip(
+        *(at(name) for name in {*(n for n, *_ in marks), *(n for _, n in curve)}), strict=True
+    )
+    if max(min(x), min(y)) < min(max(x), max(y)):  # otherwise that line is out of sight
+        legend.append(Key(name="as good on both", colour=GREY, dashes="2 2"))
     told = ", ".join(
         f"{audit.shown[name]} {shown_percent(inside.methods[name].accuracy.value)} and "
         f"{shown_percent(suite.accuracy[name].value)}"
@@ -324,12 +329,14 @@ def _polygon(marker: str) -> str:
     """One of matplotlib's marks, as the points of an SVG polygon."""
     style = MarkerStyle(marker)
     scale = 13 if marker == "*" else 9
-    corners = style.get_path().transformed(style.get_transform()).to_polygons()[0]
-    return " ".join(f"{scale * x:.1f},{-scale * y:.1f}" for x, y in corners)
+    corners = np.asarray(style.get_path().transformed(style.get_transform()).to_polygons()[0])
+    return " ".join(f"{scale * x:.1f},{-scale * y:.1f}" for x, y in corners.tolist())
 
 
 def _share_axis(axis: Axis, limits: tuple[float, float]) -> None:
-    inside = [t for t in SHARE_TICKS if limits[0] <= logit(t) <= limits[1]]
-    if len(inside) < 2:  # a narrow range has ticks of its own
-        inside = np.round(expit(np.linspace(*limits, 5)[1:-1]), 3).clip(0.001, 0.999)
-    axis.set_ticks([logit(t) for t in inside], [f"{100 * t:g}" for t in inside])
+    low, high = expit(limits)
+    for ticks in (SHARE_TICKS, *(np.arange(step, 1, step) for step in SHARE_STEPS)):
+        inside = [float(t) for t in ticks if low <= t <= high]
+        if len(inside) >= ENOUGH_TICKS:
+            break
+    axis.set_ticks([logit(t) for t in inside], [f"{100 * t:.4g}" for t in inside])

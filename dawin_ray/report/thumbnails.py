@@ -122,10 +122,10 @@ def sheets_of(finished: FinishedRun, config: DatasetConfig, count: int) -> list[
 def thumbnail_of(
     rows: Rows, place: int, names: Sequence[str], sample_id: str, uri: str
 ) -> Thumbnail:
-    """An image with its label, all answers, by the classes' names where there are some, and weights."""
+    """An image with its label and all answers, by the names of classes if there are some."""
 
     def shown(index: int) -> str:
-        return names[index] if index < len(names) else f"class {index}"
+        return names[index] if index < len(names) else str(index)
 
     label = int(rows.label[place])
 

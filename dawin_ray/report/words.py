@@ -60,7 +60,7 @@ def shown_p(value: float | None) -> str:
 
 
 def words_of(audit: Audit) -> list[str]:
-    """What the figures allow to say, behind `action_of` them; nothing beyond them."""
+    """What the figures allow to say, behind `actions_of` them; nothing beyond them."""
     if not audit.labelled:
         return _without_labels(audit) + words_of_tasks(audit)
     return [
