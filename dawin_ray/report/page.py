@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -112,7 +113,7 @@ def write_page(
     }
     report = Report.read(run)
     origin = provenance_of(finished, report)
-    run.write_text(PAGE, page_of(whole, report, run.address, origin, sheets))
+    run.write_text(PAGE, page_of(found, report, run.address, origin, sheets, whole.by_class))
     run.write_text(CARD, card_of(found, report))
     if sealed:
         reseal(run, PAGE_FILES)
@@ -120,18 +121,20 @@ def write_page(
 
 
 def page_of(
-    whole: Audited,
+    found: Audit,
     report: Report,
     address: str,
     provenance: Mapping[str, str],
     sheets: Mapping[str, Sequence[Sheet]],
+    classes: Mapping[str, ByClass] = MappingProxyType({}),
 ) -> str:
-    """The page, whole: no script, no request. `sheets` are example images by data set."""
+    """The page, whole: no script, no request. By data set `sheets` are example images, `classes`
+    the figures of each class.
+    """
     # drawing takes memory, and is what a run does last
     from dawin_ray.report import panels, pictures
     from dawin_ray.report.heat import of_weights
 
-    found = whole.audit
     drawn = {
         "suite": pictures.of_suite(found),
         "robustness": pictures.of_robustness(found),
@@ -144,7 +147,7 @@ def page_of(
     against = against_others(found)
     return template(TEMPLATE).render(
         audit=found,
-        by_class=whole.by_class,
+        by_class=classes,
         limits={"pairs": by_class.PAGE_PAIRS, "csv_pairs": by_class.MOST_PAIRS},
         actions=actions_of(found),
         answers=answers,
