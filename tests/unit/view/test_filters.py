@@ -1,6 +1,7 @@
 """Each filter leaves what its words say, by the columns themselves; links reproduce a view."""
 
 import itertools
+from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import duckdb
@@ -160,6 +161,11 @@ def test_rows_of_a_second_run_are_its_own(run_dir):
     both = open_runs([run_dir, run_dir])
     assert "samples_2" in Choice(run="1").sql(both[1])
     assert looking.overview(Database(both), both[1], Choice(run="1")).count == 3 * COUNT
+
+
+def test_several_of_three_experts_is_neither_one_nor_all():
+    of_three = SimpleNamespace(experts=("a", "b", "c"))
+    assert Choice(experts="several").where(of_three) == ["experts_right BETWEEN 2 AND 2"]
 
 
 @pytest.mark.parametrize("query", [q for q in CHOICES if {"right", "merged", "experts"} & keys(q)])
