@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ PER_PAGE = 48  # images
 MAX_CELLS = 6  # experts up to which every combination of right and wrong is a cell of its own
 
 MAX_GROUPS = 100_000
+
+FEW = 1_000  # samples that are fetched to be counted
 
 PAIRS = 100  # confusions, the most frequent first
 
@@ -59,24 +61,67 @@ class Page:
 
 def overview(database: Database, run: OpenedRun, choice: Choice) -> Overview:
     """Counts of a choice, by one look at the rows. Raises QueryError."""
-    exact = len(run.experts) <= MAX_CELLS
     bits = [f"(expert_prediction[{i + 1}] = label)::INTEGER" for i in range(len(run.experts))]
     code = " + ".join(f"{1 << i} * {bit}" for i, bit in enumerate(bits))
     sql = (
-        f"SELECT merged_right, {code if exact else 'experts_right'} AS experts, cluster, "
+        f"SELECT merged_right, {code if _exact(run) else 'experts_right'} AS experts, cluster, "
         f"count(*) AS n{choice.source(run)}\nGROUP BY ALL"
     )
     found = database.query(sql, MAX_GROUPS)
+    return _overview(run, choice, found.rows, found.seconds)
+
+
+def look(database: Database, run: OpenedRun, choice: Choice, first: int) -> tuple[Overview, Page]:
+    """Counts of a choice, and its samples from the `first` one on. Raises QueryError.
+
+    To find a part of an id, all ids are read. Where few have it, they are read once: the counts are
+    those of the rows that were found.
+    """
+    if not choice.id or choice.key:
+        return overview(database, run, choice), samples(database, run, choice, first)
+    sql = choice.sql(run, OF_TILES)
+    found = database.query(f"{sql}\nLIMIT {FEW + 1}", FEW)
+    if found.more:
+        return overview(database, run, choice), samples(database, run, choice, first)
+    rows, after = found.dicts(), first + PER_PAGE
+    counted = [(row["merged_right"], _code(run, row), row["cluster"], 1) for row in rows]
+    page = Page(
+        rows=rows[first:after],
+        more=len(rows) > after,
+        sql=f"{sql}\nLIMIT {PER_PAGE} OFFSET {first}",
+        seconds=0.0,  # of the same statement
+    )
+    return _overview(run, choice, counted, found.seconds), page
+
+
+def _exact(run: OpenedRun) -> bool:
+    """Whether each combination of experts that are right is a cell."""
+    return len(run.experts) <= MAX_CELLS
+
+
+def _code(run: OpenedRun, row: Row) -> int | None:
+    """Who is right of a row, as `overview` has it."""
+    if row["experts_right"] is None or not _exact(run):
+        right: int | None = row["experts_right"]
+        return right
+    answers = enumerate(row["expert_prediction"])
+    return sum(1 << i for i, answer in answers if answer == row["label"])
+
+
+def _overview(
+    run: OpenedRun, choice: Choice, counted: Sequence[tuple[Any, ...]], seconds: float
+) -> Overview:
+    """Of counts by whether the merged model is right, which experts are, and cluster."""
     outcomes: Counter[tuple[bool, int]] = Counter()
     clusters: Counter[int] = Counter()
-    for merged, experts, cluster, n in found.rows:
+    for merged, experts, cluster, n in counted:
         if merged is not None and experts is not None:
             outcomes[merged, experts] += n
         if cluster is not None:
             clusters[cluster] += n
-    cell = _combination if exact else _count
+    cell = _combination if _exact(run) else _count
     return Overview(
-        count=sum(row[-1] for row in found.rows),
+        count=sum(row[-1] for row in counted),
         outcomes=tuple(
             cell(run, choice, merged, experts, n)
             for (merged, experts), n in sorted(outcomes.items(), key=lambda item: -item[1])
@@ -85,7 +130,7 @@ def overview(database: Database, run: OpenedRun, choice: Choice) -> Overview:
             Cell(words=str(k), count=clusters[k], choice=choice.but(cluster=str(k)))
             for k in sorted(clusters)
         ),
-        seconds=found.seconds,
+        seconds=seconds,
     )
 
 

@@ -112,6 +112,29 @@ def test_of_many_experts_the_right_ones_are_counted(database, run, monkeypatch):
         assert looking.overview(database, run, cell.choice).count == cell.count, cell.words
 
 
+@pytest.mark.parametrize("few", [1, 1_000])
+@pytest.mark.parametrize("cells", [1, 6])
+def test_what_few_ids_have_is_counted_as_it_was_found(database, run, monkeypatch, few, cells):
+    monkeypatch.setattr(looking, "FEW", few)
+    monkeypatch.setattr(looking, "MAX_CELLS", cells)
+    monkeypatch.setattr(looking, "PER_PAGE", 5)
+    for choice in (Choice(id="1"), Choice(id="0", merged="wrong"), Choice(id="nowhere")):
+        for first in (0, 5, 500):
+            found, page = looking.look(database, run, choice, first)
+            plain = looking.overview(database, run, choice)
+            assert found.count == plain.count
+            for kind in ("outcomes", "clusters"):
+                ours, theirs = (
+                    {cell.words: (cell.count, cell.choice) for cell in getattr(o, kind)}
+                    for o in (found, plain)
+                )
+                assert ours == theirs
+            expected = looking.samples(database, run, choice, first, 5)
+            assert (page.rows, page.more, page.sql) == (
+                expected.rows, expected.more, expected.sql,
+            )  # fmt: skip
+
+
 def test_confusions_are_the_counts_of_the_pairs(database, run, rows):
     found, _, _ = looking.confusions(database, run, Choice(dataset="tars"))
     for pair in found:
