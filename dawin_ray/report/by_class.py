@@ -302,8 +302,8 @@ def _pairs_of(summary: Summary) -> tuple[dict[str, Pairs], int]:
     pairs = {}
     for i, name in enumerate(who):
         both = np.stack([label, sample.answer[kept, i]])
-        distinct, n = np.unique(both, axis=1, return_counts=True)
-        pairs[name] = Pairs.of(*distinct, n)
+        (labels, answers), n = np.unique(both, axis=1, return_counts=True)
+        pairs[name] = Pairs.of(labels, answers, n)
     return pairs, len(label)
 
 

@@ -219,15 +219,10 @@ def _of_before(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not {"counts.both", "counts.size", "counts.class_right", "sample.entropy"} <= {*arrays}:
         return arrays  # damaged
     rows, experts = arrays["sample.entropy"].shape
-    parts = {
-        "crops": Crops.of(None, None, np.zeros(0, dtype=np.int64)),
-        "confusions": Confusions.uncounted(int(arrays["counts.size"][1])),
-    }
-    unknown = {
-        f"{part}.{f.name}": getattr(found, f.name)
-        for part, found in parts.items()
-        for f in fields(found)
-    }
+    crops = Crops.of(None, None, np.zeros(0, dtype=np.int64))
+    pairs = Confusions.uncounted(int(arrays["counts.size"][1]))
+    unknown = {f"crops.{f.name}": getattr(crops, f.name) for f in fields(crops)}
+    unknown |= {f"confusions.{f.name}": getattr(pairs, f.name) for f in fields(pairs)}
     unknown |= {
         "counts.fine": np.zeros((3, len(arrays["counts.both"]), FINE), dtype=np.int64),
         "counts.class_both": np.zeros_like(arrays["counts.class_right"]),

@@ -192,10 +192,10 @@ class Database:
                 f"CREATE VIEW {name_of('rejects', run.number)} AS "
                 f"SELECT * FROM {_reading(run.files['rejects'])}"
             )
-        for kind, extra in (("samples", ""), (PLACED, PLACE)):
+        for view, extra in (("samples", ""), (PLACED, PLACE)):
             rows = rows_of(run, run.files["predictions"], extra)
             self._connection.execute(
-                f"CREATE VIEW {name_of(kind, run.number)} AS {samples_of(run, rows)}"
+                f"CREATE VIEW {name_of(view, run.number)} AS {samples_of(run, rows)}"
             )
         classes = name_of("classes", run.number)
         self._connection.execute(f"CREATE TABLE {classes} (dataset TEXT, class INTEGER, name TEXT)")

@@ -77,18 +77,18 @@ def look(database: Database, run: OpenedRun, choice: Choice, first: int) -> tupl
     To find a part of an id, all ids are read. Where few have it, they are read once: the counts are
     those of the rows that were found.
     """
-    if not choice.id or choice.key:
-        return overview(database, run, choice), samples(database, run, choice, first)
-    sql = choice.sql(run, OF_TILES)
-    found = database.query(f"{sql}\nLIMIT {FEW + 1}", FEW)
-    if found.more:
-        return overview(database, run, choice), samples(database, run, choice, first)
+    found = None
+    if choice.id and not choice.key:
+        found = database.query(f"{choice.sql(run, OF_TILES)}\nLIMIT {FEW + 1}", FEW)
+    if found is None or found.more:
+        page = samples(database, run, choice, first, PER_PAGE)
+        return overview(database, run, choice), page
     rows, after = found.dicts(), first + PER_PAGE
     counted = [(row["merged_right"], _code(run, row), row["cluster"], 1) for row in rows]
     page = Page(
         rows=rows[first:after],
         more=len(rows) > after,
-        sql=f"{sql}\nLIMIT {PER_PAGE} OFFSET {first}",
+        sql=f"{choice.sql(run, OF_TILES)}\nLIMIT {PER_PAGE} OFFSET {first}",
         seconds=0.0,  # of the same statement
     )
     return _overview(run, choice, counted, found.seconds), page

@@ -30,11 +30,13 @@ def report_of(run: OpenedRun, batch: str = "") -> str:
     Raises:
         UserError: there is no such batch; the report is not there, or not as it was sealed.
     """
-    of_batch = run.batches.get(batch)
-    if of_batch is None and batch:
-        raise UserError(f"There is no batch {escaped(batch)!r}; see the table of batches.")
-    folder = RunDirectory.at(run.address) if of_batch is None else of_batch.run
-    sealed = (SeriesManifest if of_batch is None else Manifest).read(folder)
+    if batch and batch not in run.batches:
+        raise UserError(
+            f"There is no batch {escaped(batch)!r}; the run's report has a table of them."
+        )
+    folder = run.batches[batch].run if batch else RunDirectory.at(run.address)
+    of_series = folder.batch is None and folder.grows()
+    sealed = (SeriesManifest if of_series else Manifest).read(folder)
     pages = [o for o in sealed.outputs if o.path.rpartition("/")[2] == PAGE]
     try:
         [page] = pages
