@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from dawin_ray.report import page
+from dawin_ray.report.audit import audited
 from dawin_ray.report.doubts import Doubt
+from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.tally import Report
 from dawin_ray.report.thumbnails import Said, Sheet, Thumbnail
 from tests.unit.access import lacking, pictures, unfold, unreadable, violations
@@ -48,7 +50,9 @@ def with_everything(root) -> str:
     drift = {"one": drift_record(EXPERTS[2])}
     report = replace(Report.read(run), drift=drift)
     found = replace(found, doubts=(doubt,))
-    return page.page_of(found, report, HOSTILE, {"made of": HOSTILE}, sheets)
+    classes = audited(FinishedRun.of(run)).by_class
+    named = {name: replace(of_set, names=[HOSTILE] * 5) for name, of_set in classes.items()}
+    return page.page_of(found, report, HOSTILE, {"made of": HOSTILE}, sheets, named)
 
 
 def with_long_names(root, count: int) -> str:
