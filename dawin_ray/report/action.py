@@ -100,13 +100,11 @@ def _label_some(audit: Audit) -> str:
     gain = min(WANTED_GAIN, mean / 2)
     wanted = _round(labels_for(mean, gain, len(names)))
     scored = sum(row.rows for row in audit.datasets)
+    which = f"some {wanted:,} samples{', as many of each data set' if len(apart) > 1 else ''}"
     if wanted > scored:
-        return f"{begin} Label all of these samples, and score some {wanted - scored:,} more."
-    spread = ", as many of each data set" if len(apart) > 1 else ""
-    return (
-        f"{begin} Label some {wanted:,} samples{spread}: they would show a gain of "
-        f"{100 * gain:.1f} points, if there is one."
-    )
+        which = f"all of these samples and some {_round(wanted - scored):,} more"
+    worth = f"a gain of {100 * gain:.1f} points"
+    return f"{begin} Label {which}: they would show {worth}, if there is one."
 
 
 def _about(audit: Audit, name: str) -> str:
@@ -144,9 +142,9 @@ def _about(audit: Audit, name: str) -> str:
 
 def _on(harms: Sequence[tuple[str, Difference]]) -> str:
     """Where it harms, and how much."""
-    first, *others = [(dataset, _points(found, "+")) for dataset, found in harms] or [("", "")]
-    named = [f"{first[0]} ({first[1]} points)", *(f"{name} ({lost})" for name, lost in others)]
-    return both(named)
+    units = [" points", *[""] * len(harms)]
+    named = zip(harms, units, strict=False)
+    return both([f"{name} ({_points(found, '+')}{unit})" for (name, found), unit in named])
 
 
 def _points(difference: Difference | MeanDifference, sign: str = "") -> str:

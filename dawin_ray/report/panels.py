@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from dawin_ray.method import DAWIN, FEW_EXPERTS
 from dawin_ray.names import escaped
 from dawin_ray.report.audit import HISTOGRAM_BINS
-from dawin_ray.report.figures import Bin, Components, DatasetAudit
+from dawin_ray.report.figures import Components, DatasetAudit
 from dawin_ray.report.pictures import (
     GREY,
     INK,
@@ -38,100 +39,109 @@ LONE = 1  # samples of a bin whose accuracy is 0 or 1 whatever the method
 OUR_WIDTH, THEIR_WIDTH = 2.0, 1.4  # of DaWin's and the experts' lines, in points
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Sketch:
+    """A picture to be drawn: `told` has its figures for who cannot see it."""
+
+    title: str
+    caption: str
+    told: str
+    panel: Panel
+
+
 def of_dataset(row: DatasetAudit, experts: Sequence[str]) -> list[Picture]:
     """Coefficients with their mixture; with labels calibration, risk-coverage and classes too."""
-    found: list[tuple[str, str, Panel]] = _of_coefficients(row, experts)
-    if row.labelled:
-        lone = sum(b.n for score in _shown(row, experts).values() for b in score if b.n <= LONE)
-        alone = f"{lone:,} sample{'s' if lone > 1 else ''} alone in a bin of a method"
-        found += [
-            (
-                "Reliability",
-                "Accuracy over confidence; on the dotted line they are equal. Larger points have "
-                "more samples." + (f" Not drawn: {alone}." if lone else ""),
-                partial(_reliability, row=row, experts=experts),
-            ),
-            (
-                "Errors among the most confident",
-                "Share of wrong answers, where only so many of the most confident are taken.",
-                partial(_risk, row=row, experts=experts),
-            ),
-        ]
-        if row.classes is not None:
-            found.append(
-                (
-                    f"Classes: gain over {row.best_expert}",
-                    "Shrunk to the overall gain where a class has few samples.",
-                    partial(_class_gains, row=row),
-                )
-            )
-    else:
-        caption = (
-            "DaWin with each expert and with none of them, and all experts with each other; the "
-            "colours are theirs."
-        )
-        found.append(("Who agrees", caption, partial(_agreement, row=row, experts=experts)))
+    found = _of_coefficients(row, experts)
+    found += _of_labels(row, experts) if row.labelled else [_of_agreement(row, experts)]
     size = (PANEL[0], max(PANEL[1], 0.6 + LINE * (2 + len(experts))))
     return [
         Picture(
             svg=draw(
                 f"{row.dataset}, {i}",
-                [panel],
+                [sketch.panel],
                 size,
-                label=f"{title}, {row.dataset}. {_told(row, title)}",
+                label=f"{sketch.title}, {row.dataset}. {sketch.told}",
             ),
-            title=title,
-            caption=caption,
+            title=sketch.title,
+            caption=sketch.caption,
         )
-        for i, (title, caption, panel) in enumerate(found)
+        for i, sketch in enumerate(found)
     ]
 
 
-def _told(row: DatasetAudit, title: str) -> str:
-    """The picture's figures, for who cannot see it; the tables have the others."""
-    if title == "Reliability":
-        told = {name: score.ece for name, score in row.methods.items() if name in _own(row)}
-        return "Expected calibration errors: " + _listed(told)
-    if title.startswith("Errors"):
-        told = {name: score.aurc for name, score in row.methods.items() if name in _own(row)}
-        return "Mean error over all coverages: " + _listed(told)
-    if title.startswith("Classes") and row.classes is not None:
-        both = [*row.classes.gains, *row.classes.losses]
-        names = [f"{_name(c.name, c.index)} {100 * c.shrunk_gain:+.1f}" for c in both]
-        return "Points: " + (", ".join(names) or "none")
-    if title == "Who agrees":
-        shares = ", ".join(f"{n} {shown_percent(s)}" for n, s in row.agreement.dawin_with.items())
-        return f"All experts on {shown_percent(row.agreement.all_agree)} %; DaWin with {shares} %"
-    return "Means: " + _listed({name: found.mean for name, found in row.coefficient.items()})
-
-
-def _own(row: DatasetAudit) -> set[str]:
-    return {*row.coefficient, DAWIN}
-
-
-def _listed(figures: dict[str, float] | dict[str, float | None]) -> str:
-    named = {"DaWin" if name == DAWIN else name: value for name, value in figures.items()}
-    return ", ".join(f"{name} {shown_number(value)}" for name, value in named.items())
-
-
-def _of_coefficients(row: DatasetAudit, experts: Sequence[str]) -> list[tuple[str, str, Panel]]:
-    mixture = " and of the mixture" if row.mixture else ""
+def _of_coefficients(row: DatasetAudit, experts: Sequence[str]) -> list[_Sketch]:
+    told = "Means: " + _listed({name: row.coefficient[name].mean for name in experts})
     if len(experts) > FEW_EXPERTS:  # a panel for each would be seconds of drawing, and too much
-        caption = "5, 25, 50, 75 and 95 % of the samples" + (
-            "; |: means of the clusters." if row.mixture else "."
-        )
-        return [("Weights of the experts", caption, partial(_spreads, row=row, experts=experts))]
+        clusters = "; |: means of the clusters." if row.mixture else "."
+        return [
+            _Sketch(
+                title="Weights of the experts",
+                caption=f"5, 25, 50, 75 and 95 % of the samples{clusters}",
+                told=told,
+                panel=partial(_spreads, row=row, experts=experts),
+            )
+        ]
     # of two experts one panel says it all: the other has what is left to 1
     shown = [1] if len(experts) == 2 else range(len(experts))
     rest = f"; {experts[0]} has what is left to 1" if len(experts) == 2 else ""
+    mixture = " and of the mixture" if row.mixture else ""
     return [
-        (
-            f"Weight of {experts[i]}",
-            f"Density of the samples' coefficients{mixture}{rest}.",
-            partial(_coefficients, row=row, experts=experts, i=i),
+        _Sketch(
+            title=f"Weight of {experts[i]}",
+            caption=f"Density of the samples' coefficients{mixture}{rest}.",
+            told=told,
+            panel=partial(_coefficients, row=row, experts=experts, i=i),
         )
         for i in shown
     ]
+
+
+def _of_labels(row: DatasetAudit, experts: Sequence[str]) -> list[_Sketch]:
+    assert row.classes is not None, "only of labelled data sets"
+    scores = {name: row.methods[name] for name in (*experts, DAWIN)}
+    lone = sum(b.n for score in scores.values() for b in score.reliability if b.n <= LONE)
+    alone = f" Not drawn: {lone:,} sample{'s' if lone > 1 else ''} alone in a bin of a method."
+    gains = [
+        f"{_name(c.name, c.index)} {100 * c.shrunk_gain:+.1f}"
+        for c in (*row.classes.gains, *row.classes.losses)
+    ]
+    return [
+        _Sketch(
+            title="Reliability",
+            caption="Accuracy over confidence; on the dotted line they are equal. Larger points "
+            f"have more samples.{alone if lone else ''}",
+            told="Expected calibration errors: " + _listed({n: s.ece for n, s in scores.items()}),
+            panel=partial(_reliability, row=row, experts=experts),
+        ),
+        _Sketch(
+            title="Errors among the most confident",
+            caption="Share of wrong answers, where only so many of the most confident are taken.",
+            told="Means over all coverages: " + _listed({n: s.aurc for n, s in scores.items()}),
+            panel=partial(_risk, row=row, experts=experts),
+        ),
+        _Sketch(
+            title=f"Classes: gain over {row.best_expert}",
+            caption="Shrunk to the overall gain where a class has few samples.",
+            told=f"Points: {', '.join(gains) or 'none'}",
+            panel=partial(_class_gains, row=row),
+        ),
+    ]
+
+
+def _of_agreement(row: DatasetAudit, experts: Sequence[str]) -> _Sketch:
+    found = row.agreement
+    with_each = ", ".join(f"{n} {shown_percent(s)}" for n, s in found.dawin_with.items())
+    return _Sketch(
+        title="Who agrees",
+        caption="All experts with each other, and DaWin with each of them and with none.",
+        told=f"All experts on {shown_percent(found.all_agree)} %; DaWin with, in %: {with_each}",
+        panel=partial(_agreement, row=row, experts=experts),
+    )
+
+
+def _listed(figures: Mapping[str, float | None]) -> str:
+    named = {"DaWin" if name == DAWIN else name: value for name, value in figures.items()}
+    return ", ".join(f"{name} {shown_number(value)}" for name, value in named.items())
 
 
 def _coefficients(axes: Axes, row: DatasetAudit, experts: Sequence[str], i: int) -> None:
@@ -180,18 +190,12 @@ def _marginals(mixture: Components, i: int, x: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _shown(row: DatasetAudit, experts: Sequence[str]) -> dict[str, tuple[Bin, ...]]:
-    """The reliability curves that are drawn, by method."""
-    return {name: row.methods[name].reliability for name in (*experts, DAWIN)}
-
-
 def _reliability(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
     axes.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
-    for name, bins in _shown(row, experts).items():
-        curve = [b for b in bins if b.n > LONE]
+    for name, colour in colours_of(experts).items():
+        curve = [b for b in row.methods[name].reliability if b.n > LONE]
         x, y = [b.confidence for b in curve], [b.accuracy for b in curve]
         sizes = [3 + 70 * b.n / row.labelled for b in curve]  # few samples, small point
-        colour = colours_of(experts)[name]
         axes.plot(x, y, color=colour, **_line(name, experts))
         axes.scatter(x, y, sizes, color=colour, zorder=3)
     axes.set_xlabel("confidence")

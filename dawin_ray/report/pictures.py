@@ -201,16 +201,13 @@ def of_batches(dataset: str, batches: Sequence[Report]) -> list[Picture]:
             found.setdefault((s.kind, s.quantity, s.of), []).append((x, s))
     if not found:
         return []
-    ticks = sorted({0, len(rows) // 2, len(rows) - 1})
+    ticks = sorted({0, len(rows) - 1})
     names = [(rows[x][0].batch or "")[:10] for x in ticks]  # the day is enough
 
     def finish(axes: Axes) -> None:
         axes.tick_params(labelsize=8)
         axes.set_xlim(-0.5, len(rows) - 0.5)
         axes.set_xticks(ticks, names, fontsize=8)
-        if len(ticks) > 1:  # days at the ends keep out of their neighbour's room
-            axes.get_xticklabels()[0].set_horizontalalignment("left")
-            axes.get_xticklabels()[-1].set_horizontalalignment("right")
 
     def statistic(points: Sequence[tuple[int, DriftStatistic]], axes: Axes) -> None:
         x = [x for x, _ in points]

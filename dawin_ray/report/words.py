@@ -173,8 +173,8 @@ def _answer(
 
 
 def both(parts: Sequence[str]) -> str:
-    """Joined as in a sentence: a, b and c."""
-    *first, last = parts
+    """Joined as in a sentence: a, b and c; empty of none."""
+    *first, last = parts or [""]
     return f"{', '.join(first)} and {last}" if first else last
 
 

@@ -8,10 +8,18 @@ from dawin_ray.report import page
 from dawin_ray.report.audit import audited
 from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.finished import FinishedRun
+from dawin_ray.report.overview import overview_of, overview_words
 from dawin_ray.report.tally import Report
 from dawin_ray.report.thumbnails import Said, Sheet, Thumbnail
 from tests.unit.access import lacking, pictures, unfold, unreadable, violations
-from tests.unit.report.made import EXPERTS, drift_record, write_run, write_tasks
+from tests.unit.report.made import (
+    EXPERTS,
+    drift_of,
+    drift_record,
+    report_record,
+    write_run,
+    write_tasks,
+)
 from tests.unit.view.browser import Browser
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
@@ -62,6 +70,16 @@ def with_long_names(root, count: int) -> str:
     run = write_run(root / "run", LONG, sets, tasks=tasks, in_distribution=list(sets)[1])
     page.write_page(run)
     return run.read_text("report.html")
+
+
+def of_batches() -> str:
+    """The page of a directory that grows."""
+    drift = {"set": drift_of(EXPERTS[3], alarm=True)}
+    reports = [
+        report_record(EXPERTS[3], {"set": True}, batch=f"2026-11-2{day}T0600", drift=drift)
+        for day in range(3)
+    ]
+    return overview_of(reports, HOSTILE, overview_words(reports))
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +196,15 @@ def test_a_fault_in_a_picture_would_be_noticed(browser, crowded, fault, said):
     look(browser, crowded)
     browser.run(f"(t => {{ {fault} }})(document.querySelector('svg[role=img] text')); 0")
     assert any(said in found for found in unreadable(browser))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_of_batches(browser, tmp_path, width):
+    (tmp_path / "report.html").write_text(of_batches())
+    look(browser, f"file://{tmp_path}/report.html", "dark", width)
+    assert violations(browser) == []
+    assert unreadable(browser) == []
+    assert fits(browser)
 
 
 @pytest.mark.slow

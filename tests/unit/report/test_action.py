@@ -103,7 +103,7 @@ def test_without_labels_it_says_how_many_would_show_a_gain(tmp_path):
     run = write_run(tmp_path / "run", EXPERTS[2], {"one": False, "two": False})
     found = page.write_page(run)
     assert found.words[0].startswith("Not shown: no data set has labels, so nothing here says")
-    assert "Label all of these samples, and score some " in found.words[0]  # they are few
+    assert "Label all of these samples and some " in found.words[0]  # they are few
     large = replace(
         found,
         datasets=tuple(
