@@ -87,7 +87,7 @@ def card_of(found: Audit, report: Report) -> str:
 
 def _head(found: Audit, report: Report, about: str) -> Iterator[str]:
     """Title and description for who does not see the card, and its first two lines."""
-    name = short(report.run_dir.rstrip("/").rpartition("/")[2] or report.run_dir, SHOWN_RUN)
+    name = short("/".join(report.run_dir.rstrip("/").split("/")[-2:]), SHOWN_RUN)
     words = short(" ".join([f"{about}.", *found.words[:2]]), SHOWN_DESCRIPTION)
     yield f'<title id="name">{_plain(f"DaWin: {name}")}</title>'
     yield f'<desc id="about">{_plain(words)}</desc>'

@@ -29,7 +29,7 @@ def parts(text: str) -> tuple[ET.Element, list[str]]:
 
 def test_a_card_has_the_figures_of_the_audit(found, experts):
     root, lines = parts(card.card_of(found, report_record(experts, LABELLED)))
-    assert "DaWin: made" in lines
+    assert "DaWin: runs/made" in lines
     assert "4 data sets, 240 samples. Accuracy, mean of 2 shifts, in %" in lines
     for name in ("dawin", *experts):
         assert shown_percent(found.suite.accuracy[name]) in lines
@@ -38,7 +38,7 @@ def test_a_card_has_the_figures_of_the_audit(found, experts):
     said = re.sub(r"\s+", " ", " ".join(lines))
     assert found.words[0][:80] in said
     title, about = root.find(f"{SVG}title"), root.find(f"{SVG}desc")
-    assert title.text == "DaWin: made"
+    assert title.text == "DaWin: runs/made"
     assert found.words[0] in about.text
     assert root.get("role") == "img"
     assert root.get("aria-labelledby").split() == [title.get("id"), about.get("id")]
