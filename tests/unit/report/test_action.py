@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dawin_ray.report import page
 from dawin_ray.report.action import POWER, actions_of, labels_for, samples_for
+from dawin_ray.report.audit import audit
 from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.figures import ALPHA, Audit, Difference, MeanDifference
+from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.words import answer_of
 from dawin_ray.statistics import paired_differences
 from tests.unit.report.made import EXPERTS, LABELLED, write_run
@@ -23,7 +24,7 @@ def asked(tmp_path_factory) -> Audit:
         tmp_path_factory.mktemp("asked") / "run", EXPERTS[3], LABELLED,
         in_distribution="inside", incumbent="sketch",
     )  # fmt: skip
-    return page.write_page(run)
+    return audit(FinishedRun.of(run))
 
 
 def with_mean(audit: Audit, name: str, value: float, reach: float, says: str) -> Audit:
@@ -85,7 +86,7 @@ def test_without_an_incumbent_each_expert_has_its_own(asked):
 
 def test_many_experts_are_counted(tmp_path):
     run = write_run(tmp_path / "run", EXPERTS[8], {"one": True, "two": True})
-    found = page.write_page(run)
+    found = audit(FinishedRun.of(run))
     for i, name in enumerate(EXPERTS[8]):
         found = with_mean(found, name, 0.02 + 0.001 * i, 0.01, "better")
     assert actions_of(found) == [
@@ -101,7 +102,7 @@ def test_many_experts_are_counted(tmp_path):
 
 def test_without_labels_it_says_how_many_would_show_a_gain(tmp_path):
     run = write_run(tmp_path / "run", EXPERTS[2], {"one": False, "two": False})
-    found = page.write_page(run)
+    found = audit(FinishedRun.of(run))
     assert found.words[0].startswith("Not shown: no data set has labels, so nothing here says")
     assert "Label all of these samples and some " in found.words[0]  # they are few
     large = replace(

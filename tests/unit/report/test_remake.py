@@ -7,16 +7,26 @@ from typer.testing import CliRunner
 
 from dawin_ray.cli import app
 from dawin_ray.errors import UserError
-from dawin_ray.report import check_incumbent, remake_reports
+from dawin_ray.report import check_incumbent, panels, pictures, remake_reports
 from dawin_ray.report.figures import Audit
 from dawin_ray.report.page import PAGE_FILES, write_page
 from dawin_ray.runs import RunDirectory
 from tests.unit.report.made import EXPERTS, write_run
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Pictures are the same whoever is the incumbent, and take most of the time."""
+    for module in (panels, pictures):
+        monkeypatch.setattr(module, "draw", lambda *args, **keywords: "<svg></svg>")
+
+
 def made(root: Path, incumbent: str | None = None, experts: int = 3) -> RunDirectory:
+    """A run as it ends, but for the pictures."""
     labelled = {"one": True, "two": True}
-    run = write_run(root, EXPERTS[experts], labelled, incumbent=incumbent)
+    run = write_run(
+        root, EXPERTS[experts], labelled, incumbent=incumbent, baselines={"oracle": True}
+    )
     write_page(run)
     return run
 
