@@ -18,8 +18,6 @@ MAX_CELLS = 6  # experts up to which every combination of right and wrong is a c
 
 MAX_GROUPS = 100_000
 
-FEW = 1_000  # samples that are fetched to be counted
-
 PAIRS = 100  # confusions, the most frequent first
 
 OF_TILES = (
@@ -74,24 +72,14 @@ def overview(database: Database, run: OpenedRun, choice: Choice) -> Overview:
 def look(database: Database, run: OpenedRun, choice: Choice, first: int) -> tuple[Overview, Page]:
     """Counts of a choice, and its samples from the `first` one on. Raises QueryError.
 
-    To find a part of an id, all ids are read. Where few have it, they are read once: the counts are
-    those of the rows that were found.
+    Where the first page has all of them, as of a part of an id that few have, the counts are those
+    of its rows, and nothing is read again.
     """
-    found = None
-    if choice.id and not choice.key:
-        found = database.query(f"{choice.sql(run, OF_TILES)}\nLIMIT {FEW + 1}", FEW)
-    if found is None or found.more:
-        page = samples(database, run, choice, first, PER_PAGE)
+    page = samples(database, run, choice, first, PER_PAGE)
+    if first or page.more:
         return overview(database, run, choice), page
-    rows, after = found.dicts(), first + PER_PAGE
-    counted = [(row["merged_right"], _code(run, row), row["cluster"], 1) for row in rows]
-    page = Page(
-        rows=rows[first:after],
-        more=len(rows) > after,
-        sql=f"{choice.sql(run, OF_TILES)}\nLIMIT {PER_PAGE} OFFSET {first}",
-        seconds=0.0,  # of the same statement
-    )
-    return _overview(run, choice, counted, found.seconds), page
+    counted = [(row["merged_right"], _code(run, row), row["cluster"], 1) for row in page.rows]
+    return _overview(run, choice, counted, seconds=0.0), page
 
 
 def _exact(run: OpenedRun) -> bool:

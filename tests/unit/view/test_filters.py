@@ -112,13 +112,12 @@ def test_of_many_experts_the_right_ones_are_counted(database, run, monkeypatch):
         assert looking.overview(database, run, cell.choice).count == cell.count, cell.words
 
 
-@pytest.mark.parametrize("few", [1, 1_000])
+@pytest.mark.parametrize("per_page", [5, 1_000])
 @pytest.mark.parametrize("cells", [1, 6])
-def test_what_few_ids_have_is_counted_as_it_was_found(database, run, monkeypatch, few, cells):
-    monkeypatch.setattr(looking, "FEW", few)
+def test_what_one_page_has_is_counted_as_it_was_found(database, run, monkeypatch, per_page, cells):
     monkeypatch.setattr(looking, "MAX_CELLS", cells)
-    monkeypatch.setattr(looking, "PER_PAGE", 5)
-    for choice in (Choice(id="1"), Choice(id="0", merged="wrong"), Choice(id="nowhere")):
+    monkeypatch.setattr(looking, "PER_PAGE", per_page)
+    for choice in (Choice(id="1"), Choice(merged="wrong", sort="sure"), Choice(id="nowhere")):
         for first in (0, 5, 500):
             found, page = looking.look(database, run, choice, first)
             plain = looking.overview(database, run, choice)
@@ -129,7 +128,7 @@ def test_what_few_ids_have_is_counted_as_it_was_found(database, run, monkeypatch
                     for o in (found, plain)
                 )
                 assert ours == theirs
-            expected = looking.samples(database, run, choice, first, 5)
+            expected = looking.samples(database, run, choice, first, per_page)
             assert (page.rows, page.more, page.sql) == (
                 expected.rows, expected.more, expected.sql,
             )  # fmt: skip
