@@ -178,6 +178,16 @@ def _some(names: Sequence[str], count: int) -> str:
     return f"{len(names)} of the {count} experts"
 
 
+def tone_of(audit: Audit) -> str:
+    """How a page shows it: `doubted`, `yes` or `no`; empty where neither can be said."""
+    if audit.doubts:
+        return "doubted"
+    if not audit.labelled or audit.incumbent is None:
+        return ""
+    answer = _sought(audit, audit.incumbent)
+    return answer if answer in ("yes", "no") else ""
+
+
 def _sought(audit: Audit, name: str) -> str:
     """The answer, by which a method that DaWin harms somewhere without a gain is not replaced."""
     answer = answer_to(audit, name)

@@ -18,7 +18,7 @@ import dawin_ray
 from dawin_ray.method import DAWIN
 from dawin_ray.names import escaped
 from dawin_ray.report import by_class, links
-from dawin_ray.report.action import actions_of
+from dawin_ray.report.action import actions_of, tone_of
 from dawin_ray.report.audit import Audited, audited
 from dawin_ray.report.by_class import ByClass
 from dawin_ray.report.card import card_of
@@ -35,6 +35,7 @@ from dawin_ray.report.words import (
     shown_p,
     shown_percent,
     shown_points,
+    without_labels,
     words_of_tasks,
 )
 from dawin_ray.runs import (
@@ -143,13 +144,14 @@ def page_of(
         "datasets": {row.dataset: panels.of_dataset(row, found.experts) for row in found.datasets},
     }
     words = found.words[1:]  # the first has the actions
-    answers = answers_of(found) if found.labelled else words[:2]
+    answers = answers_of(found) if found.labelled else without_labels(found)
     against = against_others(found)
     return template(TEMPLATE).render(
         audit=found,
         by_class=classes,
         limits={"pairs": by_class.PAGE_PAIRS, "csv_pairs": by_class.MOST_PAIRS},
         actions=actions_of(found),
+        tone=tone_of(found),
         answers=answers,
         words=[said for said in words[len(answers) :] if said not in against],
         against=against,

@@ -62,7 +62,7 @@ def shown_p(value: float | None) -> str:
 def words_of(audit: Audit) -> list[str]:
     """What the figures allow to say, behind `actions_of` them; nothing beyond them."""
     if not audit.labelled:
-        return _without_labels(audit) + words_of_tasks(audit)
+        return without_labels(audit) + words_of_tasks(audit)
     return [
         *answers_of(audit),
         *words_of_tasks(audit),
@@ -212,9 +212,12 @@ def _words_of_estimates(audit: Audit) -> list[str]:
     ]
 
 
-def _without_labels(audit: Audit) -> list[str]:
+def without_labels(audit: Audit) -> list[str]:
+    """What figures there are where no data set has labels."""
     rows = sum(row.rows for row in audit.datasets)
     apart = [row.agreement.all_agree for row in audit.datasets if row.rows]
+    if not apart:
+        return ["No sample was scored."]
     return [
         f"{rows:,} samples were scored, and the experts agree on {100 * min(apart):.1f} to "
         f"{100 * max(apart):.1f} % of a data set's samples.",

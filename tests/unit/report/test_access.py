@@ -149,6 +149,8 @@ def test_on_paper_all_is_unfolded_and_whole(browser, which, request):
     wide += f".right > {PAPER} + 1).map(e => e.outerHTML.slice(0, 80))"
     assert browser.run(wide) == []
     assert browser.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    sizes = "[...document.querySelectorAll('table *')].map(e => getComputedStyle(e).fontSize)"
+    assert set(browser.run(sizes)) == {"7.5px"}
 
 
 def test_a_wide_table_scrolls_with_the_keys(browser, crowded):

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from dawin_ray.cli import app
 from dawin_ray.errors import UserError
-from dawin_ray.report import check_incumbent, panels, pictures, remake_reports
+from dawin_ray.report import check_incumbent, heat, panels, pictures, remake_reports
 from dawin_ray.report.figures import Audit
 from dawin_ray.report.page import PAGE_FILES, write_page
 from dawin_ray.runs import RunDirectory
@@ -17,7 +17,7 @@ from tests.unit.report.made import EXPERTS, write_run
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """Pictures are the same whoever is the incumbent, and take most of the time."""
-    for module in (panels, pictures):
+    for module in (heat, panels, pictures):
         monkeypatch.setattr(module, "draw", lambda *args, **keywords: "<svg></svg>")
 
 
