@@ -9,10 +9,19 @@ from scipy import stats
 from dawin_ray.report.action import POWER, actions_of, labels_for, samples_for, tone_of
 from dawin_ray.report.audit import audit
 from dawin_ray.report.doubts import Doubt
-from dawin_ray.report.figures import ALPHA, Audit, Difference, MeanDifference
+from dawin_ray.report.figures import (
+    ALPHA,
+    Agreement,
+    Audit,
+    CoefficientSpread,
+    Difference,
+    MeanDifference,
+    Spread,
+)
 from dawin_ray.report.finished import FinishedRun
-from dawin_ray.report.page import write_page
-from dawin_ray.report.words import answer_of
+from dawin_ray.report.page import page_of
+from dawin_ray.report.tally import Report
+from dawin_ray.report.words import answer_of, words_of
 from dawin_ray.statistics import paired_differences
 from tests.unit.report.made import EXPERTS, LABELLED, write_run
 
@@ -171,10 +180,17 @@ def test_one_data_set_is_named(asked):
 
 
 def test_a_run_of_no_rows_has_a_page(tmp_path):
-    run = write_run(tmp_path / "run", EXPERTS[2], {"one": False, "two": False}, rows=0)
-    found = write_page(run)
-    assert found.words[:2] == (
-        "Not shown: no data set has labels, so nothing here says whether DaWin is better. On no "
-        "sample does it answer otherwise than the experts.",
-        "No sample was scored.",
-    )
+    run = write_run(tmp_path / "run", EXPERTS[2], {"one": False})
+    found = audit(FinishedRun.of(run))
+    bare = replace(
+        found.datasets[0], rows=0, clusters=(),
+        agreement=Agreement(all_agree=1.0, dawin_with={}, dawin_with_none=0.0),
+        coefficient=dict.fromkeys(
+            EXPERTS[2], CoefficientSpread(mean=None, quantiles=(), histogram=(0,) * 40)
+        ),
+        entropy=dict.fromkeys(EXPERTS[2], Spread(mean=None, quantiles=())),
+    )  # fmt: skip
+    bare = replace(found, datasets=(bare,))
+    assert actions_of(bare)[0].endswith("On no sample does it answer otherwise than the experts.")
+    assert words_of(bare) == ["No sample was scored."]
+    assert "No sample was scored." in page_of(bare, Report.read(run), "x", {}, {})
