@@ -130,7 +130,7 @@ def test_keys_lead_between_samples_and_to_the_filter(browser, root):
 
 
 PAGES = (
-    "/", "/look", "/look?dataset=tars&merged=wrong", "/sample?dataset=tars&at=1", "/confusions",
+    "/", "/look?dataset=tars&merged=wrong", "/sample?dataset=tars&at=1", "/confusions",
     "/sql?sql=SELECT dataset, sample_id FROM samples LIMIT 4", "/sql?sql=DROP TABLE samples",
 )  # fmt: skip
 
