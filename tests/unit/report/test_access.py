@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dawin_ray.report import page
-from dawin_ray.report.audit import audit
+from dawin_ray.report.audit import audited
 from dawin_ray.report.doubts import Doubt
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.overview import overview_of, overview_words
@@ -48,7 +48,7 @@ def with_everything(root) -> str:
     labelled = {"inside": True, "one": True, "two": True, "bare": False}
     few = {"oracle": True}  # axe-core looks at each cell of each table
     run = write_run(root / "run", EXPERTS[2], labelled, in_distribution="inside", baselines=few)
-    found = audit(FinishedRun.of(run))
+    whole = audited(FinishedRun.of(run))
     doubt = Doubt(dataset="one", kind="flat", says=HOSTILE, todo=HOSTILE)
     said = tuple(
         Said(name=name, answer=HOSTILE, confidence=0.5, right=right)
@@ -58,8 +58,9 @@ def with_everything(root) -> str:
     sheets = {"one": [Sheet(group="nobody right", images=(image, image))]}
     drift = {"one": drift_record(EXPERTS[2])}
     report = replace(Report.read(run), drift=drift)
-    found = replace(found, doubts=(doubt,))
-    return page.page_of(found, report, HOSTILE, {"made of": HOSTILE}, sheets)
+    found = replace(whole.audit, doubts=(doubt,))
+    named = {"one": replace(whole.by_class["one"], names=[HOSTILE] * 5)}
+    return page.page_of(found, report, HOSTILE, {"made of": HOSTILE}, sheets, named)
 
 
 def with_long_names(root, count: int) -> str:
