@@ -15,7 +15,7 @@ from dawin_ray.data.chunks import (
 from dawin_ray.data.class_order import in_order_of
 from dawin_ray.data.classes import DatasetClasses, folders_without_a_name, resolve_classes
 from dawin_ray.data.config import DatasetConfig
-from dawin_ray.data.crop_cache import CropCache, ReadChunks, cache_key, plan_cache
+from dawin_ray.data.crop_cache import CropCache, ReadChunks, cache_key, plan_cache, room_beside
 from dawin_ray.data.datasets import Listing, Sample, Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.files import Files, GrowingFiles
@@ -34,6 +34,6 @@ __all__ = [
     "NoSuchSampleError", "ReadChunks", "Sample", "SamplesById", "Shard", "Slice", "Source", "Task",
     "cache_key", "check_apart", "chunk_name", "count_samples", "end_of", "folders_without_a_name",
     "forecast", "from_row", "in_order_of", "large_above", "list_files", "make_shards", "open_image",
-    "pack", "plan_cache", "read_samples", "resolve_classes", "settle", "slices_of", "tasks_of",
-    "to_row", "to_text", "unpack", "without_border",
+    "pack", "plan_cache", "read_samples", "resolve_classes", "room_beside", "settle", "slices_of",
+    "tasks_of", "to_row", "to_text", "unpack", "without_border",
 ]  # fmt: skip

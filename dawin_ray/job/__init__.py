@@ -11,9 +11,9 @@ from dawin_ray.job.json_log import STDOUT, json_log
 from dawin_ray.job.labelled import labelled_by_file, labelled_by_share
 from dawin_ray.job.meter import Metered, metered
 from dawin_ray.job.peek import peek_of
-from dawin_ray.job.plan import plan_of
+from dawin_ray.job.plan import Forwards, forwards_of, plan_of
 from dawin_ray.job.prepare import Prepared, prepare
-from dawin_ray.job.progress import ConsoleProgress
+from dawin_ray.job.progress import ConsoleProgress, step
 from dawin_ray.job.score import score
 from dawin_ray.job.verify import verify
 
@@ -21,9 +21,11 @@ __all__ = [
     "LEVEL",
     "STDOUT",
     "ConsoleProgress",
+    "Forwards",
     "Metered",
     "Prepared",
     "calibrate",
+    "forwards_of",
     "json_log",
     "labelled_by_file",
     "labelled_by_share",
@@ -33,6 +35,7 @@ __all__ = [
     "plan_of",
     "prepare",
     "score",
+    "step",
     "verify",
     "without_calibration",
 ]

@@ -32,6 +32,7 @@ keys
 report
 view
 job
+advice
 demo
 bench
 terminal
