@@ -36,14 +36,15 @@ class Advised:
 
     advice: Advice
     options: Mapping[Mode, Option]
-    fits: Mapping[Mode, SavedFits]  # to be written where the option's values say
+    fits: Mapping[Mode, SavedFits]  # see `options.FIT_FILE`
 
 
-def advise(values: Mapping[str, Any], say: Say, *, fit: str = "advised.fit.json") -> Advised:
+def advise(values: Mapping[str, Any], say: Say, samples: int | None = None) -> Advised:
     """Try a job on few of its samples; its run directory is not touched.
 
-    `values` are those of the job file; `fit` is the address of the saved fit that the recommended
-    job may apply. The time from this process's start to here counts as what a run would take too.
+    `values` are those of the job file, and `samples` says how many are tried, where not 1 % of them
+    is (500 at least, 20,000 at most). The time from this process's start to here counts as what a
+    run would take too.
 
     Raises:
         UserError: what would keep the job from running, or there is nothing to score.
@@ -57,7 +58,7 @@ def advise(values: Mapping[str, Any], say: Say, *, fit: str = "advised.fit.json"
             raise UserError(f"All files are scored in {job.run_dir}; there is nothing to try.")
         prepared = prepared.only(new)
     preparing = time.monotonic() - began
-    pilot = run_pilot(prepared, say)
+    pilot = run_pilot(prepared, say, samples)
     exact = pilot.exact.rows if pilot.exact is not None and pilot.labelled else None
     answers = answers_of(pilot.clustered.rows, exact)
     kinds = kinds_of(job, pilot.labelled)
@@ -68,7 +69,7 @@ def advise(values: Mapping[str, Any], say: Say, *, fit: str = "advised.fit.json"
     missing: dict[Mode, str] = {} if pilot.exact is not None else {"exact": pilot.no_exact}
     for mode, of_mode in kinds.items():
         kind = judged[mode].chosen if judged else of_mode[0]
-        found = option(mode, kind, values, prepared, fit)
+        found = option(mode, kind, values, prepared)
         if isinstance(found, str):
             missing[mode] = found
         else:

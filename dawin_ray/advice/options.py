@@ -25,6 +25,9 @@ from dawin_ray.method import EVEN, Fit, Mixture, MixtureConfig
 # no 0, of which a mixture has no logarithm.
 NEXT_TO_NOTHING = 1e-12
 
+# In values, the address of a saved fit that is still to be written.
+FIT_FILE = "advised.fit.json"
+
 CLUSTERED, EXACT = "clustered", "exact"  # kinds of the modes that come in one
 
 # Weights of the last of two experts that are tried besides 1/2: as few as show where it is best.
@@ -40,7 +43,7 @@ class Option:
     mode: Mode
     kind: str  # which expert, which weight; else the mode
     what: str  # in words
-    values: Mapping[str, Any]  # of the job file, without the fit that it may need
+    values: Mapping[str, Any]  # of the job file; a fit that it needs is at FIT_FILE
     job: Job
     weights: tuple[float, ...] | None = None  # of the one model that a saved fit brings
     column: str = "prediction"  # of the tables, where its answers stand
@@ -61,10 +64,8 @@ def kinds_of(job: Job, labelled: bool) -> dict[Mode, tuple[str, ...]]:
     }
 
 
-def option(
-    mode: Mode, kind: str, values: Mapping[str, Any], prepared: Prepared, fit: str
-) -> Option | str:
-    """The job of a mode, or why there is none; `fit` is the address that a fit would have.
+def option(mode: Mode, kind: str, values: Mapping[str, Any], prepared: Prepared) -> Option | str:
+    """The job of a mode, or why there is none.
 
     `values` are the job's own. Nothing is read or written.
     """
@@ -73,7 +74,7 @@ def option(
     if mode in ("plain", "static"):
         weights = weights_of(kind, [expert.name for expert in job.experts])
         if _one_fit_is_enough(prepared) and not (mode == "plain" and job.merge.base):
-            _apply_fit(changed, job, kind, fit, next(iter(prepared.shards)))
+            _apply_fit(changed, job, kind, next(iter(prepared.shards)))
         else:
             column = "expert_prediction" if mode == "plain" else "baseline_prediction"
             weights = None
@@ -121,8 +122,8 @@ def ordered(options: Mapping[Mode, Option]) -> list[Mode]:
     return [mode for mode in MODES if mode in options]
 
 
-def _apply_fit(values: dict[str, Any], job: Job, kind: str, fit: str, dataset: str) -> None:
-    values["fit"] = {"from": fit, "dataset": dataset}
+def _apply_fit(values: dict[str, Any], job: Job, kind: str, dataset: str) -> None:
+    values["fit"] = {"from": FIT_FILE, "dataset": dataset}
     values["mixture"] = {"clusters": 1}
     _without_fits(values)
     if kind == EVEN and job.incumbent != EVEN:  # it is the merged model itself

@@ -65,13 +65,15 @@ def counted(shards: Sequence[Shard]) -> Counted:
     return Counted(samples=tuple(samples), known=counts.count(None) == 1)
 
 
-def quotas(
-    totals: Mapping[str, int], share: float = SHARE, least: int = LEAST, most: int = MOST
-) -> dict[str, int]:
-    """Samples to take of each data set: in proportion to `totals`, FLOOR of each that has them."""
+def quotas(totals: Mapping[str, int], samples: int | None = None) -> dict[str, int]:
+    """Samples to take of each data set: in proportion to `totals`, FLOOR of each that has them.
+
+    In all `samples`, or SHARE of them, LEAST to MOST.
+    """
     there = sum(totals.values())
-    wanted = min(there, max(least, min(most, math.ceil(share * there))))
-    floor = min(FLOOR, most // max(len(totals), 1))
+    wanted = max(LEAST, min(MOST, math.ceil(SHARE * there))) if samples is None else samples
+    wanted = min(there, wanted)
+    floor = min(FLOOR, wanted // max(len(totals), 1))
     return {
         name: min(total, max(floor, round(wanted * total / max(there, 1))))
         for name, total in totals.items()

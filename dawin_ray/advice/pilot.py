@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dawin_ray.advice.copied import Copied, copy_samples
 from dawin_ray.advice.options import STATIC
@@ -54,14 +55,14 @@ class Pilot:
     clustered: Tried
     exact: Tried | None  # None where it cannot be run
     no_exact: str = ""  # why it cannot
+    checking: float = 0.0  # it against merged weights, which `prepare` does in exact jobs
     counts: Mapping[str, Counted]  # samples of each data set
     copied: Mapping[str, Copied]
     on: Resources
     starting: float  # of the engine
     ending: float
-    counting: float  # of samples
-    checking: float  # of the exact mode
-    seconds: float = 0.0  # of all
+    counting: float  # samples
+    seconds: float  # all of it
 
     @property
     def samples(self) -> int:
@@ -82,8 +83,8 @@ class Pilot:
         return dict(found)
 
 
-def run_pilot(prepared: Prepared, say: Say) -> Pilot:
-    """Run it.
+def run_pilot(prepared: Prepared, say: Say, samples: int | None = None) -> Pilot:
+    """Run it, on so many samples or as `picks.quotas` has it.
 
     Raises:
         UserError: there is no sample, none can be used, or what would end the job's own run.
@@ -93,53 +94,56 @@ def run_pilot(prepared: Prepared, say: Say) -> Pilot:
         counts = {name: counted(shards) for name, shards in prepared.shards.items()}
         told(f"{sum(count.total for count in counts.values()):,}")
     counting = time.monotonic() - began
-    wanted = quotas({name: count.total for name, count in counts.items()})
+    wanted = quotas({name: count.total for name, count in counts.items()}, samples)
     if not sum(wanted.values()):
         raise UserError("There is no sample to try: all data sets are empty.")
     engine, start = engine_of(job.compute), time.monotonic()
-    with engine.session(say, job.storage_options) as on, _folder(job.run_dir, on) as folder:
+    with engine.session(say, job.storage_options) as on:
         starting = time.monotonic() - start
-        copied = {}
-        with step(say, f"pilot: copying {sum(wanted.values()):,} samples"):
-            for i, (name, of_set) in enumerate(prepared.shards.items()):
-                size = chunk_of(job, wanted[name])
-                copied[name] = copy_samples(
-                    of_set, counts[name], wanted[name], join(folder, f"data-{i}"), size
-                )
-        labelled = any(there.labelled for there in copied.values())
-        shards = {name: there.shards for name, there in copied.items() if there.shards}
-        if not shards:
-            raise UserError(f"No sample of the pilot has an image: {_reasons(copied)}.")
-        clustered = _try(
-            _variant(prepared, shards, clustered_of(job, prepared, labelled), folder), say
-        )
-        whole = labelled or job.coefficient.needs_fit  # then coefficients are of whole data sets
-        few = shards if whole else _first(shards)
-        exact, why, start, checking = None, "", time.monotonic(), 0.0
-        try:
-            if not job.exact:
-                experts = load_experts(prepared.spec.model)
-                start = time.monotonic()
-                check_exact(experts, job.model.architecture, job.merge.scale)
-                checking = time.monotonic() - start
-                del experts
-            exact = _try(_variant(prepared, few, exact_of(job), folder), say)
-        except UserError as error:
-            why = str(error)
+        with _folder(job.run_dir, on) as folder:
+            with step(say, f"pilot: copying {sum(wanted.values()):,} samples"):
+                copied = {
+                    name: copy_samples(
+                        of_set, counts[name], wanted[name], join(folder, f"data-{i}"),
+                        chunk_of(job, wanted[name]),
+                    )
+                    for i, (name, of_set) in enumerate(prepared.shards.items())
+                }  # fmt: skip
+            runs = _runs(prepared, copied, folder, say)
         start = time.monotonic()
     return Pilot(
-        clustered=clustered,
-        exact=exact,
-        no_exact=why,
+        **runs,
         counts=counts,
         copied=copied,
         on=on,
         starting=starting,
         ending=time.monotonic() - start,
         counting=counting,
-        checking=checking,
         seconds=time.monotonic() - began,
     )
+
+
+def _runs(
+    prepared: Prepared, copied: Mapping[str, Copied], folder: str, say: Say
+) -> dict[str, Any]:
+    """Those of the pilot, as its fields. Raises as `run_pilot`."""
+    job, labelled = prepared.job, any(of_set.labelled for of_set in copied.values())
+    shards = {name: of_set.shards for name, of_set in copied.items() if of_set.shards}
+    if not shards:
+        raise UserError(f"No sample of the pilot has an image: {_reasons(copied)}.")
+    clustered = clustered_of(job, prepared, labelled)
+    found: dict[str, Any] = {"clustered": _try(_variant(prepared, shards, clustered, folder), say)}
+    whole = labelled or job.coefficient.needs_fit  # then coefficients are of whole data sets
+    few = shards if whole else _first(shards)
+    try:
+        if not job.exact:  # else `prepare` did it
+            experts, start = load_experts(prepared.spec.model), time.monotonic()
+            check_exact(experts, job.model.architecture, job.merge.scale)
+            found["checking"] = time.monotonic() - start
+            del experts
+        return found | {"exact": _try(_variant(prepared, few, exact_of(job), folder), say)}
+    except UserError as error:
+        return found | {"exact": None, "no_exact": str(error)}
 
 
 def chunk_of(job: Job, samples: int) -> int:

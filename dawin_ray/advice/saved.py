@@ -51,6 +51,8 @@ def write_job(
         changed["run_dir"] = chosen.job.run_dir.rstrip("/") + SUFFIX
     fit = advised.fits.get(chosen.mode)
     written = [out] if fit is None else [out, fit_address(out)]
+    if fit is not None:
+        changed["fit"] = {**changed["fit"], "from": fit_address(out)}
     check_free(*written)
     text = read_bytes(job_file, "job file").decode()
     header = f"{chosen.what}: as dawin-ray advise made it of {job_file}"

@@ -21,6 +21,9 @@ def advise(
     json_file: Annotated[
         str, typer.Option("--json", metavar="FILE", help="Write all figures, as JSON.")
     ] = "",
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="To try; 1 %, at least 500 and at most 20,000.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Try a job on 1 % of its samples: what each mode would cost here and gain; one is advised."""
@@ -32,9 +35,9 @@ def advise(
         from dawin_ray.records import write_record
 
         values = read_values(job_file, overrides or ())
-        fit = fit_address(out or "advised.yaml")
-        check_free(*([out, fit] if out else []), *([json_file] if json_file else []))
-        advised = advice_of(values, ConsoleProgress().say, fit=fit)
+        asked = [out, fit_address(out)] if out else []
+        check_free(*asked, *([json_file] if json_file else []))
+        advised = advice_of(values, ConsoleProgress().say, samples)
         show(*parts_of(advised.advice))
         if json_file:
             Path(json_file).write_bytes(write_record(advised.advice))
