@@ -25,6 +25,8 @@ from dawin_ray.statistics import (
     paired_differences,
 )
 
+SEED = 0  # of the halves
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
@@ -77,7 +79,8 @@ def choose(right: Mapping[str, np.ndarray]) -> tuple[int, dict[str, np.ndarray]]
 
     `right` are bool [n, G] by data set, which weigh the same; of equal kinds the first is best.
     """
-    parts = {name: np.arange(len(r)) % 2 for name, r in right.items()}
+    draw = np.random.default_rng(SEED)
+    parts = {name: draw.permutation(len(r)) % 2 for name, r in right.items()}
     halves = [_best([r[parts[name] != half] for name, r in right.items()]) for half in (0, 1)]
     fair = {
         name: np.where(parts[name] == 0, r[:, halves[0]], r[:, halves[1]])

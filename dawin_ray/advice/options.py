@@ -114,7 +114,7 @@ def fit_of(weights: Sequence[float], samples: int) -> Fit:
         iterations=0,
         samples=samples,
     )
-    return Fit(samples=samples, mixture=mixture, source="none")
+    return Fit(samples=samples, mixture=mixture, source="samples")
 
 
 def ordered(options: Mapping[Mode, Option]) -> list[Mode]:

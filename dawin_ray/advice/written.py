@@ -62,7 +62,14 @@ def _end(node: yaml.Node) -> int:
 
 
 def _dumped(values: Mapping[str, Any]) -> str:
-    text: str = yaml.safe_dump(
-        dict(values), sort_keys=False, width=WIDTH, allow_unicode=True, default_flow_style=None
-    )
-    return text
+    """A section after the other, what is innermost in them on one line."""
+
+    def dumped(name: str, value: Any) -> str:
+        inner = None if isinstance(value, dict | list) else False
+        text: str = yaml.safe_dump(
+            {name: value}, sort_keys=False, width=WIDTH, allow_unicode=True,
+            default_flow_style=inner,
+        )  # fmt: skip
+        return text
+
+    return "".join(dumped(name, value) for name, value in values.items())

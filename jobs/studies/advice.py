@@ -32,7 +32,7 @@ from dawin_ray.records import to_json
 from dawin_ray.report import read_predictions
 from dawin_ray.terminal import show
 
-NOISE = 1.5  # of an image, in standard deviations of a prototype's pixels
+NOISE = 0.5  # of an image, in standard deviations of a prototype's pixels
 SIDE = 256  # pixels
 SHARDS = 4
 BATCH, CHUNK = 64, 256
