@@ -75,14 +75,14 @@ class Measured:
         cache = job.compute.cache
         fits = samples * height * width * 3 <= room_beside(job.run_dir)[1]
         shared = cache not in ("auto", "off")
-        models = pilot.clustered.watched.report.datasets[0].clusters
+        passes = pilot.clustered.watched.report.passes.values()
         return Load(
             forwards=forwards_of(job),
             samples=samples,
             scored=round(samples * (1 - rejected)),
             cached=shared or (cache == "auto" and pilot.on.nodes == 1 and fits),
             chunk_size=job.compute.chunk_size,
-            merges=1.0 if merged else 1 / max(1, len(models) * len(counts)),
+            merges=1.0 if merged else 1 / max(1, sum(of_pass.merges for of_pass in passes)),
         )
 
     def seconds(self, load: Load) -> Forecast | None:

@@ -19,7 +19,7 @@ from dawin_ray.advice.modes import MODES, Mode
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
 from dawin_ray.job import Prepared
-from dawin_ray.method import EVEN, Fit, Mixture, MixtureConfig
+from dawin_ray.method import DAWIN, EVEN, Fit, Mixture, MixtureConfig
 
 # What an expert alone leaves to the others: nothing that float32 weights could tell from it, and
 # no 0, of which a mixture has no logarithm.
@@ -28,7 +28,7 @@ NEXT_TO_NOTHING = 1e-12
 # In values, the address of a saved fit that is still to be written.
 FIT_FILE = "advised.fit.json"
 
-CLUSTERED, EXACT = "clustered", "exact"  # kinds of the modes that come in one
+CLUSTERED, EXACT = DAWIN, "dawin, exact"  # kinds of the modes that come in one
 
 # Weights of the last of two experts that are tried besides 1/2: as few as show where it is best.
 STATIC = (0.25, 0.75)
@@ -41,7 +41,7 @@ class Option:
     """A mode, as a job."""
 
     mode: Mode
-    kind: str  # which expert, which weight; else the mode
+    kind: str  # which expert, which weight; one where there is but one
     what: str  # in words
     values: Mapping[str, Any]  # of the job file; a fit that it needs is at FIT_FILE
     job: Job

@@ -108,6 +108,7 @@ def run_pilot(prepared: Prepared, say: Say, samples: int | None = None) -> Pilot
                         chunk_of(job, wanted[name]),
                     )
                     for i, (name, of_set) in enumerate(prepared.shards.items())
+                    if wanted[name]
                 }  # fmt: skip
             runs = _runs(prepared, copied, folder, say)
         start = time.monotonic()

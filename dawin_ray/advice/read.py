@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from dawin_ray.advice.gains import Answers
-from dawin_ray.advice.options import CLUSTERED, EXACT
+from dawin_ray.advice.options import EXACT
 from dawin_ray.job import Prepared
 from dawin_ray.method import DAWIN
 from dawin_ray.runs import Compared, RunDirectory, rows_of
@@ -41,7 +41,6 @@ def answers_of(
 
 def _answers(rows: Rows, exact: Rows | None) -> Answers:
     prediction, confidence = dict(rows.prediction), dict(rows.confidence)
-    prediction[CLUSTERED], confidence[CLUSTERED] = prediction.pop(DAWIN), confidence.pop(DAWIN)
     if exact is not None:
         assert (exact.ids == rows.ids).all(), "both runs are of the same samples, in one order"
         prediction[EXACT], confidence[EXACT] = exact.prediction[DAWIN], exact.confidence[DAWIN]

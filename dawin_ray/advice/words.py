@@ -120,6 +120,8 @@ def _parts(mode: ModeAdvice, found: Forecast) -> str:
 
 
 def _time(found: Forecast) -> str:
+    if found.low == found.high:  # of chunks that were too few to tell of a spread
+        return duration(found.seconds)
     return f"{duration(found.seconds)} [{duration(found.low)}, {duration(found.high)}]"
 
 

@@ -5,7 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dawin_ray.advice.options import FIT_FILE, fit_of, kinds_of, option, ordered, weights_of
+from dawin_ray.advice.options import (
+    CLUSTERED,
+    EXACT,
+    FIT_FILE,
+    fit_of,
+    kinds_of,
+    option,
+    ordered,
+    weights_of,
+)
 from dawin_ray.config import make_job
 from dawin_ray.job import forwards_of, prepare
 from dawin_ray.method import EVEN
@@ -25,10 +34,10 @@ def prepared(values):
 
 
 def test_the_modes_of_a_clustered_job(values, prepared):
-    own = option("clustered", "clustered", values, prepared)
+    own = option("clustered", CLUSTERED, values, prepared)
     assert own.values == values
     assert own.what == "DaWin, K = 2"
-    exact = option("exact", "exact", values, prepared)
+    exact = option("exact", EXACT, values, prepared)
     assert exact.values == values | {"mixture": {"clusters": "exact"}}
     assert forwards_of(exact.job).passes == 1
     even = option("static", EVEN, values, prepared)
@@ -53,14 +62,14 @@ def test_the_modes_of_a_clustered_job(values, prepared):
 def test_an_exact_job_has_a_clustered_one_too(values, prepared):
     exact = values | {"mixture": {"clusters": "exact", "exact_rank": 4}}
     as_exact = dataclasses.replace(prepared, job=make_job(exact))
-    assert option("exact", "exact", exact, as_exact).values == exact
-    assert option("clustered", "clustered", exact, as_exact).values["mixture"] == {"clusters": 3}
+    assert option("exact", EXACT, exact, as_exact).values == exact
+    assert option("clustered", CLUSTERED, exact, as_exact).values["mixture"] == {"clusters": 3}
 
 
 def test_fits_beside_go_where_no_mixture_is_fitted(values, prepared):
     beside = values | {"baselines": {"fits": [{"clusters": 5}], "static": [0.3]}}
     with_fits = dataclasses.replace(prepared, job=make_job(beside))
-    for mode, kind in (("exact", "exact"), ("plain", "expert_0")):
+    for mode, kind in (("exact", EXACT), ("plain", "expert_0")):
         found = option(mode, kind, beside, with_fits)
         assert found.values["baselines"] == {"static": [0.3]}
 
@@ -85,7 +94,7 @@ def test_where_one_fit_is_not_enough_the_answers_are_a_baselines(values, prepare
 def test_a_mode_that_the_job_cannot_have_says_why(values, prepared):
     growing = values | {"mode": "append", "mixture": {"clusters": "exact"}}
     as_growing = dataclasses.replace(prepared, job=make_job(growing))
-    found = option("clustered", "clustered", growing, as_growing)
+    found = option("clustered", CLUSTERED, growing, as_growing)
     assert "mode: append" in found
     assert option("plain", "expert_1", growing, as_growing).job.mode == "append"
 
