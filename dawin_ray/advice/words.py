@@ -12,7 +12,9 @@ from dawin_ray.advice.costs import Forecast
 from dawin_ray.advice.figures import Advice, DatasetAdvice, ModeAdvice
 from dawin_ray.advice.modes import Mode
 from dawin_ray.advice.recommend import TOLERANCE, Choice
+from dawin_ray.job import duration
 from dawin_ray.names import printable
+from dawin_ray.report import shown_percent, shown_points
 from dawin_ray.statistics import Interval
 
 NOTHING = "-"
@@ -33,7 +35,7 @@ def sentence_of(choice: Choice, modes: Mapping[Mode, ModeAdvice]) -> str:
         )
     said = f"Use {what}: "
     if choice.over:
-        cheaper = [f"{points(g)} over {modes[name].what}" for name, g in choice.over.items()]
+        cheaper = [f"{shown_points(g)} over {modes[name].what}" for name, g in choice.over.items()]
         said += f"it gains {_and(cheaper)} on the pilot's labels, and "
     if not choice.open:
         return said + "no mode that can be run here costs more."
@@ -43,7 +45,7 @@ def sentence_of(choice: Choice, modes: Mapping[Mode, ModeAdvice]) -> str:
     name, most = max(choice.open.items(), key=lambda item: item[1].high)
     return said + (
         f"that a dearer mode is better is not shown, though {modes[name].what} may gain up to "
-        f"{100 * most.high:.1f} points ({points(most)}); more labels would tell."
+        f"{100 * most.high:.1f} points ({shown_points(most)}); more labels would tell."
     )
 
 
@@ -79,7 +81,10 @@ def _table(advice: Advice) -> Table:
             NOTHING if mode.seconds is None else _time(mode.seconds),
         ]
         if labelled:
-            cells += [percent(mode.accuracy), NOTHING if mode.gain is None else points(mode.gain)]
+            cells += [
+                shown_percent(mode.accuracy),
+                shown_points(mode.gain) if mode.gain else NOTHING,
+            ]
         table.add_row(Text(printable(mark + mode.what)), *cells)
     return table
 
@@ -93,7 +98,7 @@ def _notes(advice: Advice) -> Iterator[str]:
         if mode.column != "prediction":
             yield f"column    {mode.what}: its answers are in {mode.column}"
         for name, guess in (mode.estimated or {}).items():
-            figure = percent(Interval(value=guess.value, low=guess.low, high=guess.high, n=0))
+            figure = shown_percent(Interval(value=guess.value, low=guess.low, high=guess.high, n=0))
             yield f"estimated {mode.what} on {name}, without its labels: {figure} %"
 
 
@@ -123,26 +128,6 @@ def _time(found: Forecast) -> str:
     if found.low == found.high:  # of chunks that were too few to tell of a spread
         return duration(found.seconds)
     return f"{duration(found.seconds)} [{duration(found.low)}, {duration(found.high)}]"
-
-
-def duration(seconds: float) -> str:
-    """Of seconds: with a decimal below ten, minutes from two on, hours from two on."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def percent(figure: Interval | None) -> str:
-    """A share with its interval."""
-    if figure is None:
-        return NOTHING
-    return f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
-
-
-def points(figure: Interval) -> str:
-    """A difference with its interval and its sign."""
-    value, low, high = (100 * v for v in (figure.value, figure.low, figure.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _and(parts: list[str]) -> str:

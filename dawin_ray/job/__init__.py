@@ -13,7 +13,7 @@ from dawin_ray.job.meter import Metered, metered
 from dawin_ray.job.peek import peek_of
 from dawin_ray.job.plan import Forwards, forwards_of, plan_of
 from dawin_ray.job.prepare import Prepared, prepare
-from dawin_ray.job.progress import ConsoleProgress, step
+from dawin_ray.job.progress import ConsoleProgress, duration, step
 from dawin_ray.job.score import score
 from dawin_ray.job.verify import verify
 
@@ -25,6 +25,7 @@ __all__ = [
     "Metered",
     "Prepared",
     "calibrate",
+    "duration",
     "forwards_of",
     "json_log",
     "labelled_by_file",

@@ -175,7 +175,7 @@ class ConsoleProgress:
 
         def left() -> str:
             seconds = forecast.seconds_left
-            return "" if seconds is None else f"{_duration(seconds)} left"
+            return "" if seconds is None else f"{duration(seconds)} left"
 
         def line(prefix: str) -> str:
             seconds = time.monotonic() - begin
@@ -213,7 +213,7 @@ class ConsoleProgress:
         self.say(line("done, "))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds below two minutes, minutes below two hours, then hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
