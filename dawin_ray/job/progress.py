@@ -214,7 +214,10 @@ class ConsoleProgress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds below two minutes, minutes below two hours, then hours."""
+    """Seconds below two minutes, minutes below two hours, few with a decimal; then hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.1f} min" if minutes < 20 else f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h"
