@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from dawin_ray.engine import ray_cluster
 from dawin_ray.models import clip
+from dawin_ray.storage import lock
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
@@ -190,6 +191,14 @@ def write_parquet(path: Path, images: list[bytes], labels: list[int] | None) -> 
         columns["label"] = labels
     pq.write_table(pa.table(columns), path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone():
+    """No other run is after the same lock at the same moment: nothing is waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lock, "SETTLE_SECONDS", 0.02)
+        yield
 
 
 @pytest.fixture(scope="session")
