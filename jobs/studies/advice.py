@@ -1,6 +1,6 @@
 """Does a run take as long, and get as much right, as `dawin-ray advise` says?
 
-    python jobs/studies/advice.py /tmp/advice --engine local     # some 40 minutes on 2 cores
+    python jobs/studies/advice.py /tmp/advice --engine local
     python jobs/studies/advice.py /tmp/advice --engine ray
 
 Two random experts near each other and JPEGs of noisy prototypes, so that both are right on some of
