@@ -221,6 +221,15 @@ def load_job(address: str, overrides: Sequence[str] = ()) -> Job:
     Raises:
         UserError: the file cannot be read or is no YAML, or a key or value is wrong.
     """
+    return make_job(read_values(address, overrides), address)
+
+
+def read_values(address: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a job file says with these overrides, as plain values that are not checked yet.
+
+    Raises:
+        UserError: the file cannot be read or is no YAML mapping, or an override is none.
+    """
     try:
         data = yaml.safe_load(read_bytes(address, "job file"))
     except UnicodeDecodeError as error:
@@ -236,7 +245,7 @@ def load_job(address: str, overrides: Sequence[str] = ()) -> Job:
         )
     for override in overrides:
         _apply(data, override)
-    return make_job(data, address)
+    return data
 
 
 def make_job(data: dict[str, Any], origin: str = "job") -> Job:

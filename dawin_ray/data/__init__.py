@@ -14,11 +14,11 @@ from dawin_ray.data.chunks import (
 )  # fmt: skip
 from dawin_ray.data.class_order import in_order_of
 from dawin_ray.data.classes import (
-    KNOWN_SUBSETS, NAMED, DatasetClasses, folder_way, folders_without_a_name, label_folders,
-    named_folders, resolve_classes,
+    KNOWN_SUBSETS, NAMED, DatasetClasses, folder_way, folders_without_a_name,
+    label_folders, named_folders, resolve_classes,
 )  # fmt: skip
 from dawin_ray.data.config import NO_TEXT, DatasetConfig
-from dawin_ray.data.crop_cache import CropCache, ReadChunks, cache_key, plan_cache
+from dawin_ray.data.crop_cache import CropCache, ReadChunks, cache_key, plan_cache, room_beside
 from dawin_ray.data.datasets import Listing, Sample, Shard
 from dawin_ray.data.decoding import DecodeImages
 from dawin_ray.data.files import Files, GrowingFiles
@@ -26,9 +26,7 @@ from dawin_ray.data.formats.registry import FORMATS, count_samples, read_samples
 from dawin_ray.data.found import Found
 from dawin_ray.data.images import ImageDecoder, open_image, without_border
 from dawin_ray.data.isolated import FATAL
-from dawin_ray.data.listing import (
-    check_address, formats_in, list_files, listing_of, split_paths,
-)  # fmt: skip
+from dawin_ray.data.listing import check_address, formats_in, list_files, listing_of, split_paths
 from dawin_ray.data.looking import find_some, spread
 from dawin_ray.data.shard_index import CountChunks, Indexes
 from dawin_ray.data.slices import Slice, Task, slices_of, to_text
@@ -44,6 +42,6 @@ __all__ = [
     "check_apart", "chunk_name", "count_samples", "end_of", "find_some", "folder_way",
     "folders_without_a_name", "forecast", "formats_in", "from_row", "in_order_of", "label_folders",
     "large_above", "list_files", "listing_of", "make_shards", "named_folders", "open_image", "pack",
-    "plan_cache", "read_samples", "resolve_classes", "settle", "slices_of", "split_paths", "spread",
-    "tasks_of", "to_row", "to_text", "unpack", "without_border",
+    "plan_cache", "read_samples", "resolve_classes", "room_beside", "settle", "slices_of",
+    "split_paths", "spread", "tasks_of", "to_row", "to_text", "unpack", "without_border",
 ]  # fmt: skip

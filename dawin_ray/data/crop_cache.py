@@ -103,11 +103,8 @@ def plan_cache(
         return CachePlan(
             root=None, why=f"off: {nodes} nodes share no disk; give compute.cache a shared path"
         )
-    fs, path = filesystem(run_dir)
-    local = is_local(fs)
-    above = Path(path if local else tempfile.gettempdir())
-    disk = shutil.disk_usage(next(p for p in (above, *above.parents) if p.exists()))
-    able = disk.free - FREE_SHARE * disk.total
+    local = is_local(filesystem(run_dir)[0])
+    above, able = room_beside(run_dir)
     size = "crops of uncounted images" if needed is None else f"{needed / 1e9:.2f} GB of crops"
     if needed is not None and needed > able:
         return CachePlan(
@@ -119,6 +116,14 @@ def plan_cache(
         return CachePlan(root=None, why=f"off: no folder for it can be made: {error}")
     why = f"at {root}: {size}, {max(able, 0) / 1e9:.1f} GB may be used"
     return CachePlan(root=str(root), why=why, temporary=not local)
+
+
+def room_beside(run_dir: str) -> tuple[Path, float]:
+    """Where the cache of a run would lie on this machine, and the bytes that it may have there."""
+    fs, path = filesystem(run_dir)
+    above = Path(path if is_local(fs) else tempfile.gettempdir())
+    disk = shutil.disk_usage(next(p for p in (above, *above.parents) if p.exists()))
+    return above, disk.free - FREE_SHARE * disk.total
 
 
 def _local_root(run_dir: Path) -> Path:

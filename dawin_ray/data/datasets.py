@@ -151,10 +151,12 @@ class Shard:
         if not self.images:
             return None if shown(self.name) in names else self
         kept = [i for i, (name, _, _) in enumerate(self.images) if shown(name) not in names]
-        if not kept:
-            return None
-        images = Images.of(self.images).take(kept)
-        versions = Texts.of(self.versions).take(np.array(kept))
+        return self.take(kept) if kept else None
+
+    def take(self, ordinals: Sequence[int]) -> Shard:
+        """Of a folder's shard, that of some of its images alone, by their ordinals."""
+        images = Images.of(self.images).take(ordinals)
+        versions = Texts.of(self.versions).take(np.array(ordinals))
         return dataclasses.replace(
             self,
             images=images,

@@ -11,31 +11,15 @@ from dawin_ray.job.json_log import STDOUT, json_log
 from dawin_ray.job.labelled import labelled_by_file, labelled_by_share
 from dawin_ray.job.meter import Metered, metered
 from dawin_ray.job.peek import Look, lines_of_classes, peek_of
-from dawin_ray.job.plan import plan_of
+from dawin_ray.job.plan import Forwards, forwards_of, plan_of
 from dawin_ray.job.prepare import Prepared, dataset_classes, prepare
-from dawin_ray.job.progress import ConsoleProgress
+from dawin_ray.job.progress import ConsoleProgress, duration, step
 from dawin_ray.job.score import score
 from dawin_ray.job.verify import verify
 
 __all__ = [
-    "LEVEL",
-    "STDOUT",
-    "ConsoleProgress",
-    "Look",
-    "Metered",
-    "Prepared",
-    "calibrate",
-    "dataset_classes",
-    "json_log",
-    "labelled_by_file",
-    "labelled_by_share",
-    "lines_of_calibration",
-    "lines_of_classes",
-    "metered",
-    "peek_of",
-    "plan_of",
-    "prepare",
-    "score",
-    "verify",
-    "without_calibration",
-]
+    "LEVEL", "STDOUT", "ConsoleProgress", "Forwards", "Look", "Metered", "Prepared", "calibrate",
+    "dataset_classes", "duration", "forwards_of", "json_log", "labelled_by_file",
+    "labelled_by_share", "lines_of_calibration", "lines_of_classes", "metered", "peek_of",
+    "plan_of", "prepare", "score", "step", "verify", "without_calibration",
+]  # fmt: skip

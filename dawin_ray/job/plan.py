@@ -7,11 +7,13 @@ import os
 import resource
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from dawin_ray.config import Job
 from dawin_ray.data import Sample, Shard, count_samples, forecast
 from dawin_ray.engine import ComputeConfig, gpus_here
 from dawin_ray.job.calibrated import lines_of_applied
@@ -23,6 +25,40 @@ from dawin_ray.names import printable
 from dawin_ray.runs import SHOWN_BROKEN, SHOWN_REASONS, kind_of_reason
 
 FLOAT32_BYTES, GB = 4, 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forwards:
+    """What a job asks of models for each sample: forwards of one model, and exact ones.
+
+    An exact one is at the price of about as many as there are experts.
+    """
+
+    experts: int
+    static: int  # of baselines that are merged once
+    samplewise: int  # exact ones, of baselines
+    merged: int  # of the models of its clusters, and of other fits'
+    exact: int  # 1 in the exact mode
+    passes: int
+
+    @property
+    def plain(self) -> int:
+        """In the pass of the experts."""
+        return self.experts + self.static
+
+
+def forwards_of(job: Job) -> Forwards:
+    """Those of a job."""
+    methods = job.methods
+    fits = sum(method.kind == "fit" for method in methods)
+    return Forwards(
+        experts=len(job.experts),
+        static=sum(method.merges for method in methods),
+        samplewise=sum(method.kind == "samplewise" for method in methods),
+        merged=0 if job.exact else 1 + fits,
+        exact=int(job.exact),
+        passes=1 if job.one_pass else 2,
+    )
 
 
 def plan_of(prepared: Prepared) -> list[Any]:
@@ -52,9 +88,8 @@ def plan_of(prepared: Prepared) -> list[Any]:
             f"{sum(shard.bytes for shard in shards):,}",
             "?" if missing else f"{chunks:,}",
         )
-    experts = len(job.experts)
-    static = sum(method.merges for method in spec.methods)
-    samplewise = sum(method.kind == "samplewise" for method in spec.methods)
+    asked = forwards_of(job)
+    experts, static, samplewise = asked.experts, asked.static, asked.samplewise
     fits = 1 if job.fit == "joint" else len(job.datasets)
     at_least = "at least " if unknown else ""
     clusters = job.mixture.clusters
@@ -92,7 +127,7 @@ def plan_of(prepared: Prepared) -> list[Any]:
             f"fit       {fits} mixture{'s' if fits > 1 else ''} of "
             f"{'up to ' if clusters == 'auto' else ''}{most} clusters, from "
             f"{job.coefficient.metric}{offset}",
-            f"pass 2    {at_least}{total * (1 + len(others)):,} forwards; at most "
+            f"pass 2    {at_least}{total * asked.merged:,} forwards; at most "
             f"{fits * (most + sum(f.clusters or most for f in others))} merges in each actor",
         ]
     if job.exact:

@@ -175,7 +175,7 @@ class ConsoleProgress:
 
         def left() -> str:
             seconds = forecast.seconds_left
-            return "" if seconds is None else f"{_duration(seconds)} left"
+            return "" if seconds is None else f"{duration(seconds)} left"
 
         def line(prefix: str) -> str:
             seconds = time.monotonic() - begin
@@ -213,8 +213,11 @@ class ConsoleProgress:
         self.say(line("done, "))
 
 
-def _duration(seconds: float) -> str:
-    """Seconds below two minutes, minutes below two hours, then hours."""
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, few with a decimal; then hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.1f} min" if minutes < 20 else f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h"

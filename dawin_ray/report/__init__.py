@@ -16,10 +16,11 @@ from dawin_ray.report.page import PAGE_FILES, no_formula, write_page
 from dawin_ray.report.remake import check_incumbent, remake_reports
 from dawin_ray.report.rows import read_predictions
 from dawin_ray.report.tally import ComputeReport, Report, Scored, alarms_of, summarise
+from dawin_ray.report.words import shown_percent, shown_points
 
 __all__ = [
     "PAGE_FILES", "Audit", "ComputeReport", "FinishedRun", "Report", "Scored", "alarms_of",
     "check_incumbent", "compare_runs", "comparison_json", "comparison_lines", "footer_of",
-    "no_formula", "read_predictions", "remake_reports", "served", "summarise", "tables_of",
-    "write_overview", "write_page",
+    "no_formula", "read_predictions", "remake_reports", "served", "shown_percent", "shown_points",
+    "summarise", "tables_of", "write_overview", "write_page",
 ]  # fmt: skip

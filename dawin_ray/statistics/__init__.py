@@ -12,11 +12,11 @@ from dawin_ray.statistics.distribution import (
     Distribution, ReferenceRows, ScoredRows, distributions_of,
 )  # fmt: skip
 from dawin_ray.statistics.drift import KINDS, DriftConfig, DriftReport, DriftStatistic, drift_of
-from dawin_ray.statistics.estimates import Estimated, Estimates, estimates_of
+from dawin_ray.statistics.estimates import Estimated, Estimates, estimates_of, fine_counts
 from dawin_ray.statistics.rows import Rows, hashes_of, sum_of_hashes
 from dawin_ray.statistics.scores import (
-    BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES, Interval, accuracy, holm, mcnemar,
-    paired_differences, paired_gains, shrunk,
+    BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES, Interval, accuracy, holm,
+    macro_accuracy, mcnemar, paired_differences, paired_gains, shrunk,
 )  # fmt: skip
 from dawin_ray.statistics.sketch import MAX_BINS, Sketch, distance
 from dawin_ray.statistics.summary import Summary
@@ -26,6 +26,7 @@ __all__ = [
     "BINS", "CLASS_PRIOR", "COVERAGES", "FLAT_RANGE", "KINDS", "LEVEL", "MAX_BINS", "RESAMPLES",
     "Confusions", "Crops", "Distribution", "DriftConfig", "DriftReport", "DriftStatistic",
     "Estimated", "Estimates", "Interval", "ReferenceRows", "Rows", "ScoredRows", "Sketch",
-    "Summary", "accuracy", "distance", "distributions_of", "drift_of", "estimates_of", "floats_of",
-    "hashes_of", "holm", "mcnemar", "paired_differences", "paired_gains", "shrunk", "sum_of_hashes",
+    "Summary", "accuracy", "distance", "distributions_of", "drift_of", "estimates_of",
+    "fine_counts", "floats_of", "hashes_of", "holm", "macro_accuracy", "mcnemar",
+    "paired_differences", "paired_gains", "shrunk", "sum_of_hashes",
 ]  # fmt: skip

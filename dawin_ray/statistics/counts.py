@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dawin_ray.statistics.estimates import FINE, fine_bins
+from dawin_ray.statistics.estimates import fine_counts
 from dawin_ray.statistics.rows import Rows, sum_of_hashes
 from dawin_ray.statistics.scores import BINS, calibration_bin
 from dawin_ray.statistics.sums import normal, sum_of, sums_by_group
@@ -86,7 +86,9 @@ class Counts:
             bins=np.stack([counted for counted, _ in bins], axis=1),
             bin_confidence=np.stack([confidence for _, confidence in bins]),
             confidence=np.stack([sum_of(rows.confidence[name]) for name in rows.methods]),
-            fine=np.stack([_fine(rows.confidence[n], known, right[n]) for n in right], axis=1),
+            fine=np.stack(
+                [fine_counts(rows.confidence[n], known, right[n]) for n in right], axis=1
+            ),
         )
 
     @classmethod
@@ -159,14 +161,6 @@ def _bins(confidence_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np
     bin_N = calibration_bin(confidence_N)
     counted = [np.bincount(chosen, minlength=BINS) for chosen in (bin_N, bin_N[right_N])]
     return _whole(counted), sums_by_group(confidence_N, bin_N, BINS)
-
-
-def _fine(confidence_N: np.ndarray, known_N: np.ndarray, right_n: np.ndarray) -> np.ndarray:
-    """Rows with a label, right ones among them, and rows without, by confidence [3, FINE]."""
-    bin_N = fine_bins(confidence_N)
-    of_known = bin_N[known_N]
-    counted = (of_known, of_known[right_n], bin_N[~known_N])
-    return np.stack([np.bincount(bins, minlength=FINE) for bins in counted])
 
 
 def _added(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -44,6 +44,17 @@ def fine_bins(confidence_N: np.ndarray) -> np.ndarray:
     return bins_N
 
 
+def fine_counts(confidence_N: np.ndarray, known_N: np.ndarray, right_n: np.ndarray) -> np.ndarray:
+    """Rows with a label, right ones among them, and rows without, by confidence [3, FINE].
+
+    `known_N` says which have a label, and `right_n` of these which are right.
+    """
+    bin_N = fine_bins(confidence_N)
+    of_known = bin_N[known_N]
+    counted = (of_known, of_known[right_n], bin_N[~known_N])
+    return np.stack([np.bincount(bins, minlength=FINE) for bins in counted])
+
+
 def calibrated_confidence(right_B: np.ndarray, n_B: np.ndarray, here_B: np.ndarray) -> float:
     """Mean of the others' share of right answers at the confidences here; see above."""
     filled = np.flatnonzero(n_B)

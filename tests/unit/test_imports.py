@@ -33,6 +33,7 @@ report
 view
 job
 drafts
+advice
 demo
 bench
 terminal
