@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -21,9 +22,13 @@ from safetensors.torch import save_file
 
 from dawin_ray.engine import ray_cluster
 from dawin_ray.models import clip
+from dawin_ray.storage import lock
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores: more threads only wait for each other
+
+# Of what a shell began in its background, Python heeds no Ctrl-C, and tests send some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray runs its workers with a niceness of 15: beside tests that take the cores they would get a
 # thirtieth of one, and take minutes to start. Read when a Ray starts.
@@ -188,8 +193,18 @@ def write_parquet(path: Path, images: list[bytes], labels: list[int] | None) -> 
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def alone():
+    """No other run is after the same lock at the same moment: nothing is waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lock, "SETTLE_SECONDS", 0.02)
+        yield
+
+
 @pytest.fixture(scope="session")
 def local_ray():
     """One Ray on loopback for all tests of what only Ray does; starting it takes seconds."""
+    before = signal.getsignal(signal.SIGTERM)
     with ray_cluster.ray_session(None):
+        signal.signal(signal.SIGTERM, before)  # other tests are told of a process without Ray's
         yield

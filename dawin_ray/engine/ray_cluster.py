@@ -15,7 +15,14 @@ import psutil
 from dawin_ray.engine.compute import Resources, Say
 from dawin_ray.engine.ray_address import ask_once, check_answers
 from dawin_ray.engine.ray_metrics import RayMetrics
-from dawin_ray.engine.ray_start import end_processes, keep_private, leave_broken, name_of, start
+from dawin_ray.engine.ray_start import (
+    end_processes,
+    handler_of_sigterm_put_back,
+    keep_private,
+    leave_broken,
+    name_of,
+    start,
+)
 from dawin_ray.errors import RayLostError
 from dawin_ray.metrics import drift_figures
 from dawin_ray.names import printable
@@ -75,9 +82,10 @@ def ray_session(address: str | None, say: Say | None = None) -> Iterator[None]:
     if own:
         before_leaving.append(end_processes)
     try:
-        start(address, say)
-        with _used(own):
-            yield
+        with handler_of_sigterm_put_back():
+            start(address, say)
+            with _used(own):
+                yield
     finally:
         if own:
             before_leaving.remove(end_processes)

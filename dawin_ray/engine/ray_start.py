@@ -153,6 +153,20 @@ def _own_handler_of_sigterm() -> Iterator[None]:
 
 
 @contextmanager
+def handler_of_sigterm_put_back() -> Iterator[None]:
+    """Behind the block there is no handler of Ray's left, which would outlive its Ray."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None:  # it was set from Python
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _whole_or_not(own: bool) -> Iterator[None]:
     """Where the block does not come to its end, what it has begun of Ray ends with it."""
     before, done = processes_of_ray() if own else set(), False

@@ -236,9 +236,27 @@ def test_a_cluster_that_is_not_joined_keeps_its_processes(monkeypatch, process_o
     assert begun[0].poll() is None
 
 
+def test_no_handler_of_rays_outlives_it(monkeypatch):
+    def start(*_):
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    monkeypatch.setattr(ray_cluster, "start", start)
+    monkeypatch.setattr(ray_cluster, "_used", lambda own: nullcontext())
+    monkeypatch.setattr(ray_cluster, "keep_private", lambda: None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with ray_cluster.ray_session(None):
+            assert signal.getsignal(signal.SIGTERM) is not before
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_second_signal_while_ray_starts_leaves_no_process(monkeypatch):
     """What is done before the process ends at once is there from the first of Ray's processes."""
-    seen = []
+    seen, of_others = [], list(stopping.before_leaving)  # such as those of a Ray for all tests
     monkeypatch.setattr(ray_cluster, "start", lambda *_: seen.extend(stopping.before_leaving))
     monkeypatch.setattr(ray_cluster, "_used", lambda own: nullcontext())
     monkeypatch.setattr(ray_cluster, "keep_private", lambda: None)
@@ -246,5 +264,5 @@ def test_a_second_signal_while_ray_starts_leaves_no_process(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with ray_cluster.ray_session(None):
         pass
-    assert seen == [ray_start.end_processes]
-    assert not stopping.before_leaving
+    assert seen == [*of_others, ray_start.end_processes]
+    assert stopping.before_leaving == of_others
