@@ -224,13 +224,19 @@ def print_cell(cell: str, seeds: Sequence[Seed]) -> dict[str, Row]:
 
 
 def print_tuned(tables: Mapping[str, Mapping[str, Row]]) -> None:
-    """Other penalties and levels: points to DaWin over the shifts and on clean, by cell."""
-    print("\npenalty and level: points to DaWin over the shifts (clean), by cell; mean of new ones")
+    """Other penalties and levels: points to DaWin over the shifts and on clean, by cell.
+
+    And the share of single calibrations of a set that lose more than LOST.
+    """
+    print(
+        "\npenalty and level: points to DaWin over the shifts (clean; single ones that lost, in %)"
+    )
+    print("by cell | mean of the new ones")
     for rule in (rule for rule in next(iter(tables.values())) if rule.endswith(" labels")):
         found = [table[rule] for table in tables.values()]
         mean = np.mean([row.gain for row in found[:-1]])
-        each = " ".join(f"{row.gain:+.2f} ({row.on_clean:+.2f})" for row in found)
-        print(f"{rule:28s} {each} | {mean:+.2f}")
+        each = "  ".join(f"{r.gain:+.2f} ({r.on_clean:+.1f}; {r.risk:2.0f})" for r in found)
+        print(f"{rule:38s} {each} | {mean:+.2f}")
 
 
 def print_decision(tables: Mapping[str, Mapping[str, Row]]) -> None:

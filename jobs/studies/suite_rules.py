@@ -246,6 +246,12 @@ def tuned(
         found[name] = {
             rule: shifted(data, temperatures, log_odds) for rule, log_odds in choices.items()
         }
+        # Not in the protocol: added when its tables had been seen.
+        plain = asked[name].log_odds(OWN)
+        found[name] |= {
+            "level 0.5, no temperatures": shifted(data, OWN, applied(plain, 0.5)[0]),
+            "always, no temperatures": shifted(data, OWN, plain.values.tolist()),
+        }
     return found
 
 
