@@ -1,4 +1,4 @@
-"""Images of a suite of emoji, as four vendors draw them: a natural shift, and six others.
+"""Images of a suite of emoji, as four vendors draw them: a natural shift, and seven others.
 
 The drawings come from the npm packages emoji-datasource-apple, -google, -twitter and -facebook
 (16.0.0), unpacked side by side; nothing of them is in this repository. Classes are Unicode's

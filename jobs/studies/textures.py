@@ -1,4 +1,4 @@
-"""Images of a suite of textures: eighteen patterns, woven cloth as their clean domain, nine shifts.
+"""Images of a suite of textures: eighteen patterns, woven cloth as their clean domain, ten shifts.
 
 Everything is colour, uint8, and drawn by formulas. Image i of any set of the suite has the same
 class, place and turn of the dice: a set's style and corruption are all that differs.
