@@ -40,7 +40,7 @@ class CoefficientConfig(Settings):
     `reference` anchors the coefficients to a data set that no shift has touched (see
     `entropy_growth`): the name of one in the job, or FIT.json#NAME of another run; `strength` 0 is
     DaWin. It has to be held out from fine-tuning, and needs no labels. It is no default: of six
-    suites and networks it won on two and lost on four (jobs/studies/README.md), and it loses where a
+    suites and networks it won on two and lost on four (jobs/studies/README.md), and loses where a
     data set mixes clean with shifted images.
     """
 
