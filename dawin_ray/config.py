@@ -26,7 +26,7 @@ from dawin_ray.method import (
 )
 from dawin_ray.models import UNTEMPERED, ExpertConfig, ModelConfig
 from dawin_ray.runs import SavedFitConfig
-from dawin_ray.settings import Settings
+from dawin_ray.settings import Settings, to_fill_in
 from dawin_ray.statistics import DriftConfig
 from dawin_ray.storage import check_job, check_no_secrets, read_bytes, without_secrets
 
@@ -246,6 +246,11 @@ def make_job(data: dict[str, Any], origin: str = "job") -> Job:
         UserError: a key or value is wrong; all faults are listed.
     """
     check_job(data, origin)
+    if left := [f"  {key}: {wanted}" for key, wanted in to_fill_in(data)]:
+        raise UserError(
+            f"The job file {origin!r} is not finished. Fill in, there or as key=value behind it:\n"
+            + "\n".join(left)
+        )
     try:
         return Job.model_validate(data)
     except ValidationError as error:

@@ -16,6 +16,8 @@ EXIT_DRIFT = 3  # with --fail-on-drift; the rows are scored all the same
 
 EXIT_DOUBT = 4  # with --fail-on-doubt, likewise
 
+EXIT_UNFINISHED = 6  # of init: the job file is written, and something is to be done before it runs
+
 app = typer.Typer(
     help="Score image data sets with dynamically interpolated CLIP models.",
     no_args_is_help=True,

@@ -41,12 +41,20 @@ def report(
     thumbnails: Annotated[
         int, typer.Option(min=0, help="Example images of each cluster and outcome in the page.")
     ] = 0,
+    incumbent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Say whether to replace this expert or baseline, in place of the job's incumbent.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where a comparison goes, as JSON.")] = None,
     verbose: Verbose = False,
 ) -> None:
     """Make the reports of finished runs again from their Parquet files, and compare the runs."""
     with friendly(verbose):
         from dawin_ray.report import (
+            check_incumbent,
             compare_runs,
             comparison_json,
             comparison_lines,
@@ -56,8 +64,10 @@ def report(
         from dawin_ray.storage import join
 
         runs = [RunDirectory.at(address) for address in run_dirs]
+        for run in runs if incumbent is not None else ():
+            check_incumbent(run.address, str(incumbent))  # all of them, before one is written
         for run in runs:
-            echo(remake_reports(run.address, thumbnails))
+            echo(remake_reports(run.address, thumbnails, incumbent))
             echo(f"report  {join(run.address, PAGE)}")
         if len(runs) > 1:
             rows = compare_runs(runs)

@@ -184,7 +184,7 @@ def folder_way(folders: Iterable[str], classes: DatasetClasses) -> str:
 
 def _labels_by(folders: Sequence[str], classes: DatasetClasses) -> tuple[dict[str, int], str]:
     """Labels of sorted folders, and what they come from; strangers have none."""
-    named = _named(folders, classes)
+    named = named_folders(folders, classes)
     numbers = {f: int(v) for f in folders if (v := _hive_value(f)).isascii() and v.isdigit()}
     if named and not (len(numbers) == len(folders) > len(named)):
         return named, NAMED
@@ -193,8 +193,8 @@ def _labels_by(folders: Sequence[str], classes: DatasetClasses) -> tuple[dict[st
     return {folder: i for i, folder in enumerate(folders)}, SORTED
 
 
-def _named(folders: Sequence[str], classes: DatasetClasses) -> dict[str, int]:
-    """The labels of those folders that are named by a class or its WordNet id."""
+def named_folders(folders: Sequence[str], classes: DatasetClasses) -> dict[str, int]:
+    """The labels of those folders that are named by a class or its WordNet id, by folder."""
     lists = (classes.synsets, classes.folders, classes.names)
     finders = [finder(known) for known in lists if known]
     labels = {}

@@ -35,7 +35,7 @@ KINDS = {
 }  # fmt: skip
 
 
-class _File(NamedTuple):
+class LocalFile(NamedTuple):
     """A local file that is taken."""
 
     name: str
@@ -43,7 +43,7 @@ class _File(NamedTuple):
     version: str
 
 
-class _Folder(NamedTuple):
+class LocalFolder(NamedTuple):
     """A local folder that is entered."""
 
     prefix: str  # the names of its files begin with, which puts it among them in their order
@@ -61,7 +61,7 @@ def find(address: str, what: str) -> Found:
     """
     fs, path = filesystem(address, what)
     try:
-        if not _is_pattern(fs, path):
+        if not is_pattern(fs, path):
             return _at(fs, path, what)
         found = Found(fs=fs, root=_root_of(path), what=what, pattern=True)
         plain = []
@@ -88,7 +88,8 @@ def find(address: str, what: str) -> Found:
         raise unreadable(address, what, error) from error
 
 
-def _is_pattern(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+def is_pattern(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Whether a path chooses by a glob or braces, and is no name of something that is there."""
     if is_local(fs):
         return bool(MAGIC.search(path) or has_braces(path)) and not os.path.lexists(path)
     if "*" in path or "?" in path:
@@ -116,10 +117,10 @@ def _at(fs: fsspec.AbstractFileSystem, path: str, what: str) -> Found:
     elif fs.isdir(path):
         found = Found(fs=fs, root=path, what=what, folder=True)
         for infos in remote.below(found, None):
-            _take(found, infos)
+            take(found, infos)
     else:
         found = Found(fs=fs, root=posixpath.dirname(path), what=what)
-        _take(found, {path: fs.info(path)})
+        take(found, {path: fs.info(path)})
     found.files = found.taken.files()
     return found
 
@@ -154,7 +155,7 @@ def _glob(found: Found, pattern: str) -> None:
     below = Found(fs=found.fs, root=root, what=found.what)
     if not is_local(found.fs):
         for infos in remote.below(below, depth):
-            _take(found, {path: info for path, info in infos.items() if regex.match(path)})
+            take(found, {path: info for path, info in infos.items() if regex.match(path)})
         return
     _walk(below, depth)
 
@@ -180,19 +181,21 @@ def _walk(found: Found, depth: int | None) -> None:
     """
     root = os.stat(found.root)
     # what is still to be taken, in the order of names from the last to the first
-    waiting: list[_Folder | _File] = [
-        _Folder(prefix="", path=found.root, above=((root.st_dev, root.st_ino),))
+    waiting: list[LocalFolder | LocalFile] = [
+        LocalFolder(prefix="", path=found.root, above=((root.st_dev, root.st_ino),))
     ]
     while waiting:
         first = waiting.pop()
-        if isinstance(first, _Folder):
-            below = _below_local(found, first, depth)
+        if isinstance(first, LocalFolder):
+            below = below_local(found, first, depth)
             waiting += sorted(below, key=lambda one: one[0], reverse=True)
         else:
             found.taken.add(*first)
 
 
-def _below_local(found: Found, folder: _Folder, depth: int | None) -> Iterator[_Folder | _File]:
+def below_local(
+    found: Found, folder: LocalFolder, depth: int | None
+) -> Iterator[LocalFolder | LocalFile]:
     """What is directly in a folder, as far as it is data."""
     for entry in _entries(folder.path, found.what):
         name = folder.prefix + entry.name
@@ -205,13 +208,13 @@ def _below_local(found: Found, folder: _Folder, depth: int | None) -> Iterator[_
                 if not folder.prefix:
                     found.folders.add(entry.name)
                 if depth is None or name.count("/") < depth:
-                    yield _Folder(name + "/", entry.path, (*folder.above, this))
+                    yield LocalFolder(name + "/", entry.path, (*folder.above, this))
         elif entry.name.startswith("."):
             found.hidden += 1
         elif kind := _kind(status):
             found.special[name] = kind
         else:
-            yield _File(name, status.st_size, local_version(status))
+            yield LocalFile(name, status.st_size, local_version(status))
 
 
 def _status_of(found: Found, entry: os.DirEntry[str], name: str) -> os.stat_result | None:
@@ -253,7 +256,8 @@ def _kind(status: os.stat_result) -> str | None:
     return None if kind == stat.S_IFREG else KINDS.get(kind, "special file")
 
 
-def _take(found: Found, infos: Mapping[str, remote.Info]) -> None:
+def take(found: Found, infos: Mapping[str, remote.Info]) -> None:
+    """Files as a remote storage tells them, by path; what is no data is noted."""
     for where, info in infos.items():
         parts = posixpath.relpath(where, found.root).split("/")
         if info.get("type") == "directory" or where.endswith("/"):

@@ -51,6 +51,7 @@ class Found:
     special: dict[str, str] = field(default_factory=dict)  # name -> FIFO, socket, device
     hidden: int = 0
     system: set[str] = field(default_factory=set)  # folders
+    partly: bool = False  # there is more than was looked at
     absent: list[str] = field(default_factory=list)  # names of a brace expression
     regexes: list[re.Pattern[str]] = field(default_factory=list)  # of a pattern's globs
 

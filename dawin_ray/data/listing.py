@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import fsspec
 import numpy as np
@@ -41,8 +41,19 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
             which files are meant.
     """
     what = f"data set '{config.name}'"
-    _check_address(config.path, what)
-    found = find(config.path, what)
+    check_address(config.path, what)
+    return listing_of(config, find(config.path, what), may_be_empty=may_be_empty)
+
+
+def listing_of(
+    config: DatasetConfig, found: Found, *, may_be_empty: bool = False, looked: bool = False
+) -> Listing:
+    """The same of what was found at its path already; where that was no more than a `looked`, files
+    may lack a version, and what only all of them tell is not checked.
+
+    Raises:
+        UserError: as `list_files`.
+    """
     chosen, files, others = _format_of(config, found, may_be_empty)
     kind, names = FORMATS[chosen], files.names
     dangling = [name for name in found.dangling if name.lower().endswith(kind.suffixes)]
@@ -59,11 +70,12 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     if other_links := len(found.dangling) - len(dangling):
         notes.append(f"left out: {other_links:,} other links to nothing")
     side_files = _side_files(found, config) if kind.text_files else {}
-    if "nshards.txt" in side_files:
+    if "nshards.txt" in side_files and not found.partly:
         text = found.fs.cat_file(side_files["nshards.txt"])
         _check_shard_count(text, len(names), config)
-    files, told = _with_versions(config, found, files, may_be_empty)
-    notes += told
+    if not looked:
+        files, told = _with_versions(config, found, files, may_be_empty)
+        notes += told
     files = _with_dangling(files, dangling)
     labelling = kind.labels(found, files.names, config.label_column)
     notes += labelling.notes if labelling else ()
@@ -90,7 +102,12 @@ def list_files(config: DatasetConfig, *, may_be_empty: bool = False) -> Listing:
     return annotated(listing, config, growing=may_be_empty)
 
 
-def _check_address(address: str, what: str) -> None:
+def check_address(address: str, what: str) -> None:
+    """Refuse commands, and several addresses in one.
+
+    Raises:
+        UserError: by what it is.
+    """
     parts = address.split("::")
     if any(part.strip().lower().startswith("pipe:") for part in parts):
         raise UserError(
@@ -105,24 +122,39 @@ def _check_address(address: str, what: str) -> None:
         )
 
 
-def _format_of(
-    config: DatasetConfig, found: Found, may_be_empty: bool
-) -> tuple[str, Files, Counter[str]]:
-    """The format of what was found, its files, and those of no use to it, by suffix."""
-    of_format = {name: bytearray() for name in FORMATS}  # whether each file may be one of it
-    for name in found.files.names:
+def formats_in(names: Iterable[str]) -> list[str]:
+    """Which formats files of these names may be of, that which is most likely meant first."""
+    return _present({n: True for n, kind in _may_be(names).items() if any(kind)})
+
+
+def _may_be(names: Iterable[str]) -> dict[str, bytearray]:
+    """By format: whether each file may be one of it."""
+    of_format = {name: bytearray() for name in FORMATS}
+    for name in names:
         plain = name.lower()
         for format_name, kind in FORMATS.items():
             of_format[format_name].append(plain.endswith(kind.suffixes))
-    counts = {
-        name: sum(of_format[name]) + sum(n.lower().endswith(kind.suffixes) for n in found.dangling)
-        for name, kind in FORMATS.items()
-    }
+    return of_format
+
+
+def _present(counts: Mapping[str, int]) -> list[str]:
     # images that lie beside shards are seldom what is meant, so they are named last
     present = sorted(
         (n for n, count in counts.items() if count), key=lambda n: FORMATS[n].of_images
     )
-    present = [name for name in present if FORMATS[name].told_by_suffix] or present
+    return [name for name in present if FORMATS[name].told_by_suffix] or present
+
+
+def _format_of(
+    config: DatasetConfig, found: Found, may_be_empty: bool
+) -> tuple[str, Files, Counter[str]]:
+    """The format of what was found, its files, and those of no use to it, by suffix."""
+    of_format = _may_be(found.files.names)
+    counts = {
+        name: sum(of_format[name]) + sum(n.lower().endswith(kind.suffixes) for n in found.dangling)
+        for name, kind in FORMATS.items()
+    }
+    present = _present(counts)
     chosen = config.format or (present[0] if len(present) == 1 else None)
     where = f"Data set '{config.name}' at {config.path!r}"
     if chosen is None and present:
@@ -182,7 +214,7 @@ def _check_names(
             f"{len(dangling):,} images are links to nothing and will be rejects, the first is "
             f"{shown(dangling[0])}"
         )
-    if kind.of_images:
+    if kind.of_images or found.partly:
         return notes
     if len(sets := sets_of(names)) > 1 and found.folder:
         some = ", ".join(map(shown, sets[:NAMED])) + (", ..." if sets[NAMED:] else "")
@@ -204,17 +236,24 @@ def _check_names(
 
 
 def _check_splits(config: DatasetConfig, found: Found, kind: Format, names: Sequence[str]) -> None:
-    splits = splits_of(names, folders_only=kind.of_images)
+    splits = split_paths(config.path, found, kind, names)
     # whoever writes {train,test} means both
     if len(splits) > 1 and not (found.pattern and all(named_in(config.path, s) for s in splits)):
-        root = config.path if found.folder else posixpath.dirname(config.path)
-        globs = {s: join(root, shown(_glob_of(p[0], kind))) for s, p in splits.items()}
         raise UserError(
             f"Data set '{config.name}' at {config.path!r} holds several splits: "
             f"{', '.join(sorted(splits))}. Point its path at one of them, like "
-            f"{', '.join(repr(globs[s]) for s in sorted(globs))}; braces take several, like "
+            f"{', '.join(repr(splits[s]) for s in sorted(splits))}; braces take several, like "
             "{train,test}."
         )
+
+
+def split_paths(path: str, found: Found, kind: Format, names: Sequence[str]) -> dict[str, str]:
+    """The path of each split that the files of these names are of, below one that holds them."""
+    root = path if found.folder else posixpath.dirname(path)
+    return {
+        split: join(root, shown(_glob_of(patterns[0], kind)))
+        for split, patterns in splits_of(names, folders_only=kind.of_images).items()
+    }
 
 
 def _glob_of(pattern: str, kind: Format) -> str:

@@ -63,7 +63,7 @@ def _by_prefix(found: Found) -> Iterator[dict[str, Info]]:
     pages = -(-len(first) * len(others) // PAGE)  # if others hold as much
     prefixes = prefixes_of(others, pages) if _takes_prefix(fs) else [f"{name}/" for name in others]
     before = join(root, folders[0]) + "/"
-    for infos in _beside(partial(_found, found), prefixes):
+    for infos in beside(partial(_found, found), prefixes):
         yield {
             path: info
             for path, info in infos.items()
@@ -134,7 +134,7 @@ def _walked(found: Found, depth: int | None) -> Iterator[dict[str, Info]]:
 def _each_listed(found: Found, folders: list[str]) -> Iterator[list[Info]]:
     """What is in each folder; beside each other where the client is made for that."""
     if isinstance(found.fs, AsyncFileSystem):
-        return _beside(partial(_listed, found), folders)
+        return beside(partial(_listed, found), folders)
     return map(partial(_listed, found), folders)
 
 
@@ -147,7 +147,7 @@ def _listed(found: Found, folder: str) -> list[Info]:
     return entries
 
 
-def _beside(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def beside(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """What a call makes of each item, in their order; no more than REQUESTS are held."""
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(REQUESTS) as threads:

@@ -10,9 +10,9 @@ from dawin_ray.job.calibrated import lines_of_calibration
 from dawin_ray.job.json_log import STDOUT, json_log
 from dawin_ray.job.labelled import labelled_by_file, labelled_by_share
 from dawin_ray.job.meter import Metered, metered
-from dawin_ray.job.peek import peek_of
+from dawin_ray.job.peek import Look, lines_of_classes, peek_of
 from dawin_ray.job.plan import plan_of
-from dawin_ray.job.prepare import Prepared, prepare
+from dawin_ray.job.prepare import Prepared, dataset_classes, prepare
 from dawin_ray.job.progress import ConsoleProgress
 from dawin_ray.job.score import score
 from dawin_ray.job.verify import verify
@@ -21,13 +21,16 @@ __all__ = [
     "LEVEL",
     "STDOUT",
     "ConsoleProgress",
+    "Look",
     "Metered",
     "Prepared",
     "calibrate",
+    "dataset_classes",
     "json_log",
     "labelled_by_file",
     "labelled_by_share",
     "lines_of_calibration",
+    "lines_of_classes",
     "metered",
     "peek_of",
     "plan_of",

@@ -25,7 +25,7 @@ def classes_of(prepared: Prepared) -> list[str]:
         members = prepared.spec.classes[name].members
         lines += [
             f"classes   {name}: {line}"
-            for line in _classes(source, prepared.class_names[name], members)
+            for line in lines_of_classes(source, prepared.class_names[name], members)
         ]
     return lines
 
@@ -39,16 +39,18 @@ def peek_of(prepared: Prepared, count: int) -> list[str]:
     decoder = ImageDecoder(prepared.preprocessing)
     lines = []
     for name, shards in prepared.shards.items():
-        look = _Look(prepared.spec.classes[name].count, prepared.class_names[name])
+        look = Look(prepared.spec.classes[name].count, prepared.class_names[name])
         for shard, sample in itertools.islice(_samples(shards), count):
             look.add(sample, shard, decoder)
         lines += [f"peek      {name}: {line}" for line in look.lines()]
     return lines
 
 
-def _classes(
+def lines_of_classes(
     source: Source, names: Sequence[str] | None, members: Sequence[Sequence[int]] | None
 ) -> Iterator[str]:
+    """How the folders or labels of a data set are classes; `members` are those of the head."""
+
     def named(label: int) -> str:
         said = f"{label} ({shown(names[label])})" if names else str(label)
         of_head = members[label] if members is not None else ()
@@ -82,8 +84,8 @@ def _samples(shards: Sequence[Shard]) -> Iterator[tuple[Shard, Sample]]:
 
 
 @dataclass
-class _Look:
-    """What is seen of a data set's first samples."""
+class Look:
+    """What is seen of a data set's first samples, one after the other."""
 
     count: int  # of its classes
     names: Sequence[str] | None

@@ -140,7 +140,7 @@ def prepare(
     origins = origins_of_names(job, heads)
     head_names = {origin: read_class_names(origin) for origin in origins.values()}
     classes = {
-        dataset.name: _classes(
+        dataset.name: dataset_classes(
             dataset, listings[dataset.name], heads[dataset.name],
             head_names.get(origins.get(dataset.name, "")),
             experts.head_count(heads[dataset.name].key),
@@ -262,14 +262,18 @@ def _first_chunks(shards: Mapping[str, tuple[Shard, ...]]) -> frozenset[str]:
     return frozenset(chunk_name(of_set[0], 0) for of_set in shards.values() if of_set)
 
 
-def _classes(
+def dataset_classes(
     dataset: DatasetConfig,
     listing: Listing,
     head: HeadSpec,
     head_names: tuple[str, ...] | None,
     head_count: int,
 ) -> DatasetClasses:
-    """The classes of a data set; `head_names` are given for a head that is not made of names."""
+    """The classes of a data set; `head_names` are given for a head that is not made of names.
+
+    Raises:
+        UserError: names, head and data do not go together.
+    """
     names = head.class_names
     if names is None and head_names is not None:
         names = head_names

@@ -30,6 +30,8 @@ TOKENIZERS = ("transformers", "tokenizers")  # of architectures with a text towe
 # A torch module with what its class has: `visual` with a `preprocess_cfg`, `logit_scale`, towers.
 OpenClipModel: TypeAlias = Any  # open_clip has no types
 
+OF_FILES: set[str] = set()  # open_clip's names for configs of files, in this process
+
 EMPTY_MODEL = "No pretrained weights loaded"  # begins open_clip's warning: we load them ourselves
 
 
@@ -42,7 +44,7 @@ def library_versions(architecture: str) -> dict[str, str | None]:
 
 def architecture_digest(architecture: str) -> str:
     """sha256 of the architecture's config, whatever its spaces and the order of its keys."""
-    return digest_of(_config(architecture))
+    return digest_of(config_of(architecture))
 
 
 def register(architecture: str, digest: str | None = None) -> str:
@@ -51,7 +53,7 @@ def register(architecture: str, digest: str | None = None) -> str:
     Raises:
         UserError: it is unknown, no config, or no longer the one with this digest.
     """
-    config = _config(architecture)
+    config = config_of(architecture)
     found = digest_of(config)
     if digest is not None and found != digest:
         if architecture.endswith(".json"):
@@ -69,6 +71,7 @@ def register(architecture: str, digest: str | None = None) -> str:
             path = Path(folder, f"{name}.json")
             path.write_text(json.dumps(config))
             clip.add_model_config(path)
+        OF_FILES.add(name)
     return name
 
 
@@ -100,7 +103,12 @@ def build_model(
             ) from error
 
 
-def _config(architecture: str) -> dict[str, Any]:
+def config_of(architecture: str) -> dict[str, Any]:
+    """open_clip's config of an architecture, by its name or of a file.
+
+    Raises:
+        UserError: it is unknown, or the file is no config.
+    """
     if not architecture.endswith(".json"):
         if architecture not in clip.list_models():
             near = difflib.get_close_matches(architecture, clip.list_models(), n=3)

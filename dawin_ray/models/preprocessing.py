@@ -113,6 +113,20 @@ def doubt_about_files(
     )
 
 
+def doubts_of(architecture: str, checkpoints: Mapping[str, str]) -> list[str]:
+    """What is doubtful of pixels and activation, before a checkpoint is read, in sentences.
+
+    Raises:
+        UserError: tags that do not go together, or not with the architecture.
+    """
+    values, _ = of_experts(architecture, checkpoints, PreprocessConfig())
+    doubts = (
+        check_activation(architecture, checkpoints),
+        doubt_about_files(architecture, checkpoints, values, PreprocessConfig()),
+    )
+    return [doubt for doubt in doubts if doubt is not None]
+
+
 def check_activation(architecture: str, checkpoints: Mapping[str, str]) -> str | None:
     """Refuse tags that were trained with the architecture's other activation: wrong logits.
 

@@ -8,12 +8,14 @@ Shapes: M experts, Q methods, K clusters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dawin_ray.method import DAWIN, Method, Mixture
+from dawin_ray.report.action import actions_of
+from dawin_ray.report.by_class import ByClass
 from dawin_ray.report.doctor import doubts_of, examine, unjudged
 from dawin_ray.report.figures import (
     ALPHA,
@@ -51,7 +53,20 @@ SHOWN_CLASSES = 5  # the largest gains and losses
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """An audit, and what is too much for it: the figures of each class, of the labelled sets."""
+
+    audit: Audit
+    by_class: Mapping[str, ByClass]
+
+
 def audit(finished: FinishedRun) -> Audit:
+    """All figures of a run's page but those by class. See `audited`."""
+    return audited(finished).audit
+
+
+def audited(finished: FinishedRun) -> Audited:
     """All figures of a run's page.
 
     Differences are DaWin minus the other, over the samples with a label. Their p-values are exact
@@ -61,7 +76,8 @@ def audit(finished: FinishedRun) -> Audit:
     """
     origin = finished.in_distribution or finished.datasets[0]
     reference = finished.summary(origin)
-    found, examined, fine = [], [], {}
+    found, examined, fine, by_class = [], [], {}, {}
+    families = families_of(finished)
     names = [*(m.name for m in finished.methods if not m.uses_labels), DAWIN]
     asked = [reference.methods.index(name) for name in names]
     for name in finished.datasets:
@@ -79,7 +95,13 @@ def audit(finished: FinishedRun) -> Audit:
         )
         fine[name] = summary.counts.fine[:, asked]
         found.append(audit_dataset(finished, name, summary, _away(origin, reference, summary)))
-    families = families_of(finished)
+        if summary.labelled:
+            by_class[name] = ByClass.of(
+                summary,
+                finished.class_names[name],
+                finished.class_counts.get(name),
+                families[0],
+            )
     datasets = _adjusted(found, families)
     suite = suite_of(datasets, finished.methods, families, finished.in_distribution)
     result = Audit(
@@ -107,7 +129,8 @@ def audit(finished: FinishedRun) -> Audit:
         unjudged=unjudged(examined),
     )
     result = replace(result, replace_it=answer_of(result))
-    return replace(result, words=tuple(words_of(result)))
+    result = replace(result, words=(" ".join(actions_of(result)), *words_of(result)))
+    return Audited(audit=result, by_class=by_class)
 
 
 def families_of(finished: FinishedRun) -> tuple[tuple[str, ...], ...]:

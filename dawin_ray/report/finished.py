@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import yaml
@@ -12,6 +12,7 @@ import yaml
 from dawin_ray.config import Job, make_job
 from dawin_ray.errors import UserError
 from dawin_ray.method import Fit, Method, Mixture
+from dawin_ray.names import escaped
 from dawin_ray.runs import (
     BATCHES,
     JOB,
@@ -38,6 +39,7 @@ class FinishedRun:
     job: Job
     class_names: Mapping[str, Sequence[str] | None]  # by data set that it scored
     summaries: Mapping[str, Summary] = field(default_factory=dict)  # those that are made already
+    named: str | None = None  # the incumbent that was named for a report, in place of the job's
 
     @classmethod
     def of(cls, run: RunDirectory, summaries: Mapping[str, Summary] | None = None) -> FinishedRun:
@@ -78,8 +80,22 @@ class FinishedRun:
 
     @property
     def incumbent(self) -> str | None:
-        """The method that is in use, where the job says which."""
-        return self.job.incumbent
+        """The method that is in use, where the report or the job was told which."""
+        return self.named or self.job.incumbent
+
+    def asked_about(self, incumbent: str | None) -> FinishedRun:
+        """The same run with another incumbent than its job's; with None as it is.
+
+        Raises:
+            UserError: it is none of the run's experts and baselines that know no more than DaWin.
+        """
+        rivals = [method.name for method in self.methods if not method.is_bound]
+        if incumbent is not None and incumbent not in rivals:
+            raise UserError(
+                f"The run in {self.address!r} has no incumbent {escaped(incumbent)!r}; give one of "
+                f"its experts and baselines: {', '.join(rivals)}."
+            )
+        return replace(self, named=incumbent)
 
     def summary(self, dataset: str) -> Summary:
         """A data set's predictions in what adds, whatever their number.

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from dawin_ray.report.figures import Audit
-from dawin_ray.report.pictures import INK, PALETTE, draw
+from dawin_ray.report.pictures import INK, PALETTE, draw, short
 
 CELL = (0.66, 0.36)  # inches
 
-MARGINS = (2.2, 1.3)  # for the names
+LETTER = 0.09  # inches that a letter of a name takes at most
+
+ANGLE = 35  # degrees, of the experts' names
+
+LEAST_MARGIN = 0.9  # inches, for names that are short
 
 STRONGEST = 0.75  # opacity of the largest weight: the figure in it stays readable
 
@@ -43,14 +49,18 @@ def of_weights(audit: Audit) -> str | None:
                     axes.add_patch(Rectangle(frame, 0.92, 0.88, fill=False, ec=INK, lw=1.4))
         axes.set_xlim(-0.5, len(experts) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xticks(range(len(experts)), experts, rotation=35, ha="right")
-        axes.set_yticks(range(len(rows)), [row.dataset for row in rows])
+        axes.set_xticks(range(len(experts)), map(short, experts), rotation=ANGLE, ha="right")
+        axes.set_yticks(range(len(rows)), [short(row.dataset) for row in rows])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("expert")
 
-    size = tuple(
-        margin + cell * count
-        for margin, cell, count in zip(MARGINS, CELL, (len(experts), len(rows)), strict=True)
-    )
-    return draw("weights", [panel], (size[0], size[1]))
+    # the names of the experts lean to the left, over those of the data sets
+    tasks_wide = LETTER * max(len(short(row.dataset)) for row in rows)
+    experts_long = LETTER * max(len(short(name)) for name in experts)
+    left = max(tasks_wide, math.cos(math.radians(ANGLE)) * experts_long) + LEAST_MARGIN / 2
+    below = math.sin(math.radians(ANGLE)) * experts_long + LEAST_MARGIN
+    told = ", ".join(f"{row.preferred} on {row.dataset}" for row in rows)
+    label = f"Mean weight of each expert on each task; the largest is that of {told}"
+    size = (left + CELL[0] * len(experts), below + CELL[1] * len(rows))
+    return draw("weights", [panel], size, label=label)

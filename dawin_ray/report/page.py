@@ -5,32 +5,42 @@ Made from the run's files alone; made again they are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 import dawin_ray
 from dawin_ray.method import DAWIN
-from dawin_ray.report.audit import audit
-from dawin_ray.report.figures import ALPHA, Audit, ClassGain, DatasetAudit
+from dawin_ray.names import escaped
+from dawin_ray.report import by_class, links
+from dawin_ray.report.action import actions_of, tone_of
+from dawin_ray.report.audit import Audited, audited
+from dawin_ray.report.by_class import ByClass
+from dawin_ray.report.card import card_of
+from dawin_ray.report.figures import ALPHA, Audit, DatasetAudit
 from dawin_ray.report.finished import FinishedRun
 from dawin_ray.report.provenance import provenance_of
 from dawin_ray.report.tally import Report
 from dawin_ray.report.tasks import task_table
-from dawin_ray.report.thumbnails import FIRST, Sheet, sheet
+from dawin_ray.report.thumbnails import Sheet, sheets_of
 from dawin_ray.report.words import (
+    against_others,
     answers_of,
     shown_number,
     shown_p,
     shown_percent,
     shown_points,
+    without_labels,
     words_of_tasks,
 )
 from dawin_ray.runs import (
     AUDIT,
+    CARD,
     CSV,
     MANIFEST,
     PAGE,
@@ -56,18 +66,25 @@ if TYPE_CHECKING:
 
 TEMPLATE = "page.html.j2"
 
-TABLES = ("scores", "differences", "clusters", "classes", "weights")
+TABLES = ("scores", "differences", "clusters", "weights")  # of an audit's data sets
+
+OF_CLASSES = ("classes", "confusions")  # of those with labels
 
 COSTS = "costs"  # a table of methods alone
 
 # What `write_page` writes.
-PAGE_FILES = (AUDIT, PAGE, *(join(CSV, f"{name}.csv") for name in (*TABLES, COSTS)))
+PAGE_FILES = (
+    AUDIT, PAGE, CARD, *(join(CSV, f"{name}.csv") for name in (*TABLES, *OF_CLASSES, COSTS)),
+)  # fmt: skip
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with in a spreadsheet
 
 
 def write_page(
-    run: RunDirectory, thumbnails: int = 0, summaries: Mapping[str, Summary] | None = None
+    run: RunDirectory,
+    thumbnails: int = 0,
+    summaries: Mapping[str, Summary] | None = None,
+    incumbent: str | None = None,
 ) -> Audit:
     """Audit a run whose Parquet files are complete, and write page, JSON and tables.
 
@@ -75,27 +92,30 @@ def write_page(
     given are made of the Parquet files.
 
     With `thumbnails`, the page shows as many example images of each cluster and outcome; the data
-    must be where they were.
+    must be where they were. The question is asked about `incumbent`, or about the job's own.
 
     Raises:
-        UserError: it is no run with predictions, or its manifest was changed.
+        UserError: it is no run with predictions, or has no such incumbent, or its manifest was
+            changed.
     """
-    finished = FinishedRun.of(run, summaries)
+    finished = FinishedRun.of(run, summaries).asked_about(incumbent)
     if sealed := run.exists(MANIFEST):
         Manifest.read(run)  # nothing is written over one that was changed
-    found = audit(finished)
+    whole = audited(finished)
+    found = whole.audit
     found.write(run)
-    for name, frame in tables_of(found).items():
+    for name, frame in tables_of(whole).items():
         run.write_text(join(CSV, f"{name}.csv"), csv_of(frame))
     configure(finished.job.storage_options)
     sheets = {
-        d.name: sheet(d, *finished.first_rows(d.name, FIRST), thumbnails)
+        d.name: sheets_of(finished, d, thumbnails)
         for d in finished.job.datasets
         if thumbnails and d.name in finished.datasets
     }
     report = Report.read(run)
     origin = provenance_of(finished, report)
-    run.write_text(PAGE, page_of(found, report, run.address, origin, sheets))
+    run.write_text(PAGE, page_of(found, report, run.address, origin, sheets, whole.by_class))
+    run.write_text(CARD, card_of(found, report))
     if sealed:
         reseal(run, PAGE_FILES)
     return found
@@ -107,22 +127,34 @@ def page_of(
     address: str,
     provenance: Mapping[str, str],
     sheets: Mapping[str, Sequence[Sheet]],
+    classes: Mapping[str, ByClass] = MappingProxyType({}),
 ) -> str:
-    """The page, whole: no script, no request. `sheets` are example images by data set."""
-    from dawin_ray.report import pictures  # drawing takes memory, and is what a run does last
+    """The page, whole: no script, no request. By data set `sheets` are example images, `classes`
+    the figures of each class.
+    """
+    # drawing takes memory, and is what a run does last
+    from dawin_ray.report import panels, pictures
     from dawin_ray.report.heat import of_weights
 
     drawn = {
         "suite": pictures.of_suite(found),
         "robustness": pictures.of_robustness(found),
         "weights": of_weights(found),
-        "datasets": {
-            row.dataset: pictures.of_dataset(row, found.experts) for row in found.datasets
-        },
+        "legend": pictures.legend_of(found.experts),
+        "datasets": {row.dataset: panels.of_dataset(row, found.experts) for row in found.datasets},
     }
+    words = found.words[1:]  # the first has the actions
+    answers = answers_of(found) if found.labelled else without_labels(found)
+    against = against_others(found)
     return template(TEMPLATE).render(
         audit=found,
-        answers=answers_of(found) if found.labelled else found.words[:1],
+        by_class=classes,
+        limits={"pairs": by_class.PAGE_PAIRS, "csv_pairs": by_class.MOST_PAIRS},
+        actions=actions_of(found),
+        tone=tone_of(found),
+        answers=answers,
+        words=[said for said in words[len(answers) :] if said not in against],
+        against=against,
         provenance=provenance,
         task_words=words_of_tasks(found),
         tasks=task_table(found),
@@ -154,22 +186,35 @@ def template(name: str) -> jinja2.Template:
         "points": shown_points,
         "p": shown_p,
         "number": shown_number,
+        "line": escaped,
+        "argument": shlex.quote,
     }
-    environment.globals["kinds"] = KINDS
+    environment.globals |= {
+        "kinds": KINDS,
+        "look": links.look,
+        "look_at_cell": links.look_at_cell,
+    }
     return environment.get_template(name)
 
 
-def tables_of(found: Audit) -> dict[str, pd.DataFrame]:
-    """The audit's figures as flat tables, by the names of TABLES and COSTS."""
+def tables_of(whole: Audited) -> dict[str, pd.DataFrame]:
+    """The figures as flat tables, by the names of TABLES, OF_CLASSES and COSTS."""
     import pandas as pd
 
-    makers = (_scores_of, _differences_of, _clusters_of, _classes_of, _weights_of)
+    found = whole.audit
+    makers = (_scores_of, _differences_of, _clusters_of, _weights_of)
     tables = {
         name: pd.DataFrame(
             [{"dataset": row.dataset} | line for row in found.datasets for line in lines_of(row)]
         )
         for name, lines_of in zip(TABLES, makers, strict=True)
     }
+    of_classes: dict[str, list[Line]] = {name: [] for name in OF_CLASSES}
+    for row in found.labelled:
+        lines = _by_class(row, whole.by_class[row.dataset])
+        for name, of_set in zip(OF_CLASSES, lines, strict=True):
+            of_classes[name] += [{"dataset": row.dataset} | line for line in of_set]
+    tables |= {name: pd.DataFrame(lines) for name, lines in of_classes.items()}
     costs = [{"method": name} | asdict(cost) for name, cost in found.costs.items()]
     return tables | {COSTS: pd.DataFrame(costs)}
 
@@ -217,16 +262,13 @@ def _weights_of(row: DatasetAudit) -> list[Line]:
     ]
 
 
-def _classes_of(row: DatasetAudit) -> list[Line]:
-    if row.classes is None:
-        return []
-
-    def line(kind: str, found: ClassGain) -> Line:
-        values = asdict(found)
-        return {"kind": kind, "class": values.pop("index"), **values}
-
-    gains = [line("gains", found) for found in row.classes.gains]
-    return gains + [line("losses", found) for found in row.classes.losses]
+def _by_class(row: DatasetAudit, found: ByClass) -> tuple[Iterator[Line], Iterator[Line]]:
+    """Lines of OF_CLASSES."""
+    assert row.classes is not None, "only of labelled data sets"
+    assert row.best_expert is not None, "only of labelled data sets"
+    kinds = {gain.index: "gains" for gain in row.classes.gains}
+    kinds |= {gain.index: "losses" for gain in row.classes.losses}
+    return found.table(kinds, row.best_expert), found.confusions()
 
 
 def _flat(prefix: str, figure: Interval | None) -> Line:

@@ -1,41 +1,50 @@
-"""The report's pictures, as SVG that inherits the page's text colour and needs no network."""
+"""The report's pictures, as SVG that inherits the page's text colour and needs no network.
+
+Each is a small one that a page puts beside others, as many as there is room for. Legends and titles
+are the page's own text: they cover nothing, and long names wrap. `panels` has those of a data set.
+"""
 
 from __future__ import annotations
 
+import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import scipy
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.markers import MarkerStyle
 from scipy.special import expit, logit
 
-from dawin_ray.method import DAWIN, FEW_EXPERTS
-from dawin_ray.report.audit import HISTOGRAM_BINS
-from dawin_ray.report.figures import Audit, Components, DatasetAudit
+from dawin_ray.method import DAWIN
+from dawin_ray.report.figures import Audit
 from dawin_ray.report.tally import Report
+from dawin_ray.report.words import shown_percent
 from dawin_ray.statistics import KINDS, DriftStatistic
 
 INK = "#123456"  # stands for the page's text colour until the SVG is written
 
-# In the order of the experts; an eighth and more begin again.
-PALETTE = ("#2f7fc1", "#d97b29", "#3b9c63", "#8d6cc4", "#c2527e", "#8a8a3a", "#2a9d9d", "#7a5c3e")
+# In the order of the experts; a ninth and more begin again. Each is told from a light page and from
+# a dark one (WCAG 2.1, 1.4.11: contrast of 3).
+PALETTE = ("#2f7fc1", "#cf7222", "#3b9c63", "#8d6cc4", "#c2527e", "#87873a", "#289797", "#93714c")
+
+# Of lines, as SVG has dashes, so that not only the colour tells them apart; DaWin's is whole.
+DASHES = ("6 2", "2 2", "8 2 2 2", "1 2")
 
 OURS, GREY = "#d1383d", "#8c8c8c"
 
 STYLE: dict[Any, Any] = {  # the type of a key would be the list of all
-   
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
-    "legend.frameon": False, "legend.fontsize": 9, "axes.titlesize": 10,
     "text.parse_math": False,  # a `$` in a name is a `$`
 }  # fmt: skip
 
@@ -43,18 +52,42 @@ MARKERS = "^vDPX<>h"  # of the methods that are neither experts nor on the stati
 
 SVG_DPI = 72  # of all that matplotlib writes
 
-PANEL = (3.4, 2.7)  # inches
+PANEL = (3.0, 2.5)  # inches
 
-SMALL_PANEL = (2.6, 1.7)  # of a small multiple
+SMALL_PANEL = (2.4, 1.3)  # of a small multiple
+
+LONGEST = 26  # characters of a name in a picture; of a longer one its middle is left out
 
 Panel = Callable[[Axes], None]
 
 SHOWN_KINDS = {
-    "occupancy": "shares of the clusters\nchi-square",
-    "disagreement": "disagreement of the experts\ndifference of shares",
+    "occupancy": "shares of the clusters, chi-square",
+    "disagreement": "disagreement of the experts, difference of shares",
 }  # fmt: skip
 
 SHARE_TICKS = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999])
+SHARE_STEPS = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # of narrow ranges
+
+ENOUGH_TICKS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An <svg> element, its title and what else stands below it."""
+
+    svg: str
+    title: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """An entry of a legend: a line with these dashes, or a mark that is a polygon around 0, 0."""
+
+    name: str
+    colour: str
+    dashes: str = ""
+    points: str = ""
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
@@ -62,13 +95,39 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)} | {DAWIN: OURS}
 
 
+def dashes_of(names: Sequence[str]) -> dict[str, str]:
+    """Those of each method's line, as SVG has them; DaWin's has none."""
+    return {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)} | {DAWIN: ""}
+
+
+def legend_of(experts: Sequence[str]) -> list[Key]:
+    """The lines of the experts and of DaWin, in every picture of a data set."""
+    dashes = dashes_of(experts)
+    return [
+        Key(name="DaWin" if name == DAWIN else name, colour=colour, dashes=dashes[name])
+        for name, colour in colours_of(experts).items()
+    ]
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """A name of at most so many characters: long ones differ at their ends, if anywhere."""
+    if len(name) <= longest:
+        return name
+    head = longest // 3
+    return f"{name[:head]}…{name[head + 1 - longest :]}"
+
+
 def draw(
     name: str,
     panels: Sequence[Panel],
     size: tuple[float, float] = PANEL,
     across: int = 2,
+    label: str = "",
 ) -> str:
-    """The panels side by side, `across` in a row, as an <svg> element."""
+    """The panels side by side, `across` in a row, as an <svg> element.
+
+    `name` is unique in a page; `label` tells who cannot see it what it shows.
+    """
     columns = min(across, len(panels))
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
@@ -79,11 +138,19 @@ def draw(
         ConstrainedLayoutEngine().execute(figure)  # a figure that does it itself is drawn twice
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+    return _part_of_a_page(buffer.getvalue(), label or name)
 
 
-def of_suite(audit: Audit) -> str | None:
+def _part_of_a_page(svg: str, label: str) -> str:
+    """An SVG file as an element among others: named, and without ids that each of them has."""
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    named = f'<svg role="img" aria-label="{html.escape(label)}"'
+    return svg.replace("<svg", named, 1).replace(INK, "currentColor")
+
+
+def of_suite(audit: Audit) -> Picture | None:
     """Mean accuracy over the suite of every method, with its interval; None without a suite."""
     suite = audit.suite
     if suite is None:
@@ -92,22 +159,35 @@ def of_suite(audit: Audit) -> str | None:
     bounds = {method.name for method in audit.methods if method.is_bound}
 
     def panel(axes: Axes) -> None:
+        axes.axvline(100 * suite.accuracy[DAWIN].value, color=OURS, lw=1, ls=":")
         for y, name in enumerate(names):
             found = suite.accuracy[name]
             colour = OURS if name == DAWIN else GREY if name in bounds else PALETTE[0]
             axes.plot([100 * found.low, 100 * found.high], [y, y], color=colour, lw=2)
             axes.plot(100 * found.value, y, "o", color=colour, ms=5)
-        axes.set_yticks(range(len(names)), [audit.shown[name] for name in names])
-        axes.set_xlabel(f"mean accuracy over {len(suite.datasets)} data sets, %")
+        axes.set_yticks(range(len(names)), [short(audit.shown[name]) for name in names])
+        axes.get_yticklabels()[names.index(DAWIN)].set_fontweight("bold")
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_xlabel("mean accuracy, %")
         axes.grid(axis="x", alpha=0.25)
 
-    return draw("suite", [panel], (6.4, 0.9 + 0.24 * len(names)))
+    title = f"Mean accuracy over {len(suite.datasets)} data sets"
+    told = [f"{audit.shown[n]} {shown_percent(suite.accuracy[n].value)}" for n in reversed(names)]
+    return Picture(
+        svg=draw(
+            "suite", [panel], (4.9, 0.6 + 0.23 * len(names)), label=f"{title}, %: {', '.join(told)}"
+        ),
+        title=title,
+        caption="With intervals; the dotted line is DaWin's."
+        + (" Grey: a bound, which uses labels or knows the task." if bounds else ""),
+    )
 
 
-def of_batches(dataset: str, batches: Sequence[Report]) -> str | None:
+def of_batches(dataset: str, batches: Sequence[Report]) -> list[Picture]:
     """Small multiples of a data set: each drift statistic over the batches, and the mean weights.
 
-    `batches` are the oldest first; None where no batch has a statistic of the data set.
+    `batches` are the oldest first; none where no batch has a statistic of the data set.
     """
     rows = [
         (batch, row, (batch.drift or {}).get(dataset))
@@ -120,40 +200,61 @@ def of_batches(dataset: str, batches: Sequence[Report]) -> str | None:
         for s in drift.statistics if drift else ():
             found.setdefault((s.kind, s.quantity, s.of), []).append((x, s))
     if not found:
-        return None
-    ticks = sorted({0, len(rows) // 2, len(rows) - 1})
+        return []
+    ticks = sorted({0, len(rows) - 1})
     names = [(rows[x][0].batch or "")[:10] for x in ticks]  # the day is enough
 
-    def finish(axes: Axes, title: str) -> None:
-        axes.set_title(title, fontsize=8)
+    def finish(axes: Axes) -> None:
         axes.tick_params(labelsize=8)
         axes.set_xlim(-0.5, len(rows) - 0.5)
-        axes.set_xticks(ticks, names, fontsize=7)
+        axes.set_xticks(ticks, names, fontsize=8)
 
     def statistic(points: Sequence[tuple[int, DriftStatistic]], axes: Axes) -> None:
-        x, first = [x for x, _ in points], points[0][1]
+        x = [x for x, _ in points]
         axes.plot(x, [s.value for _, s in points], "o-", color=PALETTE[0], ms=3, lw=1)
         axes.plot(x, [s.threshold for _, s in points], "--", color=GREY, lw=1)
         alarms = [(x, s.value) for x, s in points if s.alarm]
         axes.plot([x for x, _ in alarms], [y for _, y in alarms], "o", color=OURS, ms=5)
         axes.set_ylim(bottom=0)
-        of = f"{first.quantity} of {first.of}\n{KINDS[first.kind]}"
-        finish(axes, of if first.quantity else SHOWN_KINDS[first.kind])
+        finish(axes)
 
     def mean(i: int, axes: Axes) -> None:
         scored = [(x, r.mean_coefficient) for x, (_, r, _) in enumerate(rows) if r.mean_coefficient]
         axes.plot(
             [x for x, _ in scored], [means[i] for _, means in scored], "o-", color=GREY, ms=3, lw=1
         )
-        finish(axes, f"coefficient of {experts[i]}\nmean")
+        finish(axes)
 
     experts = batches[-1].experts  # all batches have the same
-    panels: list[Panel] = [partial(statistic, points) for points in found.values()]
-    panels += [partial(mean, i) for i in range(len(experts))]
-    return draw(f"batches of {dataset}", panels, SMALL_PANEL, across=3)
+    panels: list[tuple[str, Panel]] = [
+        (_title_of(points[0][1]), partial(statistic, points)) for points in found.values()
+    ]
+    panels += [(f"coefficient of {n}, mean", partial(mean, i)) for i, n in enumerate(experts)]
+    return [
+        Picture(
+            svg=draw(
+                f"batches of {dataset}, {i}", [panel], SMALL_PANEL, label=f"{title}, by batch"
+            ),
+            title=title,
+        )
+        for i, (title, panel) in enumerate(panels)
+    ]
 
 
-def of_robustness(audit: Audit) -> str | None:
+def _title_of(first: DriftStatistic) -> str:
+    if not first.quantity:
+        return SHOWN_KINDS[first.kind]
+    return f"{first.quantity} of {first.of}, {KINDS[first.kind]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Picture):
+    """The picture of the shifts, whose marks are of its own."""
+
+    legend: tuple[Key, ...]
+
+
+def of_robustness(audit: Audit) -> Robustness | None:
     """Accuracy in distribution against the mean over the shifts, on logit axes.
 
     None where no in-distribution set is named, or one of the two has no labels.
@@ -177,157 +278,62 @@ def of_robustness(audit: Audit) -> str | None:
         if method.name not in {*experts, *(name for _, name in curve)}
         and not method.name.startswith("random")
     ]  # fmt: skip
+    marks = [(DAWIN, "*", OURS, 14), *((name, "s", colours[name], 7) for name in experts)]
+    marks += [(name, MARKERS[i % len(MARKERS)], GREY, 6) for i, name in enumerate(others)]
 
     def panel(axes: Axes) -> None:
         points = np.array([at(name) for _, name in sorted(curve)])
         if len(points):
-            axes.plot(*points.T, "o-", color=INK, alpha=0.6, ms=4, label="static interpolation")
-        for name in experts:
-            axes.annotate(name, at(name), textcoords="offset points", xytext=(6, -3))
-            axes.plot(*at(name), "s", color=colours[name], ms=7)
-        for i, name in enumerate(others):
-            marker = MARKERS[i % len(MARKERS)]
-            axes.plot(*at(name), marker, color=GREY, ms=6, label=name)
-        axes.plot(*at(DAWIN), "*", color=OURS, ms=14, label="DaWin")
-        low, high = min(axes.get_xlim()[0], axes.get_ylim()[0]), axes.get_xlim()[1]
-        axes.plot([low, high], [low, high], ":", color=GREY, lw=1, label="y = x")
-        _share_axis(axes.xaxis, axes.get_xlim())
-        _share_axis(axes.yaxis, axes.get_ylim())
-        axes.set_xlabel(f"accuracy on {inside.dataset}, % (logit axis)")
-        axes.set_ylabel("mean accuracy over the shifts, %")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+            axes.plot(*points.T, "o-", color=INK, alpha=0.6, ms=4)
+        for name, mark, colour, size in reversed(marks):
+            axes.plot(*at(name), mark, color=colour, ms=size)
+        wide, high = axes.get_xlim(), axes.get_ylim()
+        axes.axline((0, 0), slope=1, ls=":", color=GREY, lw=1)
+        axes.set(xlim=wide, ylim=high)  # where the methods are, be that line there or not
+        _share_axis(axes.xaxis, wide)
+        _share_axis(axes.yaxis, high)
+        axes.set_xlabel(f"accuracy on {short(inside.dataset)}, %")
+        axes.set_ylabel("mean over the shifts, %")
 
-    return draw("robustness", [panel], (6.4, 3.8))
+    legend = [
+        Key(name=audit.shown[name], colour=colour, points=_polygon(mark))
+        for name, mark, colour, _ in marks
+    ]
+    if curve:
+        legend.append(Key(name="static interpolation", colour="currentColor"))
+    x, y = zip(
+        *(at(name) for name in {*(n for n, *_ in marks), *(n for _, n in curve)}), strict=True
+    )
+    if max(min(x), min(y)) < min(max(x), max(y)):  # otherwise that line is out of sight
+        legend.append(Key(name="as good on both", colour=GREY, dashes="2 2"))
+    told = ", ".join(
+        f"{audit.shown[name]} {shown_percent(inside.methods[name].accuracy.value)} and "
+        f"{shown_percent(suite.accuracy[name].value)}"
+        for name, *_ in marks
+    )
+    title = "In distribution against the shifts"
+    label = f"Accuracy on {inside.dataset} and mean over the shifts, %: {told}"
+    return Robustness(
+        svg=draw("robustness", [panel], (4.4, 3.3), label=label),
+        title=title,
+        caption="Both axes are logit. Methods further up are better on the shifts, further right "
+        f"on {inside.dataset}.",
+        legend=tuple(legend),
+    )
+
+
+def _polygon(marker: str) -> str:
+    """One of matplotlib's marks, as the points of an SVG polygon."""
+    style = MarkerStyle(marker)
+    scale = 13 if marker == "*" else 9
+    corners = np.asarray(style.get_path().transformed(style.get_transform()).to_polygons()[0])
+    return " ".join(f"{scale * x:.1f},{-scale * y:.1f}" for x, y in corners.tolist())
 
 
 def _share_axis(axis: Axis, limits: tuple[float, float]) -> None:
-    inside = [t for t in SHARE_TICKS if limits[0] <= logit(t) <= limits[1]]
-    if len(inside) < 2:  # a narrow range has ticks of its own
-        inside = np.round(expit(np.linspace(*limits, 5)[1:-1]), 3).clip(0.001, 0.999)
-    axis.set_ticks([logit(t) for t in inside], [f"{100 * t:g}" for t in inside])
-
-
-def of_dataset(row: DatasetAudit, experts: Sequence[str]) -> str:
-    """Coefficients with their mixture; with labels calibration, risk-coverage and classes too."""
-    colours = colours_of(experts)
-    # of two experts one panel says it all: the other has what is left to 1
-    shown = [1] if len(experts) == 2 else range(len(experts))
-    panels: list[Panel] = [partial(_coefficients, row=row, experts=experts, i=i) for i in shown]
-    if len(experts) > FEW_EXPERTS:  # a panel for each would be seconds of drawing, and too much
-        panels = [partial(_spreads, row=row, experts=experts)]
-    if row.labelled:
-        panels += [
-            partial(_reliability, row=row, colours=colours),
-            partial(_risk, row=row, colours=colours),
-            partial(_class_gains, row=row),
-        ]
-    else:
-        panels.append(partial(_agreement, row=row, experts=experts))
-    return draw(f"dataset-{row.dataset}", panels, across=2 if len(panels) <= 4 else 3)
-
-
-def _coefficients(axes: Axes, row: DatasetAudit, experts: Sequence[str], i: int) -> None:
-    """Those of the i-th expert, over the mixture's components and their sum."""
-    counts = np.array(row.coefficient[experts[i]].histogram)
-    width = 1 / HISTOGRAM_BINS
-    middles = (np.arange(HISTOGRAM_BINS) + 0.5) * width
-    density = counts / max(counts.sum(), 1) / width
-    axes.bar(middles, density, width, color=colours_of(experts)[experts[i]], alpha=0.45)
-    if row.mixture is not None:
-        x = np.linspace(0.002, 0.998, 400)
-        parts = _marginals(row.mixture, i, x)
-        for part in parts:
-            axes.plot(x, part, color=INK, alpha=0.6, lw=0.9)
-        total = np.sum(parts, axis=0)
-        axes.plot(x, total, color=INK, lw=1.6)
-        axes.set_ylim(0, 1.1 * max(float(density.max()), float(np.median(total)), 1e-9))
-    axes.set_title(f"weight of {experts[i]}" + (", mixture" if row.mixture else ""))
-    left = f" ({experts[0]} has what is left to 1)" if len(experts) == 2 else ""
-    axes.set_xlabel(f"coefficient{left}")
-    axes.set_ylabel("density")
-
-
-def _spreads(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
-    """Every expert's coefficients: QUANTILES as a thin and a thick line and a point; clusters."""
-    concentrations = row.mixture.concentrations if row.mixture else ()
-    means_KM = np.array([of / np.sum(of) for of in concentrations]).reshape(-1, len(experts))
-    for y, (name, colour) in enumerate(zip(experts, colours_of(experts).values(), strict=False)):
-        if quantiles := row.coefficient[name].quantiles:
-            low, first, median, third, high = quantiles
-            axes.plot([low, high], [y, y], color=colour, lw=1)
-            axes.plot([first, third], [y, y], color=colour, lw=5, solid_capstyle="butt", alpha=0.6)
-            axes.plot(median, y, "o", color=colour, ms=5)
-        axes.plot(means_KM[:, y], np.full(len(means_KM), y), "|", color=INK, ms=9)
-    axes.set_yticks(range(len(experts)), experts)
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
-    axes.set_title("weights" + (", means of clusters: |" if row.mixture else ""))
-    axes.set_xlabel("coefficient: 5, 25, 50, 75, 95 %")
-
-
-def _marginals(mixture: Components, i: int, x: np.ndarray) -> list[np.ndarray]:
-    """Weighted densities of the i-th coefficient at x: a Dirichlet's entries are Beta."""
-    found = []
-    for weight, concentration in zip(mixture.weights, mixture.concentrations, strict=True):
-        rest = sum(concentration[:i]) + sum(concentration[i + 1 :])
-        density = weight * scipy.stats.beta.pdf(x, concentration[i], rest)
-        found.append(np.nan_to_num(density, posinf=0.0))
-    return found
-
-
-def _reliability(axes: Axes, row: DatasetAudit, colours: Mapping[str, str]) -> None:
-    axes.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
-    for name, colour in colours.items():
-        curve = row.methods[name].reliability
-        x, y = [b.confidence for b in curve], [b.accuracy for b in curve]
-        sizes = [3 + 70 * b.n / row.labelled for b in curve]  # few samples, small point
-        axes.plot(x, y, lw=1, alpha=0.6, color=colour)
-        axes.scatter(x, y, sizes, color=colour, zorder=3)
-        axes.scatter([], [], 20, color=colour, label=_shown(name))
-    axes.set_title("reliability")
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("accuracy")
-    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(colours) > 4 else {}
-    axes.legend(**beside)
-
-
-def _risk(axes: Axes, row: DatasetAudit, colours: Mapping[str, str]) -> None:
-    for name, colour in colours.items():
-        curve = row.methods[name].risk_coverage
-        axes.plot(
-            [b.coverage for b in curve], [100 * b.risk for b in curve], lw=1.4, color=colour,
-            label=_shown(name),
-        )  # fmt: skip
-    axes.set_title("errors among the most confident")
-    axes.set_xlabel("coverage")
-    axes.set_ylabel("risk, %")
-    axes.set_ylim(bottom=0)
-
-
-def _class_gains(axes: Axes, row: DatasetAudit) -> None:
-    assert row.classes is not None, "only of labelled data sets"
-    both = [*row.classes.gains, *reversed(row.classes.losses)]
-    shown = list({found.index: found for found in both}.values())[::-1]
-    names = [str(found.name or found.index)[:18] for found in shown]
-    gains = [100 * found.shrunk_gain for found in shown]
-    axes.barh(range(len(shown)), gains, color=[PALETTE[2] if g > 0 else OURS for g in gains])
-    axes.set_yticks(range(len(shown)), names)
-    axes.axvline(0, color=INK, lw=0.8)
-    axes.set_title(f"classes: gain over {row.best_expert}")
-    axes.set_xlabel("points, shrunk")
-
-
-def _agreement(axes: Axes, row: DatasetAudit, experts: Sequence[str]) -> None:
-    found, colours = row.agreement, colours_of(experts)
-    bars = [("all experts agree", found.all_agree, GREY)]
-    bars += [(f"DaWin = {n}", found.dawin_with.get(n, 0), colours[n]) for n in experts]
-    bars.append(("DaWin = none", found.dawin_with_none, OURS))
-    axes.barh(range(len(bars)), [100 * b[1] for b in bars], color=[b[2] for b in bars])
-    axes.set_yticks(range(len(bars)), [b[0] for b in bars])
-    axes.set_xlim(0, 100)
-    axes.set_title("who agrees")
-    axes.set_xlabel("% of samples")
-
-
-def _shown(name: str) -> str:
-    return "DaWin" if name == DAWIN else name
+    low, high = expit(limits)
+    for ticks in (SHARE_TICKS, *(np.arange(step, 1, step) for step in SHARE_STEPS)):
+        inside = [float(t) for t in ticks if low <= t <= high]
+        if len(inside) >= ENOUGH_TICKS:
+            break
+    axis.set_ticks([logit(t) for t in inside], [f"{100 * t:.4g}" for t in inside])

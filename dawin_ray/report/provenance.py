@@ -32,6 +32,11 @@ def provenance_of(finished: FinishedRun, report: Report) -> dict[str, str]:
         lines["base"] = of(job.merge.base)
     lines |= {expert.name: of(expert.checkpoint) for expert in job.experts}
     lines["method"] = method_of(job)
+    if finished.named is not None:
+        of_job = f"the job names {job.incumbent or 'none'}"
+        lines["incumbent"] = f"{finished.named}, named when this page was made; {of_job}"
+    elif job.incumbent is not None:
+        lines["incumbent"] = job.incumbent
     lines["precision"] = f"{report.compute.precision}, on {report.compute.device}"
     versions = [f"{name} {libraries[name]}" for name in LIBRARIES if name in libraries]
     if "code" in known:

@@ -22,6 +22,7 @@ from dawin_ray.data import (
     without_border,
 )
 from dawin_ray.method import DAWIN, named_weights
+from dawin_ray.report.finished import FinishedRun
 from dawin_ray.statistics import Rows
 
 SIDE = 96  # pixels
@@ -33,11 +34,32 @@ QUALITY = 80  # of the JPEG
 
 
 @dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a model says of an image: a class, how sure, and whether that is right, if known."""
+
+    name: str
+    answer: str
+    confidence: float
+    right: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Thumbnail:
-    """An image for the page: its content as an address, and what it is."""
+    """An image for the page: its content as an address, and what stands below it.
+
+    DaWin is the first of `said`, the experts follow; `weights` has every expert's.
+    """
 
     uri: str
-    title: str
+    sample_id: str
+    label: str | None
+    said: tuple[Said, ...]
+    weights: str
+
+    @property
+    def alt(self) -> str:
+        """What is known of the image."""
+        return f"an image of {self.label}" if self.label else "an image without a label"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +93,13 @@ def groups_of(rows: Rows) -> dict[str, np.ndarray]:
     return groups
 
 
-def sheet(config: DatasetConfig, ids: Sequence[str], rows: Rows, count: int) -> list[Sheet]:
-    """Up to `count` examples of each group, spread over the rows, which have these ids.
+def sheets_of(finished: FinishedRun, config: DatasetConfig, count: int) -> list[Sheet]:
+    """Up to `count` examples of each group, spread over a data set's first rows.
 
     An image that cannot be read again is left out.
     """
+    ids, rows = finished.first_rows(config.name, FIRST)
+    names = finished.class_names[config.name] or ()
     chosen = {
         name: places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
         for name, places in groups_of(rows).items()
@@ -86,7 +110,7 @@ def sheet(config: DatasetConfig, ids: Sequence[str], rows: Rows, count: int) -> 
         Sheet(
             group=name,
             images=tuple(
-                Thumbnail(uri=uris[ids[place]], title=f"{ids[place]}{title_of(rows, place)}")
+                thumbnail_of(rows, place, names, ids[place], uris[ids[place]])
                 for place in places
                 if ids[place] in uris
             ),
@@ -95,12 +119,32 @@ def sheet(config: DatasetConfig, ids: Sequence[str], rows: Rows, count: int) -> 
     ]
 
 
-def title_of(rows: Rows, place: int) -> str:
-    """What follows a sample's id: its label, the answers, and every expert's weight."""
-    label = f", label {rows.label[place]}" if rows.label[place] >= 0 else ""
-    answers = ", ".join(f"{name} {rows.prediction[name][place]}" for name in rows.experts)
-    weights = named_weights(rows.experts, rows.coefficient[place].tolist())
-    return f"{label}; DaWin {rows.prediction[DAWIN][place]}, {answers}; weights {weights}"
+def thumbnail_of(
+    rows: Rows, place: int, names: Sequence[str], sample_id: str, uri: str
+) -> Thumbnail:
+    """An image with its label and all answers, by the names of classes if there are some."""
+
+    def shown(index: int) -> str:
+        return names[index] if index < len(names) else str(index)
+
+    label = int(rows.label[place])
+
+    def said(name: str) -> Said:
+        answer = int(rows.prediction[name][place])
+        return Said(
+            name="DaWin" if name == DAWIN else name,
+            answer=shown(answer),
+            confidence=float(rows.confidence[name][place]),
+            right=answer == label if label >= 0 else None,
+        )
+
+    return Thumbnail(
+        uri=uri,
+        sample_id=sample_id,
+        label=shown(label) if label >= 0 else None,
+        said=tuple(said(name) for name in (DAWIN, *rows.experts)),
+        weights=named_weights(rows.experts, rows.coefficient[place].tolist()),
+    )
 
 
 def _uris(shards: Sequence[Shard], wanted: set[str], border: int) -> Iterator[tuple[str, str]]:

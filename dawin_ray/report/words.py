@@ -60,9 +60,9 @@ def shown_p(value: float | None) -> str:
 
 
 def words_of(audit: Audit) -> list[str]:
-    """What the figures allow to say, the first sentence the answer; nothing beyond them."""
+    """What the figures allow to say, behind `actions_of` them; nothing beyond them."""
     if not audit.labelled:
-        return _without_labels(audit) + words_of_tasks(audit)
+        return without_labels(audit) + words_of_tasks(audit)
     return [
         *answers_of(audit),
         *words_of_tasks(audit),
@@ -87,21 +87,44 @@ def words_of_tests(audit: Audit) -> str:
 
 
 def answer_of(audit: Audit) -> Answer | None:
-    """Whether to replace the incumbent, by the mean over the suite, or by the only data set.
-
-    `yes` where that gain is significant, `no` where the loss is; None without an incumbent, or
-    where no data set has labels.
-    """
+    """Whether to replace the incumbent; None without one, or where no data set has labels."""
     if audit.incumbent is None or not audit.labelled:
         return None
-    said = {difference.says for difference in _judged_by(audit)}
+    return answer_to(audit, audit.incumbent)
+
+
+def answer_to(audit: Audit, name: str) -> Answer:
+    """Whether to replace a method, by the mean over the suite, or by the only data set.
+
+    `yes` where that gain is significant, `no` where the loss is.
+    """
+    said = {difference.says for difference in judged_by(audit, name)}
     if said == {"better"}:
         return "yes"
     return "no" if said == {"worse"} else "not shown"
 
 
+def judged_by(audit: Audit, name: str) -> Sequence[Difference | MeanDifference]:
+    """The differences to a method that the answer goes by."""
+    if audit.suite is not None:
+        return [audit.suite.differences[name]]
+    return [row.differences[name] for row in judged_rows(audit)]
+
+
+def judged_rows(audit: Audit) -> Sequence[DatasetAudit]:
+    """The shifts, or the set in distribution where there is no other; those with labels."""
+    shifts = [row for row in audit.labelled if row.dataset != audit.in_distribution]
+    return shifts or audit.labelled
+
+
+def harmed(audit: Audit, name: str) -> list[tuple[str, Difference]]:
+    """The data sets on which DaWin is significantly worse than a method, whatever the mean says."""
+    found = [(row.dataset, row.differences[name]) for row in audit.labelled]
+    return [(dataset, difference) for dataset, difference in found if difference.says == "worse"]
+
+
 def answers_of(audit: Audit) -> list[str]:
-    """The first screen's sentences on labelled data: over the suite, then in distribution.
+    """The first screen's figures on labelled data: over the suite, then in distribution.
 
     They are about the incumbent, or about every expert: the best one, picked afterwards, is never
     compared alone.
@@ -119,27 +142,7 @@ def answers_of(audit: Audit) -> list[str]:
         scope = f"in distribution ({row.dataset})" if inside else f"on {row.dataset}"
         accuracy = {name: found.accuracy for name, found in row.methods.items()}
         words.append(_answer(audit, scope, accuracy, row.differences))
-    if audit.incumbent is not None:
-        words[0] = f"Replace {audit.incumbent}: {audit.replace_it}. {words[0]}{_harm(audit)}"
     return words
-
-
-def _judged_by(audit: Audit) -> Sequence[Difference | MeanDifference]:
-    """The differences to the incumbent that the answer goes by."""
-    name = str(audit.incumbent)
-    if audit.suite is not None:
-        return [audit.suite.differences[name]]
-    shifts = [row for row in audit.labelled if row.dataset != audit.in_distribution]
-    return [row.differences[name] for row in shifts or audit.labelled]
-
-
-def _harm(audit: Audit) -> str:
-    """On which sets of a suite it is worse, whatever their mean says; empty where on none."""
-    if audit.suite is None:
-        return ""  # each data set has its own sentence
-    found = [(row.dataset, row.differences[str(audit.incumbent)]) for row in audit.labelled]
-    worse = [f"{name} ({shown_points(d)})" for name, d in found if d.says == "worse"]
-    return f" It loses significantly on {', '.join(worse)}." if worse else ""
 
 
 def _answer(
@@ -156,7 +159,7 @@ def _answer(
             f"{name} on {shown_percent(accuracy[name], ' %')} ({_said(differences[name])})"
             for name in audit.primary
         ]
-        return f"{begin}, {_and(parts)}."
+        return f"{begin}, {both(parts)}."
     parts = []
     for says, words in SAID.items():
         names = [name for name in audit.primary if differences[name].says == says]
@@ -166,11 +169,12 @@ def _answer(
                 f"{words} against {len(names)} of the {len(audit.primary)} experts (the least "
                 f"against {least}: {shown_points(differences[least], ' points')})"
             )
-    return f"{begin}: {_and(parts)}."
+    return f"{begin}: {both(parts)}."
 
 
-def _and(parts: Sequence[str]) -> str:
-    *first, last = parts
+def both(parts: Sequence[str]) -> str:
+    """Joined as in a sentence: a, b and c; empty of none."""
+    *first, last = parts or [""]
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -208,15 +212,17 @@ def _words_of_estimates(audit: Audit) -> list[str]:
     ]
 
 
-def _without_labels(audit: Audit) -> list[str]:
+def without_labels(audit: Audit) -> list[str]:
+    """What figures there are where no data set has labels."""
     rows = sum(row.rows for row in audit.datasets)
     apart = [row.agreement.all_agree for row in audit.datasets if row.rows]
+    if not apart:
+        return ["No sample was scored."]
     return [
-        f"No data set has labels, so nothing here says whether DaWin is better: {rows:,} "
-        f"samples were scored, and the experts agree on {100 * min(apart):.1f} to "
+        f"{rows:,} samples were scored, and the experts agree on {100 * min(apart):.1f} to "
         f"{100 * max(apart):.1f} % of a data set's samples.",
-        "Where they agree, interpolation seldom changes the answer; where they do not, "
-        "labels of a few hundred samples would tell who is right.",
+        "Where they agree, interpolation seldom changes the answer; where they do not, labels "
+        "would tell who is right.",
     ]
 
 
@@ -253,6 +259,12 @@ def _of(count: int, what: str) -> str:
 
 def _mean(row: DatasetAudit, expert: str | None) -> str:
     return shown_number(row.coefficient[expert].mean if expert else None, 2)
+
+
+def against_others(audit: Audit) -> list[str]:
+    """What is said of each method that the question is not about."""
+    primary = audit.primary
+    return [_against(name, audit.labelled) for name in audit.rivals if name not in primary]
 
 
 def _against(method: str, labelled: Sequence[DatasetAudit]) -> str:

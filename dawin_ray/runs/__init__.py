@@ -23,8 +23,8 @@ from dawin_ray.runs.fits import (
 from dawin_ray.runs.folder import Output, Part
 from dawin_ray.runs.inventory import changed_files, files_of
 from dawin_ray.runs.layout import (
-    AUDIT, BATCHES, CLASSES, CSV, DATA, FINGERPRINT, FIT, INDEX, JOB, LEDGER, MANIFEST, MIXTURE,
-    PAGE, SHARDS, WORK,
+    AUDIT, BATCHES, CARD, CLASSES, CSV, DATA, FINGERPRINT, FIT, INDEX, JOB, LEDGER, MANIFEST,
+    MIXTURE, PAGE, SHARDS, WORK,
 )  # fmt: skip
 from dawin_ray.runs.ledger import PassLedger, RowsLostError
 from dawin_ray.runs.making import log_expertise_of, make_experts, make_predictions
@@ -46,8 +46,8 @@ from dawin_ray.runs.usable import SHOWN_REASONS, broken_of, check_usable, kind_o
 from dawin_ray.runs.work import Mark, Work
 
 __all__ = [
-    "AUDIT", "BATCHES", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS", "FINGERPRINT", "FIT",
-    "INDEX", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
+    "AUDIT", "BATCHES", "CARD", "CLASSES", "CSV", "DATA", "FIGURES_OF_LABELS", "FINGERPRINT",
+    "FIT", "INDEX", "JOB", "LEDGER", "MANIFEST", "MIXTURE", "PAGE", "SHARDS", "SHOWN_BROKEN",
     "SHOWN_REASONS", "WORK", "BrokenShard", "CalibratedDataset", "Calibration", "ClassNames",
     "Compared", "ExpertsPart", "FitEntry", "Gain", "GroupFit", "Manifest", "Mark", "Merging",
     "Mixtures", "Output", "Part", "PartPlan", "Parts", "PassLedger", "PredictionsPart",

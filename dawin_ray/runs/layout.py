@@ -13,7 +13,9 @@ JOB, FINGERPRINT, MIXTURE, MANIFEST = (
     "job.yaml", "fingerprint.json", "mixture.json", "manifest.json",
 )  # fmt: skip
 
-CLASSES, FIT, AUDIT, PAGE, CSV = "classes.json", "fit.json", "audit.json", "report.html", "csv"
+CLASSES, FIT, AUDIT, PAGE, CARD, CSV = (
+    "classes.json", "fit.json", "audit.json", "report.html", "report.svg", "csv",
+)  # fmt: skip
 
 WORK, CACHE = "work", "cache"
 
@@ -26,8 +28,8 @@ DATA = "data.jsonl.gz"
 TASKS = f"{WORK}/tasks"  # while it runs: see `task_lists`
 
 _FILES = {
-    JOB, FINGERPRINT, MIXTURE, MANIFEST, CLASSES, FIT, AUDIT, PAGE, SHARDS, LEDGER, DATA,
-    "report.json",
+    JOB, FINGERPRINT, MIXTURE, MANIFEST, CLASSES, FIT, AUDIT, PAGE, CARD, SHARDS, LEDGER,
+    DATA, "report.json",
 }  # fmt: skip
 
 # Folders in which a file of somebody else's would be taken for one of the run's.
@@ -40,7 +42,7 @@ _PART = re.compile(
 )
 
 _OTHER = re.compile(
-    rf"{CSV}/(scores|differences|clusters|classes|weights|costs|drift)\.csv"
+    rf"{CSV}/(scores|differences|clusters|classes|confusions|weights|costs|drift)\.csv"
     rf"|{WORK}/({'|'.join(TABLES)})/[^/]+/[^/]+/[^/]+\.parquet"
     rf"|{WORK}/marks/({'|'.join(TABLES)})/[^/]+/[^/]+\.json"
     rf"|{WORK}/parts/({'|'.join(OF_DATASETS)})/[^/]+/part-\d{{5}}\.(json|names|summary)"

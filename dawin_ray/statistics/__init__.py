@@ -6,6 +6,7 @@ batch held against that. `summary.py` has rows in what adds: exact counts, sketc
 project alone; whatever stands behind it in the order of packages may import it.
 """
 
+from dawin_ray.statistics.confusions import Confusions
 from dawin_ray.statistics.crops import FLAT_RANGE, Crops
 from dawin_ray.statistics.distribution import (
     Distribution, ReferenceRows, ScoredRows, distributions_of,
@@ -15,7 +16,7 @@ from dawin_ray.statistics.estimates import Estimated, Estimates, estimates_of
 from dawin_ray.statistics.rows import Rows, hashes_of, sum_of_hashes
 from dawin_ray.statistics.scores import (
     BINS, CLASS_PRIOR, COVERAGES, LEVEL, RESAMPLES, Interval, accuracy, holm, mcnemar,
-    paired_differences,
+    paired_differences, paired_gains, shrunk,
 )  # fmt: skip
 from dawin_ray.statistics.sketch import MAX_BINS, Sketch, distance
 from dawin_ray.statistics.summary import Summary
@@ -23,8 +24,8 @@ from dawin_ray.statistics.sums import floats_of
 
 __all__ = [
     "BINS", "CLASS_PRIOR", "COVERAGES", "FLAT_RANGE", "KINDS", "LEVEL", "MAX_BINS", "RESAMPLES",
-    "Crops", "Distribution", "DriftConfig", "DriftReport", "DriftStatistic", "Estimated",
-    "Estimates", "Interval", "ReferenceRows", "Rows", "ScoredRows", "Sketch", "Summary", "accuracy",
-    "distance", "distributions_of", "drift_of", "estimates_of", "floats_of", "hashes_of", "holm",
-    "mcnemar", "paired_differences", "sum_of_hashes",
+    "Confusions", "Crops", "Distribution", "DriftConfig", "DriftReport", "DriftStatistic",
+    "Estimated", "Estimates", "Interval", "ReferenceRows", "Rows", "ScoredRows", "Sketch",
+    "Summary", "accuracy", "distance", "distributions_of", "drift_of", "estimates_of", "floats_of",
+    "hashes_of", "holm", "mcnemar", "paired_differences", "paired_gains", "shrunk", "sum_of_hashes",
 ]  # fmt: skip

@@ -34,6 +34,7 @@ class Counts:
     cells: np.ndarray  # rows, and those that DaWin has right [2], of each entry of `cell` [M + 3]
     class_n: np.ndarray  # rows with this label [C]
     class_right: np.ndarray  # and right answers [Q, C]
+    class_both: np.ndarray  # and those that DaWin has right as well [Q, C]
     predicted: np.ndarray  # rows of which DaWin says this class [C]
     clusters: np.ndarray  # rows, those with a label, right answers of DaWin [3, K]
     cluster_weights: np.ndarray  # sums of coefficients [K, M, 2]
@@ -76,6 +77,7 @@ class Counts:
             ),
             class_n=np.bincount(label),
             class_right=_by_group(label, right_NQ),
+            class_both=_by_group(label, right_NQ & right[ours][:, None]),
             predicted=np.bincount(rows.prediction[ours][rows.prediction[ours] >= 0]),
             **_clusters(rows, known, right[ours]),
             agreement=_agreement(rows.prediction[ours], rows.expert_prediction),

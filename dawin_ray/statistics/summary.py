@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from dawin_ray.statistics.archive import archived, unarchived
+from dawin_ray.statistics.confusions import Confusions
 from dawin_ray.statistics.counts import Counts
 from dawin_ray.statistics.crops import Crops
 from dawin_ray.statistics.distribution import ScoredRows
@@ -26,6 +27,7 @@ from dawin_ray.statistics.sample import Sample
 from dawin_ray.statistics.sketch import Counted, Sketch
 
 SKETCHES = ("entropy", "coefficient", "confidence")
+PLAIN = ("counts", "sample", "crops", "confusions")
 
 C = TypeVar("C", bound=Counted)
 
@@ -36,7 +38,7 @@ class Summary:
 
     `counts` are exact; `entropy` and `coefficient` by expert, `confidence` by method (with right
     answers, of the rows with a label) are exact up to MAX_BINS different values; `sample` has up to
-    SAMPLED rows, and `crops` up to KEPT.
+    SAMPLED rows, `crops` up to KEPT, and `confusions` up to MOST_PAIRS pairs or none.
     """
 
     experts: tuple[str, ...]
@@ -47,6 +49,7 @@ class Summary:
     confidence: tuple[Risks, ...]  # [Q]
     sample: Sample
     crops: Crops
+    confusions: Confusions
 
     @classmethod
     def of(cls, rows: Rows) -> Summary:
@@ -54,6 +57,9 @@ class Summary:
         known = rows.label >= 0
         experts = range(len(rows.experts))
         loss_NM = np.stack([rows.nll[name][known] for name in rows.experts], axis=1)
+        label = rows.label[known].astype(np.int64)
+        answers = (*(rows.expert_prediction.T), rows.prediction[rows.methods[-1]])
+        answer_NA = np.column_stack([answer[known] for answer in answers]).astype(np.int64)
         return cls(
             experts=rows.experts,
             methods=rows.methods,
@@ -68,12 +74,11 @@ class Summary:
                 rows.ids[known, 0],
                 rows.entropy[known],
                 loss_NM,
-                rows.label[known].astype(np.int64),
-                np.column_stack([rows.expert_prediction, rows.prediction[rows.methods[-1]]])[
-                    known
-                ].astype(np.int64),
+                label,
+                answer_NA,
             ),
             crops=Crops.of(rows.crop_hash, rows.crop_range, rows.label),
+            confusions=Confusions.of(label, answer_NA),
         )
 
     @classmethod
@@ -105,6 +110,7 @@ class Summary:
             ),
             sample=Sample.merge([s.sample for s in summaries]),
             crops=Crops.merge([s.crops for s in summaries]),
+            confusions=Confusions.merge([s.confusions for s in summaries]),
         )
 
     @property
@@ -176,6 +182,9 @@ class Summary:
                 confidence=sketches("confidence", Risks, len(methods)),
                 sample=Sample(*(arrays[f"sample.{f.name}"] for f in fields(Sample))),
                 crops=Crops(**{f.name: arrays[f"crops.{f.name}"] for f in fields(Crops)}),
+                confusions=Confusions(
+                    **{f.name: arrays[f"confusions.{f.name}"] for f in fields(Confusions)}
+                ),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"it lacks something: {error!r}") from error
@@ -198,25 +207,26 @@ class Summary:
 
 def _plain(summary: Summary) -> dict[str, np.ndarray]:
     """Those of the arrays that are no sketches'."""
-    arrays = {f"counts.{f.name}": getattr(summary.counts, f.name) for f in fields(Counts)}
-    arrays |= {f"sample.{f.name}": getattr(summary.sample, f.name) for f in fields(Sample)}
-    return arrays | {f"crops.{f.name}": getattr(summary.crops, f.name) for f in fields(Crops)}
+    return {
+        f"{part}.{f.name}": getattr(getattr(summary, part), f.name)
+        for part in PLAIN
+        for f in fields(getattr(summary, part))
+    }
 
 
 def _of_before(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a summary, those that came later at what says that nothing is known."""
-    if "counts.fine" not in arrays and "counts.both" in arrays:
-        nothing = np.zeros((3, len(arrays["counts.both"]), FINE), dtype=np.int64)
-        arrays = arrays | {"counts.fine": nothing}
-    if "sample.label" in arrays or "sample.entropy" not in arrays:
-        return arrays
+    if not {"counts.both", "counts.size", "counts.class_right", "sample.entropy"} <= {*arrays}:
+        return arrays  # damaged
     rows, experts = arrays["sample.entropy"].shape
     crops = Crops.of(None, None, np.zeros(0, dtype=np.int64))
-    return (
-        arrays
-        | {
-            "sample.label": np.full(rows, -1, dtype=np.int64),
-            "sample.answer": np.full((rows, experts + 1), -1, dtype=np.int64),
-        }
-        | {f"crops.{f.name}": getattr(crops, f.name) for f in fields(Crops)}
-    )
+    pairs = Confusions.uncounted(int(arrays["counts.size"][1]))
+    unknown = {f"crops.{f.name}": getattr(crops, f.name) for f in fields(crops)}
+    unknown |= {f"confusions.{f.name}": getattr(pairs, f.name) for f in fields(pairs)}
+    unknown |= {
+        "counts.fine": np.zeros((3, len(arrays["counts.both"]), FINE), dtype=np.int64),
+        "counts.class_both": np.zeros_like(arrays["counts.class_right"]),
+        "sample.label": np.full(rows, -1, dtype=np.int64),
+        "sample.answer": np.full((rows, experts + 1), -1, dtype=np.int64),
+    }
+    return unknown | arrays

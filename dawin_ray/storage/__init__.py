@@ -13,7 +13,9 @@ from dawin_ray.storage.files import (
     LFS_POINTER, READ_BLOCK, configure, filesystem, is_local, join, lfs_pointer, open_stream,
     read_bytes, read_lines, sha256, unreadable, write_whole,
 )  # fmt: skip
-from dawin_ray.storage.folders import delete, files_below, files_in, folders_in, pages_below
+from dawin_ray.storage.folders import (
+    delete, files_below, files_in, first_entries, folders_in, pages_below,
+)  # fmt: skip
 from dawin_ray.storage.lock import LOCK, Fence, exclusive
 from dawin_ray.storage.parquet import (
     WRITE, ExtensionTypesError, ParquetFileError, content_errors, open_parquet, own_parquet,
@@ -24,9 +26,8 @@ from dawin_ray.storage.retries import take_retries
 __all__ = [
     "LFS_POINTER", "LOCK", "READ_BLOCK", "WRITE", "ExtensionTypesError", "Fence",
     "ParquetFileError", "check_job", "check_no_secrets", "configure", "content_errors", "delete",
-    "exclusive", "files_below", "files_in", "filesystem", "folders_in", "is_local", "join",
-    "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "pages_below", "parquet_of",
-    "read_bytes", "read_lines", "read_many", "read_table", "sha256", "table_bytes", "take_retries",
-    "unreadable",
-    "without_secrets", "write_whole",
+    "exclusive", "files_below", "files_in", "filesystem", "first_entries", "folders_in", "is_local",
+    "join", "lfs_pointer", "open_parquet", "open_stream", "own_parquet", "pages_below",
+    "parquet_of", "read_bytes", "read_lines", "read_many", "read_table", "sha256", "table_bytes",
+    "take_retries", "unreadable", "without_secrets", "write_whole",
 ]  # fmt: skip

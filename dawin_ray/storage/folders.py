@@ -1,7 +1,8 @@
-"""All files below a folder, and deleting some of them with the folders that they leave empty."""
+"""What is in a folder or below it, and deleting some of that with what is left empty."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,35 @@ def pages_below(fs: Any, root: str) -> Iterator[list[str]]:
         page = fs.call_s3("list_objects_v2", **asked)
         keys = [entry["Key"].removeprefix(asked["Prefix"]) for entry in page.get("Contents", [])]
         yield [key for key in keys if key and not key.endswith("/")]
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def first_entries(fs: Any, folder: str, most: int) -> tuple[list[dict[str, Any]], bool]:
+    """What is directly in a remote folder, as fsspec tells it: no more than `most`, and if there is
+    more.
+
+    S3 is asked for no more than that, in pages; another storage lists the whole folder.
+    """
+    entries = _s3_entries(fs, folder) if hasattr(fs, "call_s3") else fs.ls(folder, detail=True)
+    found = list(itertools.islice(entries, most + 1))
+    return found[:most], len(found) > most
+
+
+def _s3_entries(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
+    """Of a folder; a page of 1,000 is asked for when it is needed."""
+    bucket, key, _ = fs.split_path(folder)
+    prefix = f"{key}/" if key else ""
+    asked = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+    while True:
+        page = fs.call_s3("list_objects_v2", **asked)
+        for entry in page.get("CommonPrefixes", []):
+            yield {"name": f"{bucket}/{entry['Prefix']}".rstrip("/"), "type": "directory"}
+        for entry in page.get("Contents", []):
+            if entry["Key"] != prefix:  # a folder's own mark
+                told = {"name": f"{bucket}/{entry['Key']}", "type": "file", "size": entry["Size"]}
+                yield entry | told
         if not page.get("IsTruncated"):
             return
         asked["ContinuationToken"] = page["NextContinuationToken"]

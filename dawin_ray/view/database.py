@@ -31,6 +31,11 @@ MAX_ROWS = 1_000  # shown of a statement
 MEMORY = "4GB"
 MAX_MESSAGE = 600  # characters of what DuckDB says
 BATCH = 10_000  # rows of an exported table at a time
+
+# `samples` with the place of each row, for our own statements: see `places`.
+PLACED = "placed_samples"
+PLACE = ", filename AS stored_file, file_row_number AS stored_row"
+
 CACHED = 64  # results that are held, as files of a finished run do not change
 
 
@@ -180,19 +185,18 @@ class Database:
     def _make_views(self, run: OpenedRun) -> None:
         for kind in OF_DATASETS:
             self._connection.execute(
-                f"CREATE VIEW {name_of(kind, run.number)} AS {_rows_of(run, run.files[kind])}"
+                f"CREATE VIEW {name_of(kind, run.number)} AS {rows_of(run, run.files[kind])}"
             )
         if run.files["rejects"]:
             self._connection.execute(
                 f"CREATE VIEW {name_of('rejects', run.number)} AS "
                 f"SELECT * FROM {_reading(run.files['rejects'])}"
             )
-        right = [f"(expert_prediction[{i + 1}] = label)::INTEGER" for i in range(len(run.experts))]
-        self._connection.execute(
-            f"CREATE VIEW {name_of('samples', run.number)} AS SELECT dataset, batch, "
-            "* EXCLUDE (dataset, batch), prediction = label AS merged_right, "
-            f"{' + '.join(right)} AS experts_right FROM {name_of('predictions', run.number)}"
-        )
+        for view, extra in (("samples", ""), (PLACED, PLACE)):
+            rows = rows_of(run, run.files["predictions"], extra)
+            self._connection.execute(
+                f"CREATE VIEW {name_of(view, run.number)} AS {samples_of(run, rows)}"
+            )
         classes = name_of("classes", run.number)
         self._connection.execute(f"CREATE TABLE {classes} (dataset TEXT, class INTEGER, name TEXT)")
         lines = [
@@ -204,21 +208,31 @@ class Database:
             self._connection.executemany(f"INSERT INTO {classes} VALUES (?, ?, ?)", lines)
 
 
-def _rows_of(run: OpenedRun, parts: Sequence[StoredPart]) -> str:
+def samples_of(run: OpenedRun, rows: str) -> str:
+    """A SELECT of predictions, with who was right."""
+    right = [f"(expert_prediction[{i + 1}] = label)::INTEGER" for i in range(len(run.experts))]
+    return (
+        "SELECT dataset, batch, * EXCLUDE (dataset, batch), prediction = label AS merged_right, "
+        f"{' + '.join(right)} AS experts_right FROM ({rows})"
+    )
+
+
+def rows_of(run: OpenedRun, parts: Sequence[StoredPart], extra: str = "") -> str:
     """A SELECT of a table's parts, with the names of their data sets and batches."""
     if "=" not in run.address:
         partitions = (
             "{'dataset': VARCHAR, 'batch': VARCHAR}" if run.grows else ("{'dataset': VARCHAR}")
         )
         batch = "batch" if run.grows else "'' AS batch"
+        options = f", hive_partitioning = true, hive_types = {partitions}"
         return (
-            f"SELECT * EXCLUDE ({'dataset, batch' if run.grows else 'dataset'}), dataset, {batch} "
-            f"FROM {_reading(parts, f', hive_partitioning = true, hive_types = {partitions}')}"
+            f"SELECT * EXCLUDE ({'dataset, batch' if run.grows else 'dataset'}), dataset, "
+            f"{batch}{extra} FROM {_reading(parts, options)}"
         )
     # a folder above the run would be taken for a partition, too
     places = dict.fromkeys((part.dataset, part.batch) for part in parts)
     return " UNION ALL ".join(
-        f"SELECT *, {literal(dataset)} AS dataset, {literal(batch)} AS batch FROM "
+        f"SELECT *, {literal(dataset)} AS dataset, {literal(batch)} AS batch{extra} FROM "
         + _reading([part for part in parts if (part.dataset, part.batch) == (dataset, batch)])
         for dataset, batch in places
     )

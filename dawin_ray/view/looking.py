@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dawin_ray.view.database import Database, literal, name_of
 from dawin_ray.view.filters import Choice
 from dawin_ray.view.opened import OpenedRun
+from dawin_ray.view.places import Window, ordered
 
 PER_PAGE = 48  # images
 
@@ -58,24 +59,57 @@ class Page:
 
 def overview(database: Database, run: OpenedRun, choice: Choice) -> Overview:
     """Counts of a choice, by one look at the rows. Raises QueryError."""
-    exact = len(run.experts) <= MAX_CELLS
     bits = [f"(expert_prediction[{i + 1}] = label)::INTEGER" for i in range(len(run.experts))]
     code = " + ".join(f"{1 << i} * {bit}" for i, bit in enumerate(bits))
     sql = (
-        f"SELECT merged_right, {code if exact else 'experts_right'} AS experts, cluster, "
+        f"SELECT merged_right, {code if _exact(run) else 'experts_right'} AS experts, cluster, "
         f"count(*) AS n{choice.source(run)}\nGROUP BY ALL"
     )
     found = database.query(sql, MAX_GROUPS)
+    return _overview(run, choice, found.rows, found.seconds)
+
+
+def look(database: Database, run: OpenedRun, choice: Choice, first: int) -> tuple[Overview, Page]:
+    """Counts of a choice, and its samples from the `first` one on. Raises QueryError.
+
+    Where the first page has all of them, as of a part of an id that few have, the counts are those
+    of its rows, and nothing is read again.
+    """
+    page = samples(database, run, choice, first, PER_PAGE)
+    if first or page.more:
+        return overview(database, run, choice), page
+    counted = [(row["merged_right"], _code(run, row), row["cluster"], 1) for row in page.rows]
+    return _overview(run, choice, counted, seconds=0.0), page
+
+
+def _exact(run: OpenedRun) -> bool:
+    """Whether each combination of experts that are right is a cell."""
+    return len(run.experts) <= MAX_CELLS
+
+
+def _code(run: OpenedRun, row: Row) -> int | None:
+    """Who is right of a row, as `overview` has it."""
+    if row["experts_right"] is None or not _exact(run):
+        right: int | None = row["experts_right"]
+        return right
+    answers = enumerate(row["expert_prediction"])
+    return sum(1 << i for i, answer in answers if answer == row["label"])
+
+
+def _overview(
+    run: OpenedRun, choice: Choice, counted: Sequence[tuple[Any, ...]], seconds: float
+) -> Overview:
+    """Of counts by whether the merged model is right, which experts are, and cluster."""
     outcomes: Counter[tuple[bool, int]] = Counter()
     clusters: Counter[int] = Counter()
-    for merged, experts, cluster, n in found.rows:
+    for merged, experts, cluster, n in counted:
         if merged is not None and experts is not None:
             outcomes[merged, experts] += n
         if cluster is not None:
             clusters[cluster] += n
-    cell = _combination if exact else _count
+    cell = _combination if _exact(run) else _count
     return Overview(
-        count=sum(row[-1] for row in found.rows),
+        count=sum(row[-1] for row in counted),
         outcomes=tuple(
             cell(run, choice, merged, experts, n)
             for (merged, experts), n in sorted(outcomes.items(), key=lambda item: -item[1])
@@ -84,7 +118,7 @@ def overview(database: Database, run: OpenedRun, choice: Choice) -> Overview:
             Cell(words=str(k), count=clusters[k], choice=choice.but(cluster=str(k)))
             for k in sorted(clusters)
         ),
-        seconds=found.seconds,
+        seconds=seconds,
     )
 
 
@@ -115,9 +149,11 @@ def samples(
 ) -> Page:
     """Samples of a choice from the `first` one on. Raises QueryError."""
     sql = f"{choice.sql(run, OF_TILES)}\nLIMIT {count + 1} OFFSET {first}"
-    found = database.query(sql, count)
+    found = ordered(database, run, choice, Window(first=first, count=count + 1), OF_TILES)
+    found = found or database.query(sql, count + 1)
     shown = f"{choice.sql(run, OF_TILES)}\nLIMIT {count} OFFSET {first}"
-    return Page(rows=found.dicts(), more=found.more, sql=shown, seconds=found.seconds)
+    rows = found.dicts()
+    return Page(rows=rows[:count], more=len(rows) > count, sql=shown, seconds=found.seconds)
 
 
 def one(database: Database, run: OpenedRun, dataset: str, sample_id: str) -> Row | None:

@@ -56,8 +56,7 @@ class Pages:
         """The filters, what they leave, and its images."""
         run, choice = self.run_of(query), Choice.of(query)
         number = max(0, whole("page", query.get("page") or "0"))
-        found = looking.overview(self.database, run, choice)
-        page = looking.samples(self.database, run, choice, number * looking.PER_PAGE)
+        found, page = looking.look(self.database, run, choice, number * looking.PER_PAGE)
         return self._render(
             "look", run, choice, found=found, page=page, number=number,
             first=number * looking.PER_PAGE, classes=self._options(run, choice.dataset),

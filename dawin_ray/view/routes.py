@@ -10,7 +10,13 @@ from typing import TypeVar
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from dawin_ray.errors import UserError
@@ -19,7 +25,9 @@ from dawin_ray.view import looking
 from dawin_ray.view.export import csv_lines, parquet_file, webdataset
 from dawin_ray.view.filters import Choice
 from dawin_ray.view.images import Kind, Picture
+from dawin_ray.view.opened import OpenedRun
 from dawin_ray.view.pages import Pages
+from dawin_ray.view.reports import CSP, report_of, target_of
 
 STATIC = {"view.css": "text/css", "view.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -46,6 +54,11 @@ def routes_of(pages: Pages) -> list[Route]:
         Route("/image", lambda request: _image(pages, request.query_params)),
         Route("/export", lambda request: _export(pages, request.query_params)),
         Route("/static/{name}", _static),
+        *(
+            Route(f"/run/{{run}}{folder}/{name}", _of_report(pages, made))
+            for folder in ("", "/batches/{batch}")
+            for name, made in (("report.html", _report), ("look", _link))
+        ),
     ]
 
 
@@ -57,6 +70,29 @@ def _page(pages: Pages, made: Callable[[Query], str]) -> Callable[[Request], Res
             return HTMLResponse(pages.problem(request.query_params, error), 400)
 
     return answer
+
+
+def _of_report(
+    pages: Pages, made: Callable[[OpenedRun, str, Query], Response]
+) -> Callable[[Request], Response]:
+    """What lies under the address of a run's report, by that run and its batch."""
+
+    def answer(request: Request) -> Response:
+        place = request.path_params
+        try:
+            return made(pages.run_of(place), place.get("batch", ""), request.query_params)
+        except UserError as error:
+            return HTMLResponse(pages.problem(request.query_params, error), 400)
+
+    return answer
+
+
+def _report(run: OpenedRun, batch: str, _: Query) -> Response:
+    return HTMLResponse(report_of(run, batch), headers={"content-security-policy": CSP})
+
+
+def _link(run: OpenedRun, batch: str, query: Query) -> Response:
+    return RedirectResponse(target_of(run, batch, query), 303)
 
 
 def _sql(pages: Pages, query: Query) -> Response:

@@ -160,7 +160,13 @@ def test_the_tables_hold_the_figures_of_the_audit(finished):
     clusters = pd.read_csv(finished / "csv" / "clusters.csv")
     assert clusters["size"].sum() == 2 * IMAGES
     classes = pd.read_csv(finished / "csv" / "classes.csv")
-    assert len(classes) == sum(len(row["classes"][kind]) for kind in ("gains", "losses"))
+    for kind in ("gains", "losses"):
+        listed = {line["class"] for line in row["classes"][kind]}
+        assert set(classes[classes.kind == kind]["class"]) == listed
+    assert len(classes[classes.n > 0]) == row["classes"]["present"]
+    assert classes.n.sum() == row["labelled"]
+    confused = pd.read_csv(finished / "csv" / "confusions.csv")
+    assert confused.n.sum() == round((1 - scores.loc["dawin", "accuracy"]) * row["labelled"])
 
 
 @pytest.mark.slow

@@ -296,8 +296,10 @@ def test_the_page_asks_for_nothing_and_begins_with_the_answer(audited, found):
     assert not {"script", "iframe", "object", "embed", "form"} & set(page.tags)
     assert not re.search(r"@import|url\((?!#)", text)
     body = text[text.index("<body>") :]
-    assert body.index(found["words"][0][:40]) < body.index("<table>")
-    assert page.tags.count("svg") == 2 + len(found["datasets"])
+    assert body.index(found["words"][0][:40]) < body.index(found["words"][1][:40])
+    assert body.index(found["words"][1][:40]) < body.index("<table>")
+    drawn = text.count('<svg role="img"')
+    assert drawn == 2 + 4 * len(found["datasets"])  # coefficients, calibration, risk, classes
     assert "currentColor" in text
 
 
@@ -316,10 +318,11 @@ def test_thumbnails_are_of_the_samples_they_name(audited):
     result = CliRunner().invoke(app, ["report", str(audited), "--thumbnails", "2"])
     assert result.exit_code == 0, result.output
     text = (audited / "report.html").read_text()
-    images = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^";]+)', text)
+    images = re.findall(
+        r'<img src="data:image/jpeg;base64,([^"]+)".*?<span class="id">([^<]+)</span>', text
+    )
     assert len(images) >= 8
     encoded, sample_id = images[0]
-    sample_id = sample_id.split(", label")[0]
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as shown:
         with Image.open(audited.parent / "inside" / sample_id) as original:
             small = original.convert("RGB")
@@ -403,9 +406,9 @@ def test_a_suite_without_labels_has_a_report(small, tmp_path):
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "run" / "audit.json").read_text())
     assert found["suite"] is None
-    assert found["words"][0].startswith("No data set has labels")
+    assert found["words"][0].startswith("Not shown: no data set has labels")
     text = " ".join(_Page((tmp_path / "run" / "report.html").read_text()).text)
-    for expected in ("set7", "experts agree", "median entropy", "who agrees"):
+    for expected in ("set7", "experts agree", "median entropy", "Who agrees"):
         assert expected in text
     assert "McNemar" not in " ".join(found["words"])
 

@@ -193,7 +193,7 @@ def test_rows_that_pandas_would_read_and_nothing_lists_are_found(run_dir, name):
 def test_a_report_that_is_made_again_is_sealed_again(run_dir):
     (run_dir / "report.html").write_text("better!")
     (run_dir / "csv" / "scores.csv").unlink()
-    for options in ([], ["--thumbnails", "2"]):
+    for options in ([], ["--thumbnails", "2"], ["--incumbent", "expert_1"]):
         result = CliRunner().invoke(app, ["report", str(run_dir), *options])
         assert result.exit_code == 0, result.output
         assert verify(run_dir, sample=0).exit_code == 0

@@ -366,3 +366,20 @@ def test_a_tasks_own_expert_needs_every_data_set_to_name_it():
     message = fault_of(job(datasets=sets, baselines={"own_expert": True}))
     assert "baselines.own_expert: whose task 'two' is, is not known" in message
     make_job(job(datasets=sets[:1], baselines={"own_expert": True}))
+
+
+def test_what_is_left_to_fill_in_is_named(small, tmp_path):
+    """As `dawin-ray init` leaves it; a value behind the file fills it in."""
+    job = small.job(tmp_path / "run", [{"name": "set", "path": str(tmp_path)}])
+    job["model"]["architecture"] = "FILL IN: an open_clip name"
+    job["datasets"][0]["head"] = "FILL IN: {checkpoint: FILE}"
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    with pytest.raises(UserError) as error:
+        load_job(str(path))
+    assert str(error.value).splitlines()[1:] == [
+        "  datasets.0.head: {checkpoint: FILE}",
+        "  model.architecture: an open_clip name",
+    ]
+    given = [f"model.architecture={small.config}", "datasets.0.head={checkpoint: a.safetensors}"]
+    assert load_job(str(path), given).model.architecture == small.config

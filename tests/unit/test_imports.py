@@ -32,6 +32,7 @@ keys
 report
 view
 job
+drafts
 demo
 bench
 terminal

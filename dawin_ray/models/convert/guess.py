@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dawin_ray.models import clip
+from dawin_ray.models.architecture import OF_FILES
 
 BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
 
@@ -21,15 +22,33 @@ def architectures(
 
     `quick_gelu` is whether the model has that activation, which no shape tells; None is unknown.
     """
+    return tuple(
+        name
+        for name in sorted(set(clip.list_models()) - OF_FILES)
+        if fits(clip.get_model_config(name), tensors, quick_gelu)
+    )
+
+
+def fits(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    quick_gelu: bool | None = None,
+) -> bool:
+    """Whether a model config is that of a plain ViT with these shapes; `quick_gelu` as above."""
+    shapes = _shapes_of(tensors)
+    return shapes is not None and _fits(config, shapes, quick_gelu)
+
+
+def _shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, int | None] | None:
     needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj")
     if any(name not in tensors for name in needed):
-        return ()
+        return None
     conv, positions, proj = (tensors[name] for name in needed)
     if conv.ndim != 4 or positions.ndim != 2 or proj.ndim != 2:
-        return ()
+        return None
     tokens = tensors.get("token_embedding.weight")
     texts = tensors.get("positional_embedding")
-    shapes = {
+    return {
         "patch": conv.shape[-1],
         "width": conv.shape[0],
         "grid": math.isqrt(len(positions) - 1),
@@ -38,11 +57,6 @@ def architectures(
         "vocabulary": None if tokens is None else len(tokens),
         "context": None if texts is None else len(texts),
     }
-    return tuple(
-        name
-        for name in sorted(clip.list_models())
-        if _fits(clip.get_model_config(name), shapes, quick_gelu)
-    )
 
 
 def _fits(

@@ -7,6 +7,7 @@ from statsmodels.stats.multitest import multipletests
 
 from dawin_ray.errors import UserError
 from dawin_ray.report import page
+from dawin_ray.report.action import actions_of
 from dawin_ray.report.audit import _adjusted, audit
 from dawin_ray.report.figures import ALPHA, Audit
 from dawin_ray.report.finished import FinishedRun
@@ -89,12 +90,15 @@ def test_the_answer_goes_by_the_mean_and_says_where_it_harms(found, experts, mea
     says = {"inside": NONE, "one": "worse", "two": "better"}
     asked_for = judged(found, experts[1], says, mean)
     assert asked_for.replace_it == answer
+    (action,) = actions_of(asked_for)
+    begin = "Replace" if answer == "yes" else "Do not replace"
+    assert action.startswith(f"{begin} {experts[1]}")
+    assert "harms on one (" in action
     first, second = answers_of(asked_for)
-    assert first.startswith(f"Replace {experts[1]}: {answer}. Averaged over the shifts (2), ")
-    assert "It loses significantly on one (" in first
+    assert first.startswith("Averaged over the shifts (2), DaWin is right on ")
     assert second.startswith("In distribution (inside), DaWin is right on ")
     # nobody else is in it
-    assert not [n for n in experts if n != experts[1] and n in first]
+    assert not [n for n in experts if n != experts[1] and n in action + first]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_without_a_mean_it_goes_by_the_data_sets(found, experts, one, two, answe
     asked_for = judged(found, experts[0], says, None)
     assert asked_for.replace_it == answer
     sentences = answers_of(asked_for)
-    assert sentences[0].startswith(f"Replace {experts[0]}: {answer}. On one, ")
+    assert sentences[0].startswith("On one, ")
     assert sentences[-1].startswith("In distribution (inside), ")
 
 
@@ -122,7 +126,9 @@ def test_the_first_screen_has_the_answer(tmp_path):
     run = write_run(tmp_path / "run", EXPERTS[3], LABELLED, incumbent="photo")
     found = page.write_page(run)
     text = run.read_text("report.html")
-    assert f'<p class="verdict">Replace photo: {found.replace_it}. ' in text
+    action = {"yes": "Replace photo", "no": "Do not replace photo", "not shown": "Not shown: "}
+    first = text[text.index('<p class="action">') :]
+    assert action[found.replace_it] in first[: first.index("</p>")]
     table = text[text.index("<table") : text.index("</table")]
     assert "photo, % (incumbent)" in table
     assert "sketch" not in table

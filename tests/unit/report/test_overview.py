@@ -25,7 +25,7 @@ def batches(experts: list[str], count: int = 3):
 def test_the_weight_of_every_expert_is_in_the_table(experts):
     reports = batches(experts)
     page = overview_of(reports, "/runs/grown", overview_words(reports))
-    headings = [html.unescape(th) for th in re.findall(r"<th>([^<]*)</th>", page)]
+    headings = [html.unescape(th) for th in re.findall(r"<th[^>]*>([^<]*)</th>", page)]
     assert [h for h in headings if h.startswith("mean weight")] == [
         f"mean weight of {name}" for name in experts
     ]

@@ -85,7 +85,7 @@ def test_the_page_shows_the_figures_of_the_rows(scored, judged, accuracies, name
     text = scored.read_text("report.html")
     table = text[text.index('<h2 id="tasks">') : text.index("Mean weights by task")]
     plain = html.unescape(re.sub(r"<[^>]+>", " ", table))
-    heads = [html.unescape(h) for h in re.findall(r"<th>([^<]*)</th>", table)]
+    heads = [html.unescape(h) for h in re.findall(r'<th scope="col">([^<]*)</th>', table)]
     assert heads[1] == "own expert (knows the task)"
     assert "oracle (uses labels)" in heads
     assert "own_expert (knows the task)" not in heads  # it has the column above

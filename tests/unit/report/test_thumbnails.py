@@ -2,21 +2,32 @@
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
+from dawin_ray.method import named_weights
 from dawin_ray.report.finished import FinishedRun
-from dawin_ray.report.thumbnails import groups_of, title_of
+from dawin_ray.report.thumbnails import groups_of, thumbnail_of
 from tests.unit.report.made import EXPERTS, all_rows, recut, write_run
 
 
-def test_a_title_has_answer_and_weight_of_every_expert(run, experts):
-    rows = all_rows(run, "one")
-    title = title_of(rows, 3)
-    assert title.startswith(f", label {rows.label[3]}; DaWin {rows.prediction['dawin'][3]}, ")
-    answers, weights = title.split("; weights ")
-    for i, name in enumerate(experts):
-        assert f"{name} {rows.expert_prediction[3, i]}" in answers
-        assert f"{name} {rows.coefficient[3, i]:.2f}" in weights
-    assert "label" not in title_of(all_rows(run, "bare"), 3)
+def test_a_caption_has_label_answers_confidences_and_weights(run, experts):
+    rows, names = all_rows(run, "one"), ["<b>", "=1", "two", "three", "four"]
+    shown = thumbnail_of(rows, 3, names, "an id", "data:,")
+    label = int(rows.label[3])
+    assert (shown.sample_id, shown.label) == ("an id", names[label])
+    assert [said.name for said in shown.said] == ["DaWin", *experts]
+    for said, name in zip(shown.said, ["dawin", *experts], strict=True):
+        answer = int(rows.prediction[name][3])
+        assert (said.answer, said.right) == (names[answer], answer == label)
+        assert said.confidence == pytest.approx(rows.confidence[name][3])
+    assert shown.weights == named_weights(experts, rows.coefficient[3].tolist())
+
+
+def test_a_caption_without_labels_or_names_says_neither(run):
+    shown = thumbnail_of(all_rows(run, "bare"), 3, (), "an id", "data:,")
+    assert (shown.label, shown.alt) == (None, "an image without a label")
+    assert {said.right for said in shown.said} == {None}
+    assert all(said.answer.isdecimal() for said in shown.said)
 
 
 def test_groups_are_clusters_and_outcomes(run):

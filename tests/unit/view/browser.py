@@ -52,10 +52,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self._call(f"{domain}.enable")
-        self._call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
+        self.resize(width, height)
 
     def __enter__(self) -> "Browser":
         return self
@@ -94,6 +91,18 @@ class Browser:
                 "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=KEYS[key],
                 **({"text": key} if kind == "char" else {}),
             )  # fmt: skip
+
+    def show_as(self, scheme: str = "light", media: str = "") -> None:
+        """As who prefers a colour scheme has it; with `media` print as it is printed."""
+        preferred = {"name": "prefers-color-scheme", "value": scheme}
+        self._call("Emulation.setEmulatedMedia", media=media, features=[preferred])
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Another window, which has no pixels of its own."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
+        )  # fmt: skip
 
     def shot(self, path: Path) -> None:
         data = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=True)

@@ -8,6 +8,7 @@ import pytest
 import uvicorn
 
 from dawin_ray.view import make_app
+from tests.unit.access import lacking, unfold, violations
 from tests.unit.view.browser import NAMES, Browser, executable
 from tests.unit.view.conftest import COUNT, TOKEN
 
@@ -126,6 +127,26 @@ def test_keys_lead_between_samples_and_to_the_filter(browser, root):
     assert browser.run("document.activeElement.name") == "id"
     assert browser.run("document.querySelector('details.filter').open")
     assert not browser.console
+
+
+PAGES = (
+    "/", "/look?dataset=tars&merged=wrong", "/sample?dataset=tars&at=1", "/confusions",
+    "/sql?sql=SELECT dataset, sample_id FROM samples LIMIT 4", "/sql?sql=DROP TABLE samples",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking())
+@pytest.mark.parametrize("browser", ["phone", pytest.param("desk", marks=pytest.mark.slow)],
+                         indirect=True)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.slow)])
+def test_axe_core_finds_nothing(browser, root, scheme):
+    browser.show_as(scheme)
+    browser.open(f"{root}/?token={TOKEN}")
+    for path in PAGES:
+        browser.open(f"{root}{path}".replace(" ", "%20"))
+        unfold(browser)
+        assert violations(browser) == [], path
+        assert fits(browser), path
 
 
 def test_hostile_names_run_nothing_and_load_nothing(browser, root):

@@ -1,6 +1,7 @@
 """Each filter leaves what its words say, by the columns themselves; links reproduce a view."""
 
 import itertools
+from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import duckdb
@@ -111,6 +112,28 @@ def test_of_many_experts_the_right_ones_are_counted(database, run, monkeypatch):
         assert looking.overview(database, run, cell.choice).count == cell.count, cell.words
 
 
+@pytest.mark.parametrize("per_page", [5, 1_000])
+@pytest.mark.parametrize("cells", [1, 6])
+def test_what_one_page_has_is_counted_as_it_was_found(database, run, monkeypatch, per_page, cells):
+    monkeypatch.setattr(looking, "MAX_CELLS", cells)
+    monkeypatch.setattr(looking, "PER_PAGE", per_page)
+    for choice in (Choice(id="1"), Choice(merged="wrong", sort="sure"), Choice(id="nowhere")):
+        for first in (0, 5, 500):
+            found, page = looking.look(database, run, choice, first)
+            plain = looking.overview(database, run, choice)
+            assert found.count == plain.count
+            for kind in ("outcomes", "clusters"):
+                ours, theirs = (
+                    {cell.words: (cell.count, cell.choice) for cell in getattr(o, kind)}
+                    for o in (found, plain)
+                )
+                assert ours == theirs
+            expected = looking.samples(database, run, choice, first, per_page)
+            assert (page.rows, page.more, page.sql) == (
+                expected.rows, expected.more, expected.sql,
+            )  # fmt: skip
+
+
 def test_confusions_are_the_counts_of_the_pairs(database, run, rows):
     found, _, _ = looking.confusions(database, run, Choice(dataset="tars"))
     for pair in found:
@@ -160,6 +183,11 @@ def test_rows_of_a_second_run_are_its_own(run_dir):
     both = open_runs([run_dir, run_dir])
     assert "samples_2" in Choice(run="1").sql(both[1])
     assert looking.overview(Database(both), both[1], Choice(run="1")).count == 3 * COUNT
+
+
+def test_several_of_three_experts_is_neither_one_nor_all():
+    of_three = SimpleNamespace(experts=("a", "b", "c"))
+    assert Choice(experts="several").where(of_three) == ["experts_right BETWEEN 2 AND 2"]
 
 
 @pytest.mark.parametrize("query", [q for q in CHOICES if {"right", "merged", "experts"} & keys(q)])

@@ -1,6 +1,8 @@
 """Which directories are shown, and which are refused with a sentence."""
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -129,8 +131,17 @@ def test_a_directory_that_grows_is_shown_batch_by_batch(small, tmp_path):
         assert 'class="mixture"' in client.get(f"/sample?at={place}").text
     answer = client.get("/image?dataset=tars&sample=b.tar/0003&kind=crop")
     assert answer.headers["content-type"] == "image/png"
+    assert f'href="batches/{second}/report.html"' in client.get("/run/0/report.html").text
+    of_batch = f"/run/0/batches/{second}"
+    links = re.findall(
+        r'href="(look\?[^"]+)">([0-9]+)<', client.get(f"{of_batch}/report.html").text
+    )
+    for link, n in links:
+        assert f"<h1>{n} samples" in client.get(f"{of_batch}/{html.unescape(link)}").text
+    assert any("prediction=" in link for link, _ in links)
     one = open_runs([f"{tmp_path}/series/batches/{first}"])
     assert overview(Database(one), one[0], Choice()).count == 20
+    assert client_of(one).get("/run/0/report.html").status_code == 200
 
 
 def test_the_command_tells_the_address_once_it_listens(run_dir, monkeypatch):

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import pytest
 
 from dawin_ray.view import open_runs
+from tests.unit.structure import wrong
 from tests.unit.view.conftest import CLASS_NAMES, COUNT, HOSTILE, client_of
 
 TAGS = {
@@ -61,6 +62,12 @@ def test_hostile_names_are_text(client):
         assert answer.count("<script") == 1, path
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", answer), path
         assert "49" not in re.findall(r"\d\d(\d\d)\.", answer), path  # {{ 7 * 7 }}
+
+
+def test_everything_has_its_place_and_name(client):
+    for path in pages(client):
+        faults = wrong(client.get(path).text)
+        assert [fault for fault in faults if fault != "a <script>"] == [], path  # its own
 
 
 def test_nothing_is_asked_for_elsewhere(client):
