@@ -5,7 +5,7 @@ Shapes: N labelled samples of a data set, M experts, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from dawin_ray.job.labelled import Labelled
 from dawin_ray.job.prepare import Prepared
 from dawin_ray.job.progress import step
 from dawin_ray.method import (
+    PENALTY,
     CoefficientConfig,
     LogOdds,
     choose_log_odds,
@@ -77,60 +78,103 @@ def calibrate(
         count = sum(len(of_set.labels) for of_set in few.values())
         with step(say, f"{len(own)} experts on {count:,} labelled samples"):
             logits = asked.logits()
-        fitted = [
-            temperature_of([(logits[name][:, m], few[name].labels) for name in few])
-            for m in range(len(own))
-        ]
-        temperatures = [ours if t is None else t for ours, t in zip(own, fitted, strict=True)]
         with step(say, "merged models on them") as told:
             tenths = asked.tenths() if len(own) == 2 else {}
-            sets = [
-                _Answers(asked, name, of_set.labels, logits[name], tenths.get(name))
+            sets = {
+                name: Answers(
+                    labels=of_set.labels,
+                    logits=logits[name],
+                    right=_Merged(asked, name, of_set.labels, tenths.get(name)),
+                )
                 for name, of_set in few.items()
-            ]
-            brought = _gain([_compared(s.plain(temperatures), s.plain(own)) for s in sets], level)
-            if brought.high < 0:
-                temperatures, fitted = own, [None] * len(own)
-            found = {s.name: s.log_odds(temperatures) for s in sets}
+            }
+            decided = decide(sets, own, level)
             told(f"{asked.forwards:,} forwards and {asked.exact_forwards:,} exact ones in all")
     return Calibration(
         code=dawin_ray.__version__,
         names=tuple(expert.name for expert in job.experts),
         identity=identity_of_calibration(prepared.identity),
         labels=labels,
-        temperatures=tuple(temperatures),
-        kept=tuple(t is None for t in fitted),
-        tempered=brought,
+        temperatures=decided.temperatures,
+        kept=decided.kept,
+        tempered=decided.tempered,
         level=level,
         forwards=asked.forwards,
         exact_forwards=asked.exact_forwards,
         datasets={
-            name: _dataset(prepared, name, found.get(name), level) for name in prepared.shards
+            name: _dataset(prepared, name, decided.log_odds.get(name), level)
+            for name in prepared.shards
         },
     )
 
 
-@dataclass(frozen=True)
-class _Answers:
+@dataclass(frozen=True, kw_only=True)
+class Answers:
     """What experts and merged models say of a data set's labelled samples."""
+
+    labels: np.ndarray  # int64 [N]
+    logits: np.ndarray  # of the experts, float32 [N, M, C], without temperature
+    right: Callable[[np.ndarray], np.ndarray]  # coefficients [N, M] -> which samples are right [N]
+
+    def log_odds(self, temperatures: Sequence[float], penalty: float = PENALTY) -> LogOdds:
+        """Those that the labels would have."""
+        entropies_NM, probabilities_NMC = tempered(self.logits, temperatures)
+        guess = ensemble_right(probabilities_NMC, self.labels)
+        return choose_log_odds(entropies_NM, self.right, guess, penalty)
+
+    def plain(self, temperatures: Sequence[float]) -> np.ndarray:
+        """Which samples [N] DaWin gets right without log odds."""
+        return self.right(coefficients(-tempered(self.logits, temperatures)[0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What the labels of several data sets have it: as `Calibration` says it of each field."""
+
+    temperatures: tuple[float, ...]
+    kept: tuple[bool, ...]
+    tempered: Gain
+    log_odds: dict[str, LogOdds]  # by data set; `applied` says whether they are
+
+
+def decide(sets: Mapping[str, Answers], own: Sequence[float], level: float = LEVEL) -> Decided:
+    """Temperatures and log odds by labelled samples; `own` are the temperatures that experts have.
+
+    Temperatures that lose right answers of DaWin by their interval are left for `own`.
+    """
+    fitted = [
+        temperature_of([(of_set.logits[:, m], of_set.labels) for of_set in sets.values()])
+        for m in range(len(own))
+    ]
+    ours = [before if t is None else t for before, t in zip(own, fitted, strict=True)]
+    brought = _gain([_compared(s.plain(ours), s.plain(own)) for s in sets.values()], level)
+    if brought.high < 0:
+        ours, fitted = list(own), [None] * len(own)
+    return Decided(
+        temperatures=tuple(ours),
+        kept=tuple(t is None for t in fitted),
+        tempered=brought,
+        log_odds={name: of_set.log_odds(ours) for name, of_set in sets.items()},
+    )
+
+
+def applied(found: LogOdds, level: float = LEVEL) -> tuple[tuple[float, ...], Gain]:
+    """The log odds [M] that a job applies, and their gain: 0 where its interval holds 0."""
+    gain = _gain([(found.better, found.worse, found.count)], level)
+    chosen = tuple(found.values.tolist())
+    return (chosen if gain.low > 0 else (0.0,) * len(chosen)), gain
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """Which labelled samples of a data set the merged models of coefficients [N, M] get right."""
 
     asked: FewSamples
     name: str
     labels: np.ndarray  # [N]
-    logits: np.ndarray  # [N, M, C]
     tenths: np.ndarray | None  # [N, G] of two experts
 
-    def log_odds(self, temperatures: Sequence[float]) -> LogOdds:
-        """Those that the labels would have."""
-        entropies_NM, probabilities_NMC = tempered(self.logits, temperatures)
-        guess = ensemble_right(probabilities_NMC, self.labels)
-        return choose_log_odds(entropies_NM, self._right, guess)
-
-    def plain(self, temperatures: Sequence[float]) -> np.ndarray:
-        """Which samples [N] DaWin gets right without log odds."""
-        return self._right(coefficients(-tempered(self.logits, temperatures)[0]))
-
-    def _right(self, shares_NM: np.ndarray) -> np.ndarray:
+    def __call__(self, shares_NM: np.ndarray) -> np.ndarray:
         if self.tenths is None:
             return self._exactly(np.arange(len(shares_NM)), shares_NM)
         return right_between(self.tenths == self.labels[:, None], shares_NM, self._exactly)
@@ -159,13 +203,12 @@ def _dataset(
     none = (0.0,) * len(prepared.job.experts)
     if found is None:
         return CalibratedDataset(classes=classes, texts=texts, labels=0, log_odds=none, chosen=none)
-    gain = _gain([(found.better, found.worse, found.count)], level)
-    chosen = tuple(found.values.tolist())
+    log_odds, gain = applied(found, level)
     return CalibratedDataset(
         classes=classes,
         texts=texts,
         labels=found.count,
-        log_odds=chosen if gain.low > 0 else none,
-        chosen=chosen,
+        log_odds=log_odds,
+        chosen=tuple(found.values.tolist()),
         gain=gain,
     )

@@ -25,6 +25,7 @@ from dawin_ray.method.baselines import (
     methods_of,
 )
 from dawin_ray.method.calibration import (
+    PENALTY,
     TENTHS,
     LogOdds,
     choose_log_odds,
@@ -62,7 +63,7 @@ from dawin_ray.method.streams import LambdaHistogram, Stream, entropy_quantiles,
 from dawin_ray.method.ties import TiesConfig, Trim, ties
 
 __all__ = [
-    "DAWIN", "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "REFERENCE_TAIL",
+    "DAWIN", "EVEN", "FEW_EXPERTS", "METRICS", "OFFSET_EXPERTS", "OWN", "PENALTY", "REFERENCE_TAIL",
     "SEARCH_VERSION", "TASK_SCALE", "TENTHS", "BaselinesConfig", "CoefficientConfig", "Fit",
     "FitConfig", "LambdaHistogram", "LogOdds", "MergeConfig", "Method", "Mixture", "MixtureConfig",
     "Offset", "Placement", "Reference", "SamplewiseClassifier", "StateDict", "Stream", "TiesConfig",

@@ -75,8 +75,10 @@ class LogOdds:
     count: int
 
 
-def choose_log_odds(entropies_NM: np.ndarray, right: Right, guess: Right) -> LogOdds:
-    """Log odds d: most right answers of softmax(-H + d), less PENALTY for each nat.
+def choose_log_odds(
+    entropies_NM: np.ndarray, right: Right, guess: Right, penalty: float = PENALTY
+) -> LogOdds:
+    """Log odds d: most right answers of softmax(-H + d), less a penalty for each nat.
 
     Of two experts all CANDIDATES are tried by `right`, and each sample is judged by what the others
     would have chosen (leave one out). Of more, `guess` (which should cost no forward) finds the log
@@ -84,48 +86,50 @@ def choose_log_odds(entropies_NM: np.ndarray, right: Right, guess: Right) -> Log
     FOLD's other half chose gets it right, and whether none does.
     """
     if entropies_NM.shape[1] == 2:
-        return _of_two(entropies_NM, right)
-    return _of_more(entropies_NM, right, guess)
+        return _of_two(entropies_NM, right, penalty)
+    return _of_more(entropies_NM, right, guess, penalty)
 
 
-def _of_two(entropies_N2: np.ndarray, right: Right) -> LogOdds:
+def _of_two(entropies_N2: np.ndarray, right: Right, penalty: float) -> LogOdds:
     tried_D2 = np.stack([np.zeros_like(CANDIDATES), CANDIDATES], axis=1)
     right_ND = np.stack([right(coefficients(d - entropies_N2)) for d in tried_D2], axis=1)
     total_D = right_ND.sum(axis=0)
     without_ND = total_D - right_ND  # right answers of all samples but one
-    chosen_N = _best(without_ND, np.abs(CANDIDATES))
+    chosen_N = _best(without_ND, np.abs(CANDIDATES), penalty)
     ours_N = right_ND[np.arange(len(right_ND)), chosen_N]
     plain_N = right_ND[:, np.abs(CANDIDATES).argmin()]
-    return _judged(tried_D2[_best(total_D[None], np.abs(CANDIDATES))[0]], ours_N, plain_N)
+    return _judged(tried_D2[_best(total_D[None], np.abs(CANDIDATES), penalty)[0]], ours_N, plain_N)
 
 
-def _of_more(entropies_NM: np.ndarray, right: Right, guess: Right) -> LogOdds:
+def _of_more(entropies_NM: np.ndarray, right: Right, guess: Right, penalty: float) -> LogOdds:
     everything = np.arange(len(entropies_NM))
     chosen_NM = np.zeros_like(entropies_NM)
     for fold in range(FOLDS):
         mine = everything % FOLDS == fold
-        chosen_NM[mine] = _searched(entropies_NM, guess, ~mine)
+        chosen_NM[mine] = _searched(entropies_NM, guess, ~mine, penalty)
     ours_N = right(coefficients(chosen_NM - entropies_NM))
     plain_N = right(coefficients(-entropies_NM))
-    return _judged(_searched(entropies_NM, guess, everything >= 0), ours_N, plain_N)
+    return _judged(_searched(entropies_NM, guess, everything >= 0, penalty), ours_N, plain_N)
 
 
-def _searched(entropies_NM: np.ndarray, guess: Right, counted_N: np.ndarray) -> np.ndarray:
+def _searched(
+    entropies_NM: np.ndarray, guess: Right, counted_N: np.ndarray, penalty: float
+) -> np.ndarray:
     """Log odds [M] by `guess`, one expert after the other, of the samples that are counted."""
     d_M = np.zeros(entropies_NM.shape[1])
     for expert in list(range(len(d_M))) * SWEEPS:
         tried_DM = np.tile(d_M, (len(CANDIDATES), 1))
         tried_DM[:, expert] = CANDIDATES
         total_D = [guess(coefficients(d - entropies_NM))[counted_N].sum() for d in tried_DM]
-        d_M = tried_DM[_best(np.array([total_D]), np.abs(tried_DM).sum(axis=1))[0]]
+        d_M = tried_DM[_best(np.array([total_D]), np.abs(tried_DM).sum(axis=1), penalty)[0]]
     shifted_M: np.ndarray = d_M - d_M[0]
     return shifted_M
 
 
-def _best(total_ND: np.ndarray, nats_D: np.ndarray) -> np.ndarray:
+def _best(total_ND: np.ndarray, nats_D: np.ndarray, penalty: float) -> np.ndarray:
     """Of each row the candidate of most right answers, less the penalty; the nearest of equals."""
     order_D = np.argsort(nats_D, kind="stable")
-    best_N: np.ndarray = order_D[(total_ND - PENALTY * nats_D)[:, order_D].argmax(axis=1)]
+    best_N: np.ndarray = order_D[(total_ND - penalty * nats_D)[:, order_D].argmax(axis=1)]
     return best_N
 
 

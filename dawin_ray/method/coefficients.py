@@ -39,9 +39,9 @@ class CoefficientConfig(Settings):
     labels are the paper's oracle), `offset_adjustment` the data set's offset of `Offset`.
     `reference` anchors the coefficients to a data set that no shift has touched (see
     `entropy_growth`): the name of one in the job, or FIT.json#NAME of another run; `strength` 0 is
-    DaWin. It has to be held out from fine-tuning, and needs no labels. It is no default, as it wins
-    on one suite and loses on another (jobs/studies/README.md): where an expert is much less certain
-    than the others on the reference already, and where a data set mixes clean with shifted images.
+    DaWin. It has to be held out from fine-tuning, and needs no labels. It is no default: of six
+    suites and networks it won on two and lost on four (jobs/studies/README.md), and loses where a
+    data set mixes clean with shifted images.
     """
 
     metric: Metric = "entropy"

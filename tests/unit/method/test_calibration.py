@@ -126,6 +126,7 @@ def test_a_nat_has_to_bring_right_answers():
         return found
 
     assert not choose_log_odds(h, right, no_guess).values.any()
+    assert choose_log_odds(h, right, no_guess, penalty=0).values.tolist() == [0, 3.25]
 
 
 def test_the_gain_is_of_samples_that_the_log_odds_were_not_chosen_by():
