@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PEEKED = 64  # samples that plan --peek looks at, where no number is given
 
+CALIBRATION_LEVEL = 0.8  # as dawin_ray.job.LEVEL, whose import takes seconds
+
 
 @app.command()
 def run(  # noqa: PLR0913  # each is an option of the command
@@ -121,7 +123,7 @@ def plan(
 
 
 @app.command()
-def calibrate(
+def calibrate(  # noqa: PLR0913  # each is an option of the command
     job_file: JobFile,
     overrides: Overrides = None,
     labels: Annotated[
@@ -130,6 +132,11 @@ def calibrate(
     fraction: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the data's own labels to use.")
     ] = None,
+    level: Annotated[
+        float,
+        typer.Option(min=0, max=0.999, help="Of the gain's interval, which is to be above 0."),
+    ] = CALIBRATION_LEVEL,
+    temperatures: Annotated[bool, typer.Option(help="Fit them, or keep the job's own.")] = True,
     out: Annotated[str, typer.Option(help="The file to write.")] = "calibration.json",
     verbose: Verbose = False,
 ) -> None:
@@ -155,7 +162,9 @@ def calibrate(
         else:
             few = labelled_by_share(prepared, fraction or 0.0, say)
             origin = f"{100 * (fraction or 0.0):g} % of the data's own labels"
-        found = calibration_of(prepared, few, say, labels=origin)
+        found = calibration_of(
+            prepared, few, say, labels=origin, level=level, temperatures=temperatures
+        )
         found.write(out)
         for line in lines_of_calibration(found):
             echo(line)

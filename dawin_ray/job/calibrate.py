@@ -61,12 +61,13 @@ def calibrate(
     *,
     labels: str,
     level: float = LEVEL,
+    temperatures: bool = True,
 ) -> Calibration:
     """The calibration of a job's experts by labelled samples of its data sets, in this process.
 
     `labels` says where they came from. A data set's log odds are 0 where the interval of their gain
     at `level` holds 0, and where it has no labels. Temperatures that lose right answers of DaWin,
-    by the same interval, are left for the job's own.
+    by the same interval, are left for the job's own; so are all without `temperatures`.
     """
     job = prepared.job
     engine = engine_of(job.compute.model_copy(update={"engine": "local"}))
@@ -88,7 +89,7 @@ def calibrate(
                 )
                 for name, of_set in few.items()
             }
-            decided = decide(sets, own, level)
+            decided = decide(sets, own, level, temperatures)
             told(f"{asked.forwards:,} forwards and {asked.exact_forwards:,} exact ones in all")
     return Calibration(
         code=dawin_ray.__version__,
@@ -137,13 +138,21 @@ class Decided:
     log_odds: dict[str, LogOdds]  # by data set; `applied` says whether they are
 
 
-def decide(sets: Mapping[str, Answers], own: Sequence[float], level: float = LEVEL) -> Decided:
+def decide(
+    sets: Mapping[str, Answers],
+    own: Sequence[float],
+    level: float = LEVEL,
+    temperatures: bool = True,
+) -> Decided:
     """Temperatures and log odds by labelled samples; `own` are the temperatures that experts have.
 
-    Temperatures that lose right answers of DaWin by their interval are left for `own`.
+    Temperatures that lose right answers of DaWin by their interval are left for `own`; without
+    `temperatures` none are looked for.
     """
     fitted = [
         temperature_of([(of_set.logits[:, m], of_set.labels) for of_set in sets.values()])
+        if temperatures
+        else None
         for m in range(len(own))
     ]
     ours = [before if t is None else t for before, t in zip(own, fitted, strict=True)]

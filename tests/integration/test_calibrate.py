@@ -89,6 +89,17 @@ def test_the_file_says_what_was_found_and_the_command_too(calibrated):
     assert f"written       {address}; a job applies it: coefficient: {{calibration: " in said
 
 
+def test_level_and_temperatures_are_options(small, data, calibrated, tmp_path):
+    _, job = job_of(small, tmp_path, data, names=("folder",))
+    options = ("--fraction", "0.33", "--level", "0", "--no-temperatures")
+    said = command("calibrate", job, *options, "--out", str(tmp_path / "c.json"))
+    found = Calibration.read(str(tmp_path / "c.json"))
+    assert found.level == 0
+    assert found.kept == (True, True)
+    assert "temperatures  expert_0 1 (the job's own), expert_1 1 (the job's own)" in said
+    assert Calibration.read(calibrated[0]).level == 0.8
+
+
 def test_no_forward_is_made_but_of_labelled_samples(calibrated):
     found = Calibration.read(calibrated[0])
     labels = sum(of_set.labels for of_set in found.datasets.values())

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dawin_ray.job.calibrate import Answers, applied, decide
+from dawin_ray.cli import jobs
+from dawin_ray.job.calibrate import LEVEL, Answers, applied, decide
 from dawin_ray.method import LogOdds
 
 OWN = (1.0, 1.0)
@@ -30,6 +31,19 @@ def test_temperatures_that_lose_right_answers_are_left_for_the_jobs_own():
     assert losing.tempered.high < 0
 
 
+def test_without_temperatures_those_of_the_job_stay():
+    found = decide({"a": answers(even)}, OWN, temperatures=False)
+    assert found.temperatures == OWN
+    assert found.kept == (True, True)
+    assert found.tempered.value == 0
+    # log odds are chosen for them: experts that are the second's by far
+    assert abs(found.log_odds["a"].values[1]) > 0
+
+
+def test_the_commands_level_is_the_packages():
+    assert jobs.CALIBRATION_LEVEL == LEVEL
+
+
 def test_labels_of_all_sets_decide_temperatures_and_each_sets_own_its_log_odds():
     first = answers(lambda shares: shares[:, 1] > 0.9)
     second = answers(lambda shares: shares[:, 1] < 0.1)
@@ -46,3 +60,4 @@ def test_log_odds_are_applied_where_the_interval_of_their_gain_is_above_0(better
     assert log_odds == ((0, 1.5) if holds else (0, 0))
     assert (gain.low > 0) == holds
     assert gain.value == pytest.approx((better - worse) / 100)
+    assert applied(found, level=0)[0] == (0, 1.5)  # whatever chance would bring
