@@ -129,7 +129,7 @@ def test_every_command_is_shown():
 
 def test_every_option_is_one():
     """Those that stand alone in the text, such as --restart."""
-    known = {o for c in COMMANDS.values() for p in c.params for o in p.opts}
+    known = {o for c in COMMANDS.values() for p in c.params for o in p.opts + p.secondary_opts}
     alone = [code.split()[0] for code in code_of(ALL) if code.startswith("--")]
     assert {"--restart", "--verbose", "--fail-on-drift", "--thumbnails"} <= set(alone) <= known
 
