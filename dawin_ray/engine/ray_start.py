@@ -133,26 +133,6 @@ def keep_token_private(path: Path) -> None:
 
 
 @contextmanager
-def _own_handler_of_sigterm() -> Iterator[None]:
-    """Keeps the handler of SIGTERM, which Ray would replace with an exit without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit as error:
-        if not callable(before) or error.code != signal.SIGTERM:
-            raise
-        # of Ray's handler: Ray had set it, and this one was not back yet
-        before(signal.SIGTERM, None)
-    finally:
-        # without a handler of this program's, Ray's own is better than a default that ends it
-        if callable(before):
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
 def handler_of_sigterm_put_back() -> Iterator[None]:
     """Behind the block there is no handler of Ray's left, which would outlive its Ray."""
     if threading.current_thread() is not threading.main_thread():
@@ -164,6 +144,23 @@ def handler_of_sigterm_put_back() -> Iterator[None]:
     finally:
         if before is not None:  # it was set from Python
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _own_handler_of_sigterm() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray would replace with an exit without a word."""
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before):  # then Ray's own is better than a default that ends it
+        yield
+        return
+    try:
+        with handler_of_sigterm_put_back():
+            yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        # of Ray's handler: Ray had set it, and this one was not back yet
+        before(signal.SIGTERM, None)
 
 
 @contextmanager

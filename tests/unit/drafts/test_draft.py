@@ -92,6 +92,13 @@ def test_what_cannot_be_found_out_is_left_to_fill_in(small, here):
     assert FILL_IN in (here / "job.yaml").read_text()
 
 
+def test_a_job_file_that_exists_is_told_before_anything_is_looked_at(here):
+    (here / "job.yaml").write_text("")
+    code, output = init(["no.safetensors", "such.safetensors"], "nowhere")
+    assert code == 2
+    assert "'job.yaml' exists already" in output
+
+
 def test_nothing_that_exists_is_written_over(small, here):
     write_folder(here / "shapes", make_images(6), LABELS)
     for name in ("job.yaml", "job.png", "job.classes.txt"):
